@@ -1,0 +1,187 @@
+import type { Mark, MarkIdentity } from '../core/mark.js';
+import type { Call } from './call.js';
+
+/** `full` copies the disks, `linked` shares the template's blocks. */
+export type CloneMode = 'linked' | 'full';
+
+export interface NodeInfo {
+  readonly name: string;
+  readonly online: boolean;
+  readonly cores: number;
+  readonly memoryTotalMiB: number;
+  readonly memoryUsedMiB: number;
+}
+
+export interface StorageInfo {
+  readonly id: string;
+  /** `undefined` for a shared storage, which every node reaches. */
+  readonly node: string | undefined;
+  readonly shared: boolean;
+  readonly totalGiB: number;
+  readonly usedGiB: number;
+}
+
+export interface GuestInfo {
+  readonly vmid: number;
+  readonly kind: 'qemu' | 'lxc';
+  readonly node: string;
+  /** The cluster's broadcast name: may be missing or stale right after a create. Never identity. */
+  readonly name: string | undefined;
+  readonly template: boolean;
+  readonly pool: string | undefined;
+  readonly memoryMiB: number;
+  readonly cores: number;
+}
+
+/** One shared read of a whole cluster (`GET /cluster/resources`): guests of both kinds, nodes and storages. */
+export interface Inventory {
+  readonly takenAtMs: number;
+  readonly nodes: readonly NodeInfo[];
+  readonly storages: readonly StorageInfo[];
+  readonly guests: readonly GuestInfo[];
+}
+
+/** A template as found and pinned: a run keeps it and refuses to clone another one under the same id. */
+export interface TemplateInfo {
+  readonly name: string;
+  readonly vmid: number;
+  readonly node: string;
+  /** sha256 over the parts of the config that a clone copies. */
+  readonly digest: string;
+  readonly storage: string;
+  readonly storageShared: boolean;
+  /** Main disk, e.g. `scsi0`. */
+  readonly disk: string;
+  readonly diskGiB: number;
+  readonly problems: readonly string[];
+}
+
+/** Three-valued on purpose: an error, an unreadable node or a 403 is `unknown`, never `free`. */
+export type VmidLookup =
+  | { readonly answer: 'free' }
+  | { readonly answer: 'used'; readonly by: string }
+  | { readonly answer: 'unknown'; readonly why: string };
+
+/** The guest that a mark should be on. `foreign`: a config is there and proves not to be ours; `unknown`: cannot be told now (e.g. a clone's temporary config without a mark). */
+export type OwnLookup =
+  | { readonly answer: 'none' }
+  | { readonly answer: 'ours'; readonly guest: OwnGuest }
+  | { readonly answer: 'foreign'; readonly why: string }
+  | { readonly answer: 'unknown'; readonly why: string };
+
+export interface OwnGuest {
+  readonly vmid: number;
+  readonly node: string;
+  readonly mark: Mark;
+  /** The config's `lock:` key, e.g. `clone`. */
+  readonly lock: string | undefined;
+  readonly pool: string | undefined;
+  readonly status: 'running' | 'stopped' | 'unknown';
+  readonly smbiosUuid: string | undefined;
+  readonly name: string | undefined;
+  readonly cores: number | undefined;
+  readonly memoryMiB: number | undefined;
+  readonly mac: string | undefined;
+  readonly ciUser: string | undefined;
+  readonly disks: Readonly<Record<string, { volume: string; sizeGiB: number | undefined }>>;
+  readonly configDigest: string;
+}
+
+/** A remote task. `id` is the UPID, which names the node that runs it. */
+export interface TaskRef {
+  readonly id: string;
+}
+
+export type TaskVerdict =
+  | { readonly verdict: 'ok'; readonly warnings: number }
+  | { readonly verdict: 'error'; readonly text: string }
+  /** Ended without a verdict (worker killed, node crashed, log rotated away): decide by state. */
+  | { readonly verdict: 'unknown'; readonly text: string };
+
+/** Answer to "what became of a request whose answer we lost". */
+export type Trace<T> =
+  | { readonly found: 'done'; readonly value: T }
+  | { readonly found: 'running'; readonly value: T }
+  | { readonly found: 'nothing' }
+  | { readonly found: 'unknown'; readonly why: string };
+
+export interface CloneRequest {
+  readonly template: { vmid: number; node: string; digest: string };
+  readonly vmid: number;
+  readonly name: string;
+  readonly node: string;
+  readonly mode: CloneMode;
+  /** Target of a full clone; ignored for linked clones, which stay on the template's storage. */
+  readonly storage: string | undefined;
+  readonly description: string;
+}
+
+export interface GuestSettings {
+  readonly cores: number;
+  readonly memoryMiB: number;
+  readonly bridge: string;
+  readonly vlan: number | undefined;
+  readonly mac: string;
+  readonly ciUser: string;
+  readonly ciPassword: string | undefined;
+  readonly sshKeys: readonly string[];
+}
+
+export interface TaskProgress {
+  readonly percent: number | undefined;
+}
+
+/**
+ * One cluster of virtual machines.
+ * Every write takes a `Call` and is harmless when it arrives late: fixed VMID, digest, absolute sizes.
+ * Errors: `cluster-unreachable` (not sent, retry later), `outcome-unknown` (sent, no usable answer), `remote-refused`, `permission-missing`,
+ * `lock-timeout` (busy lock, nothing done, retry later), `cluster-no-quorum`, `foreign-guest`, `template-changed`.
+ * Writing methods that start a remote task give its reference at once; `followTask` gives the verdict.
+ */
+export interface Hypervisor {
+  readonly cluster: string;
+  /** Shared by all callers of this process; never older than `maxAgeMs` (default 2,000). Fails as a whole rather than with a part missing. */
+  inventory(options?: { maxAgeMs?: number; signal?: AbortSignal }): Promise<Inventory>;
+  template(name: string, call: Call): Promise<TemplateInfo>;
+  lookupVmid(vmid: number, call: Call): Promise<VmidLookup>;
+  readOwn(identity: MarkIdentity, call: Call): Promise<OwnLookup>;
+
+  startClone(request: CloneRequest, call: Call): Promise<TaskRef>;
+  /** Finds the clone task by the template's node: task list since `sinceMs` (Unix ms), its logs ("with ID N"), then the config and its mark. */
+  traceClone(request: CloneRequest, identity: MarkIdentity, sinceMs: number, call: Call): Promise<Trace<TaskRef>>;
+  /** Follows by one list per node and tick for all callers; `onProgress` at most once a tick. Ends only with a verdict, an error or the signal. */
+  followTask(task: TaskRef, call: Call, onProgress?: (progress: TaskProgress) => void): Promise<TaskVerdict>;
+
+  /** Synchronous config write with digest; a no-op when everything is already so. */
+  configure(identity: MarkIdentity, settings: GuestSettings, call: Call): Promise<OwnGuest>;
+  /** Grows to an absolute size; `undefined` when the disk already has it. Never shrinks: `remote-refused`. */
+  startResize(identity: MarkIdentity, disk: string, sizeGiB: number, call: Call): Promise<TaskRef | undefined>;
+  /** `undefined` when it runs already. */
+  startGuest(identity: MarkIdentity, call: Call): Promise<TaskRef | undefined>;
+  /** The address of the interface with this MAC, asked from the guest agent; `undefined` = not known yet. Link-local and IPv6 link-local are not addresses. */
+  guestAddress(identity: MarkIdentity, mac: string, call: Call): Promise<string | undefined>;
+  /**
+   * Safe delete: read, match mark and incarnation, write the deleting mark with digest, stop, wait, DELETE purge, follow, verify gone.
+   * A guest that is not there is success. Mismatch: `foreign-guest`. `smbiosUuid` undefined = never read, only the mark decides.
+   */
+  destroyOwn(
+    identity: MarkIdentity,
+    options: { smbiosUuid: string | undefined; deletingRun: string },
+    call: Call,
+  ): Promise<{ existed: boolean }>;
+  /** Rights, pool, range and reachability as findings; empty = good. */
+  check(call: Call): Promise<readonly CheckFinding[]>;
+}
+
+export interface CheckFinding {
+  readonly ok: boolean;
+  readonly subject: string;
+  readonly detail: string;
+  readonly remedy?: string;
+}
+
+/** The configured clusters by name. Unknown name: `not-found`. */
+export interface Hypervisors {
+  get(cluster: string): Hypervisor;
+  all(): readonly Hypervisor[];
+}

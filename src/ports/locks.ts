@@ -1,0 +1,23 @@
+/** Who holds a lock and why; shown to admins. */
+export interface HeldLock {
+  readonly name: string;
+  readonly holder: string;
+  readonly why: string;
+  readonly sinceMs: number;
+}
+
+/**
+ * Keeps parallel workers out of each other's way. Constraints, marks and epochs keep them right when a lock is lost.
+ * Names are taken in sorted order, all or none. The signal given to `work` aborts when a lock is lost.
+ * Errors: `lock-timeout` (says who holds it and why).
+ */
+export interface Locks {
+  with<T>(
+    names: readonly string[],
+    options: { why: string; waitMs: number; signal: AbortSignal },
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T>;
+  /** Takes the lock if it is free right now; `undefined` = somebody else has it. The caller calls `release`. */
+  tryHold(name: string, why: string): Promise<{ readonly lost: AbortSignal; release(): Promise<void> } | undefined>;
+  held(): Promise<readonly HeldLock[]>;
+}
