@@ -1,0 +1,117 @@
+import { z } from 'zod';
+
+/** What a site writes in `clusters/`, `services/` and `blueprints/` (YAML). Literal secrets are refused: `{ file: ... }` or `{ env: ... }`. */
+
+export const slug = z
+  .string()
+  .regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'write lower-case letters, digits and inner hyphens, at most 63 characters');
+
+export const secretSource = z.union([
+  z.strictObject({ file: z.string().min(1) }),
+  z.strictObject({ env: z.string().min(1) }),
+]);
+export type SecretSource = z.infer<typeof secretSource>;
+
+const fingerprint = z.string().regex(/^([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}$/, 'write a SHA-256 fingerprint: 32 pairs of hex digits, with colons');
+export const trustSchema = z.union([
+  z.strictObject({ caFile: z.string().min(1) }),
+  z.strictObject({ fingerprints: z.record(z.string(), fingerprint) }),
+  z.strictObject({ fingerprint }),
+  z.strictObject({ system: z.literal(true) }),
+]);
+export type Trust = z.infer<typeof trustSchema>;
+
+const days = z.string().regex(/^[0-9]+[smhd]$/, 'write a number and a unit, e.g. 7d');
+const limit = z.number().int().min(1).max(1000);
+
+export const clusterSchema = z.strictObject({
+  name: slug,
+  kind: z.literal('proxmox'),
+  endpoints: z.array(z.url({ protocol: /^https$/, error: 'write https://host:8006, without /api2/json' })).min(1),
+  trust: trustSchema,
+  token: z.strictObject({
+    id: z.string().regex(/^[^@!\s]+@[^@!\s]+![^@!\s]+$/, 'write user@realm!token'),
+    secret: secretSource,
+  }),
+  pool: z.string().min(1),
+  vmids: z
+    .strictObject({ from: z.number().int().min(100), to: z.number().int().max(999_999_999), quarantine: days.default('7d') })
+    .refine((range) => range.from <= range.to, 'write a range whose end is not below its start'),
+  limits: z
+    .strictObject({
+      clonesPerStorage: limit.default(6),
+      clonesPerNode: limit.default(4),
+      startsPerNode: limit.default(6),
+      writesPerNode: limit.max(3).default(3),
+    })
+    .prefault({}),
+  nodes: z.strictObject({ exclude: z.array(z.string()).default([]) }).prefault({}),
+});
+export type ClusterDefinition = z.infer<typeof clusterSchema>;
+
+export const serviceSchema = z.strictObject({
+  name: slug,
+  kind: z.enum(['windows-dhcp', 'guacamole']),
+  endpoint: z.url({ protocol: /^https?$/ }),
+  trust: trustSchema.optional(),
+  username: z.string().min(1),
+  password: secretSource,
+  /** WinRM shells open at once (server quota: 30 a user by default). */
+  maxShells: z.number().int().min(1).max(25).default(5),
+});
+export type ServiceDefinition = z.infer<typeof serviceSchema>;
+
+export const sizeSchema = z.strictObject({
+  cores: z.number().int().min(1).max(512),
+  memoryMiB: z.number().int().min(64).max(4_194_304),
+  diskGiB: z.number().int().min(1).max(65_536),
+});
+export type Size = z.infer<typeof sizeSchema>;
+
+export const blueprintSchema = z
+  .strictObject({
+    name: slug,
+    version: z.number().int().min(1),
+    title: z.strictObject({ en: z.string().min(1), fr: z.string().min(1) }),
+    kind: z.enum(['qemu']),
+    source: z.strictObject({ templates: z.array(z.string().min(1)).min(1), clone: z.enum(['linked', 'full']), storage: z.string().optional() }),
+    sizes: z
+      .object({ default: z.string() })
+      .catchall(z.union([sizeSchema, z.string()])),
+    nameFrom: z.string().regex(/\{login\}/, 'write a pattern that holds {login}').default('vm-{login}'),
+    network: z.strictObject({
+      bridge: z.string().regex(/^[a-zA-Z][a-zA-Z0-9_.]{0,14}$/, 'write a bridge name such as vmbr0'),
+      vlan: z.number().int().min(1).max(4094).optional(),
+      dhcp: slug.optional(),
+    }),
+    cloudInit: z.strictObject({
+      user: z.string().regex(/^(\{login\}|[a-z_][a-z0-9_-]{0,31})$/, 'write a user name or {login}'),
+      sshKeys: z.array(z.enum(['roster', 'site'])).default(['roster', 'site']),
+    }),
+    /** Public keys of the site, one per line, for `sshKeys: [site]`. */
+    siteSshKeys: z.array(z.string()).default([]),
+    access: z
+      .strictObject({
+        service: slug,
+        protocol: z.enum(['rdp', 'ssh', 'vnc']),
+        port: z.number().int().min(1).max(65_535),
+        signIn: z.enum(['prompt', 'directory', 'generated']).default('prompt'),
+      })
+      .optional(),
+    workflow: slug,
+    clusters: z.array(slug).min(1),
+  })
+  .superRefine((blueprint, ctx) => {
+    const chosen = blueprint.sizes[blueprint.sizes.default];
+    if (blueprint.sizes.default === 'default' || typeof chosen !== 'object')
+      ctx.addIssue({ code: 'custom', path: ['sizes', 'default'], message: 'write the name of one of the sizes' });
+    for (const [name, size] of Object.entries(blueprint.sizes))
+      if (name !== 'default' && typeof size !== 'object')
+        ctx.addIssue({ code: 'custom', path: ['sizes', name], message: 'write cores, memoryMiB and diskGiB' });
+  });
+export type Blueprint = z.infer<typeof blueprintSchema>;
+
+/** The size that a blueprint gives when nobody chooses one. */
+export function defaultSize(blueprint: Blueprint): Size {
+  return sizeSchema.parse(blueprint.sizes[blueprint.sizes.default]);
+}

@@ -1,0 +1,44 @@
+import { z } from 'zod';
+
+/** What a run gets as its one input `machine`: everything the steps need, decided at accept and never changed after. */
+export const machineInput = z.strictObject({
+  id: z.uuid(),
+  name: z.string(),
+  cluster: z.string(),
+  node: z.string(),
+  vmid: z.number().int(),
+  mac: z.string(),
+  pool: z.string(),
+  template: z.strictObject({
+    name: z.string(),
+    vmid: z.number().int(),
+    node: z.string(),
+    digest: z.string(),
+    disk: z.string(),
+    storage: z.string(),
+    storageShared: z.boolean(),
+  }),
+  clone: z.enum(['linked', 'full']),
+  storage: z.string(),
+  size: z.strictObject({ cores: z.number().int(), memoryMiB: z.number().int(), diskGiB: z.number().int() }),
+  network: z.strictObject({ bridge: z.string(), vlan: z.number().int().optional(), dhcp: z.string().optional() }),
+  user: z.strictObject({ name: z.string(), sshKeys: z.array(z.string()) }),
+  owner: z.strictObject({
+    login: z.string(),
+    lastName: z.string(),
+    firstName: z.string(),
+    email: z.string().optional(),
+    group: z.string().optional(),
+  }),
+  access: z
+    .strictObject({
+      service: z.string(),
+      protocol: z.enum(['rdp', 'ssh', 'vnc']),
+      port: z.number().int(),
+      signIn: z.enum(['prompt', 'directory', 'generated']),
+      group: z.string(),
+    })
+    .optional(),
+  description: z.string(),
+});
+export type MachineInput = z.infer<typeof machineInput>;

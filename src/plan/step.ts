@@ -1,0 +1,158 @@
+import type { z } from 'zod';
+import type { MarkIdentity, Mark } from '../core/mark.js';
+import type { Call } from '../ports/call.js';
+import type { DesktopGateway } from '../ports/desktop-gateway.js';
+import type { Dhcp } from '../ports/dhcp.js';
+import type { Hypervisor, Trace } from '../ports/hypervisor.js';
+import type { Secrets } from '../ports/secrets.js';
+
+/** What a step may reach, by name of the configured cluster or service. Unknown names: `not-found`. */
+export interface StepPorts {
+  hypervisor(cluster: string): Hypervisor;
+  dhcp(service: string): Dhcp;
+  desktopGateway(service: string): DesktopGateway;
+  readonly secrets: Secrets;
+  /** Scales waits that face a remote side (poll, settle, window); 1 outside the demo and the tests. */
+  readonly remoteTimeScale: number;
+}
+
+/** Durations as people write them in code and YAML: `500ms`, `2s`, `20m`, `1h`, `7d`. */
+export type Duration = `${number}${'ms' | 's' | 'm' | 'h' | 'd'}`;
+
+export interface RetryPolicy {
+  readonly attempts: number;
+  readonly first: Duration;
+  readonly max: Duration;
+}
+
+/**
+ * One thing that a step is about to make outside, recorded before it is made.
+ * `key` is unique for (system, kind) among live effects; `shared` effects are held by several machines and undone with the last holder.
+ */
+export interface EffectIntent {
+  readonly kind: string;
+  readonly version: number;
+  readonly system: string;
+  readonly key: string;
+  readonly payload: Readonly<Record<string, unknown>>;
+  readonly shared?: boolean;
+}
+
+export interface OnceHooks<T> {
+  /** Sends the request and gives the remote id. Called only when `resolve` found nothing (or nothing was ever sent). */
+  readonly send: (call: Call) => Promise<T>;
+  /** After a crash or a lost answer: what became of the earlier send? `sinceMs` = Unix ms of the intent. */
+  readonly resolve: (sinceMs: number, call: Call) => Promise<Trace<T>>;
+}
+
+/** One attempt of a step, seen from the inside. */
+export interface StepRun {
+  readonly runId: string;
+  readonly machineId: string;
+  readonly stepKey: string;
+  readonly attempt: number;
+  readonly call: Call;
+  /** An earlier attempt of this step saved its intent: something may be there already. */
+  readonly hasEarlierIntent: boolean;
+  mark(vmid: number): Mark;
+  identity(vmid: number): MarkIdentity;
+  /** Stores a remote id the moment it is known; after a crash finds it again instead of sending twice. */
+  once<T>(key: string, hooks: OnceHooks<T>): Promise<T>;
+  /** Drops the stored id of `key`, after a verdict that proves that nothing was made: the next `once` may send. */
+  forget(key: string): Promise<void>;
+  /** 0..100; written at most a few times a second. */
+  progress(percent: number): void;
+  /** Facts about the machine that were read back (incarnation, node, address, link); saved with the step. */
+  learn(facts: MachineFacts): void;
+}
+
+export interface MachineFacts {
+  readonly smbiosUuid?: string;
+  readonly node?: string;
+  readonly address?: string;
+  readonly link?: string;
+  readonly secretRef?: string;
+}
+
+/** `act` gives this to hand its worker back and be called again later; it is not a failed attempt. */
+export class StepWait {
+  constructor(
+    readonly afterMs: number,
+    readonly why: string,
+  ) {}
+}
+
+export interface StepDefinition<I = unknown, O = unknown> {
+  /** Stored; never renamed, never given a new meaning. */
+  readonly id: string;
+  readonly version: number;
+  readonly summary: string;
+  readonly input: z.ZodType<I>;
+  readonly output: z.ZodType<O>;
+  /** Slots held until the step's remote task has a verdict, e.g. `clone@storage:main/ceph`. The limit of a slot is the configuration's. */
+  readonly slots?: (input: I) => readonly string[];
+  /** Objects that the step changes; attempts run under a lock of each. */
+  readonly locks: (input: I) => readonly string[];
+  /** The effects that this step is about to make; recorded before `act`. Pure. */
+  readonly effects: (input: I, run: { machineId: string; identity(vmid: number): MarkIdentity }) => readonly EffectIntent[];
+  /** Of one attempt, waiting for locks not included. */
+  readonly timeout: Duration;
+  /** Of the whole step from its first claim, waits included; expiry parks with `expiry.code`. */
+  readonly deadline?: Duration;
+  readonly retry: RetryPolicy;
+  /** Called first when an earlier intent exists; a finished result that is there and ours ends the step. */
+  find?(input: I, ports: StepPorts, run: StepRun): Promise<O | undefined>;
+  act(input: I, ports: StepPorts, run: StepRun): Promise<O | StepWait>;
+  /** Says what late arrival of each external write does; shown in docs and read by reviewers. */
+  readonly lateWrites: string;
+}
+
+/** How one kind of effect is undone. Found by kind and payload version, never by step; kinds are never removed. */
+export interface EffectDefinition<P = unknown> {
+  readonly kind: string;
+  readonly version: number;
+  readonly payload: z.ZodType<P>;
+  readonly locks: (payload: P) => readonly string[];
+  readonly timeout: Duration;
+  readonly retry: RetryPolicy;
+  /** Removes what is provably ours; nothing there is success. Throws with `retry` as a step does. */
+  undo(payload: P, ports: StepPorts, run: UndoRun): Promise<void>;
+}
+
+export interface UndoRun {
+  readonly runId: string;
+  readonly machineId: string;
+  readonly call: Call;
+  /** What steps learned about the machine, e.g. its incarnation. */
+  readonly facts: MachineFacts;
+  identity(vmid: number): MarkIdentity;
+  /** The effect was read back as made (false: only the intent is known). */
+  readonly confirmed: boolean;
+  /** Unix ms of the intent. */
+  readonly intendedAtMs: number;
+  /** Remote ids that the effect's step stored with `once`, by key. */
+  readonly remote: Readonly<Record<string, unknown>>;
+}
+
+/** A step as the engine holds it: the types of input and output are checked at run time by the schemas. */
+// oxlint-disable-next-line no-explicit-any -- variance: a registry of steps of different inputs
+export type AnyStep = StepDefinition<any, any>;
+// oxlint-disable-next-line no-explicit-any -- variance, as above
+export type AnyEffect = EffectDefinition<any>;
+
+export function defineStep<I, O>(definition: StepDefinition<I, O>): StepDefinition<I, O> {
+  return definition;
+}
+
+export function defineEffect<P>(definition: EffectDefinition<P>): EffectDefinition<P> {
+  return definition;
+}
+
+const UNIT_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+
+/** A duration in milliseconds. Throws a plain RangeError on text that is none: callers name the place. */
+export function durationMs(text: string): number {
+  const match = /^([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)$/.exec(text);
+  if (!match) throw new RangeError(`"${text}" is not a duration: write a number and ms, s, m, h or d, e.g. 20m`);
+  return Number(match[1]) * UNIT_MS[match[2] as keyof typeof UNIT_MS];
+}
