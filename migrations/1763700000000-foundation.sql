@@ -135,6 +135,8 @@ create table runs (
   wanted text not null default 'done' check (wanted in ('done', 'gone')),
   inputs jsonb not null,
   error jsonb,
+  -- What an undo ends in: a failure's own undo in 'failed', a person's cancel or delete in 'cancelled'.
+  undo_ends_as text check (undo_ends_as in ('failed', 'cancelled')),
   -- Workers that died while they held a step of this run; from three on it is claimed alone, and parked after three more.
   deaths int not null default 0,
   deaths_alone int not null default 0,

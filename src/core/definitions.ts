@@ -4,7 +4,10 @@ import { z } from 'zod';
 
 export const slug = z
   .string()
-  .regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'write lower-case letters, digits and inner hyphens, at most 63 characters');
+  .regex(
+    /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/,
+    'write lower-case letters, digits and inner hyphens, at most 63 characters',
+  );
 
 export const secretSource = z.union([
   z.strictObject({ file: z.string().min(1) }),
@@ -12,7 +15,12 @@ export const secretSource = z.union([
 ]);
 export type SecretSource = z.infer<typeof secretSource>;
 
-const fingerprint = z.string().regex(/^([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}$/, 'write a SHA-256 fingerprint: 32 pairs of hex digits, with colons');
+const fingerprint = z
+  .string()
+  .regex(
+    /^([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}$/,
+    'write a SHA-256 fingerprint: 32 pairs of hex digits, with colons',
+  );
 export const trustSchema = z.union([
   z.strictObject({ caFile: z.string().min(1) }),
   z.strictObject({ fingerprints: z.record(z.string(), fingerprint) }),
@@ -27,7 +35,9 @@ const limit = z.number().int().min(1).max(1000);
 export const clusterSchema = z.strictObject({
   name: slug,
   kind: z.literal('proxmox'),
-  endpoints: z.array(z.url({ protocol: /^https$/, error: 'write https://host:8006, without /api2/json' })).min(1),
+  endpoints: z
+    .array(z.url({ protocol: /^https$/, error: 'write https://host:8006, without /api2/json' }))
+    .min(1),
   trust: trustSchema,
   token: z.strictObject({
     id: z.string().regex(/^[^@!\s]+@[^@!\s]+![^@!\s]+$/, 'write user@realm!token'),
@@ -35,7 +45,11 @@ export const clusterSchema = z.strictObject({
   }),
   pool: z.string().min(1),
   vmids: z
-    .strictObject({ from: z.number().int().min(100), to: z.number().int().max(999_999_999), quarantine: days.default('7d') })
+    .strictObject({
+      from: z.number().int().min(100),
+      to: z.number().int().max(999_999_999),
+      quarantine: days.default('7d'),
+    })
     .refine((range) => range.from <= range.to, 'write a range whose end is not below its start'),
   limits: z
     .strictObject({
@@ -74,11 +88,16 @@ export const blueprintSchema = z
     version: z.number().int().min(1),
     title: z.strictObject({ en: z.string().min(1), fr: z.string().min(1) }),
     kind: z.enum(['qemu']),
-    source: z.strictObject({ templates: z.array(z.string().min(1)).min(1), clone: z.enum(['linked', 'full']), storage: z.string().optional() }),
-    sizes: z
-      .object({ default: z.string() })
-      .catchall(z.union([sizeSchema, z.string()])),
-    nameFrom: z.string().regex(/\{login\}/, 'write a pattern that holds {login}').default('vm-{login}'),
+    source: z.strictObject({
+      templates: z.array(z.string().min(1)).min(1),
+      clone: z.enum(['linked', 'full']),
+      storage: z.string().optional(),
+    }),
+    sizes: z.object({ default: z.string() }).catchall(z.union([sizeSchema, z.string()])),
+    nameFrom: z
+      .string()
+      .regex(/\{login\}/, 'write a pattern that holds {login}')
+      .default('vm-{login}'),
     network: z.strictObject({
       bridge: z.string().regex(/^[a-zA-Z][a-zA-Z0-9_.]{0,14}$/, 'write a bridge name such as vmbr0'),
       vlan: z.number().int().min(1).max(4094).optional(),
@@ -104,10 +123,18 @@ export const blueprintSchema = z
   .superRefine((blueprint, ctx) => {
     const chosen = blueprint.sizes[blueprint.sizes.default];
     if (blueprint.sizes.default === 'default' || typeof chosen !== 'object')
-      ctx.addIssue({ code: 'custom', path: ['sizes', 'default'], message: 'write the name of one of the sizes' });
+      ctx.addIssue({
+        code: 'custom',
+        path: ['sizes', 'default'],
+        message: 'write the name of one of the sizes',
+      });
     for (const [name, size] of Object.entries(blueprint.sizes))
       if (name !== 'default' && typeof size !== 'object')
-        ctx.addIssue({ code: 'custom', path: ['sizes', name], message: 'write cores, memoryMiB and diskGiB' });
+        ctx.addIssue({
+          code: 'custom',
+          path: ['sizes', name],
+          message: 'write cores, memoryMiB and diskGiB',
+        });
   });
 export type Blueprint = z.infer<typeof blueprintSchema>;
 

@@ -6,7 +6,6 @@ export const machineInput = z.strictObject({
   name: z.string(),
   cluster: z.string(),
   node: z.string(),
-  vmid: z.number().int(),
   mac: z.string(),
   pool: z.string(),
   template: z.strictObject({
@@ -21,7 +20,11 @@ export const machineInput = z.strictObject({
   clone: z.enum(['linked', 'full']),
   storage: z.string(),
   size: z.strictObject({ cores: z.number().int(), memoryMiB: z.number().int(), diskGiB: z.number().int() }),
-  network: z.strictObject({ bridge: z.string(), vlan: z.number().int().optional(), dhcp: z.string().optional() }),
+  network: z.strictObject({
+    bridge: z.string(),
+    vlan: z.number().int().optional(),
+    dhcp: z.string().optional(),
+  }),
   user: z.strictObject({ name: z.string(), sshKeys: z.array(z.string()) }),
   owner: z.strictObject({
     login: z.string(),

@@ -8,7 +8,15 @@ export const STEP_STATES = [
 ] as const; // prettier-ignore
 export type StepState = (typeof STEP_STATES)[number];
 
-export const MACHINE_STATES = ['reserved', 'creating', 'ready', 'parked', 'failed', 'deleting', 'deleted'] as const;
+export const MACHINE_STATES = [
+  'reserved',
+  'creating',
+  'ready',
+  'parked',
+  'failed',
+  'deleting',
+  'deleted',
+] as const;
 export type MachineState = (typeof MACHINE_STATES)[number];
 
 /** What the owner of a run wants in the end; set under the run's row lock, never set back. */
@@ -50,10 +58,12 @@ const MACHINE_CHANGES: Record<MachineState, readonly MachineState[]> = {
 
 export const canRunChange = (from: RunState, to: RunState): boolean => RUN_CHANGES[from].includes(to);
 export const canStepChange = (from: StepState, to: StepState): boolean => STEP_CHANGES[from].includes(to);
-export const canMachineChange = (from: MachineState, to: MachineState): boolean => MACHINE_CHANGES[from].includes(to);
+export const canMachineChange = (from: MachineState, to: MachineState): boolean =>
+  MACHINE_CHANGES[from].includes(to);
 
 /** The run has ended and holds nothing outside but what a ready machine is made of. */
-export const isRunOver = (state: RunState): boolean => state === 'done' || state === 'failed' || state === 'cancelled';
+export const isRunOver = (state: RunState): boolean =>
+  state === 'done' || state === 'failed' || state === 'cancelled';
 
 /** A machine that still holds its owner's name, VMID or MAC. */
 export const isMachineLive = (state: MachineState): boolean => state !== 'deleted' && state !== 'failed';

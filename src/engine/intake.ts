@@ -33,7 +33,11 @@ export interface Intake {
   /** The preview of `create`: same rules, nothing written, nothing reserved. */
   plan(request: BatchRequest, actor: Actor): Promise<BatchPlan>;
   /** Rows, reservations and outbox in one transaction. The same key and content again gives the first answer; other content: `idempotency-mismatch`. */
-  create(request: BatchRequest, actor: Actor, idempotencyKey: string | undefined): Promise<{ batchId: string; replayed: boolean }>;
+  create(
+    request: BatchRequest,
+    actor: Actor,
+    idempotencyKey: string | undefined,
+  ): Promise<{ batchId: string; replayed: boolean }>;
   /** More machines for a batch, with its blueprint version. */
   addMachines(
     batch: string,

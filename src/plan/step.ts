@@ -45,21 +45,35 @@ export interface OnceHooks<T> {
   readonly resolve: (sinceMs: number, call: Call) => Promise<Trace<T>>;
 }
 
+/** What Postgres knows of the machine when an attempt begins. The VMID is here and not in the inputs: a burnt id is replaced while the run goes on. */
+export interface MachineSnapshot {
+  readonly machineId: string;
+  readonly vmid: number;
+  readonly mac: string;
+  readonly node: string;
+  readonly smbiosUuid: string | undefined;
+  readonly identity: MarkIdentity;
+}
+
 /** One attempt of a step, seen from the inside. */
 export interface StepRun {
   readonly runId: string;
-  readonly machineId: string;
+  readonly machine: MachineSnapshot;
   readonly stepKey: string;
   readonly attempt: number;
   readonly call: Call;
   /** An earlier attempt of this step saved its intent: something may be there already. */
   readonly hasEarlierIntent: boolean;
-  mark(vmid: number): Mark;
-  identity(vmid: number): MarkIdentity;
+  mark(): Mark;
   /** Stores a remote id the moment it is known; after a crash finds it again instead of sending twice. */
   once<T>(key: string, hooks: OnceHooks<T>): Promise<T>;
   /** Drops the stored id of `key`, after a verdict that proves that nothing was made: the next `once` may send. */
   forget(key: string): Promise<void>;
+  /**
+   * Burns the machine's VMID (proven foreign) and reserves the next free one outside `used`. The effects recorded for the old id are
+   * closed: nothing of ours can be there. Give `StepWait(0)` after it: the next attempt sees the new id.
+   */
+  replaceVmid(used: ReadonlySet<number>, why: string): Promise<number>;
   /** 0..100; written at most a few times a second. */
   progress(percent: number): void;
   /** Facts about the machine that were read back (incarnation, node, address, link); saved with the step. */
@@ -92,9 +106,9 @@ export interface StepDefinition<I = unknown, O = unknown> {
   /** Slots held until the step's remote task has a verdict, e.g. `clone@storage:main/ceph`. The limit of a slot is the configuration's. */
   readonly slots?: (input: I) => readonly string[];
   /** Objects that the step changes; attempts run under a lock of each. */
-  readonly locks: (input: I) => readonly string[];
+  readonly locks: (input: I, machine: MachineSnapshot) => readonly string[];
   /** The effects that this step is about to make; recorded before `act`. Pure. */
-  readonly effects: (input: I, run: { machineId: string; identity(vmid: number): MarkIdentity }) => readonly EffectIntent[];
+  readonly effects: (input: I, machine: MachineSnapshot) => readonly EffectIntent[];
   /** Of one attempt, waiting for locks not included. */
   readonly timeout: Duration;
   /** Of the whole step from its first claim, waits included; expiry parks with `expiry.code`. */
@@ -121,11 +135,8 @@ export interface EffectDefinition<P = unknown> {
 
 export interface UndoRun {
   readonly runId: string;
-  readonly machineId: string;
+  readonly machine: MachineSnapshot;
   readonly call: Call;
-  /** What steps learned about the machine, e.g. its incarnation. */
-  readonly facts: MachineFacts;
-  identity(vmid: number): MarkIdentity;
   /** The effect was read back as made (false: only the intent is known). */
   readonly confirmed: boolean;
   /** Unix ms of the intent. */
@@ -153,6 +164,7 @@ const UNIT_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as co
 /** A duration in milliseconds. Throws a plain RangeError on text that is none: callers name the place. */
 export function durationMs(text: string): number {
   const match = /^([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)$/.exec(text);
-  if (!match) throw new RangeError(`"${text}" is not a duration: write a number and ms, s, m, h or d, e.g. 20m`);
+  if (!match)
+    throw new RangeError(`"${text}" is not a duration: write a number and ms, s, m, h or d, e.g. 20m`);
   return Number(match[1]) * UNIT_MS[match[2] as keyof typeof UNIT_MS];
 }

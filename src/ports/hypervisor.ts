@@ -148,14 +148,24 @@ export interface Hypervisor {
 
   startClone(request: CloneRequest, call: Call): Promise<TaskRef>;
   /** Finds the clone task by the template's node: task list since `sinceMs` (Unix ms), its logs ("with ID N"), then the config and its mark. */
-  traceClone(request: CloneRequest, identity: MarkIdentity, sinceMs: number, call: Call): Promise<Trace<TaskRef>>;
+  traceClone(
+    request: CloneRequest,
+    identity: MarkIdentity,
+    sinceMs: number,
+    call: Call,
+  ): Promise<Trace<TaskRef>>;
   /** Follows by one list per node and tick for all callers; `onProgress` at most once a tick. Ends only with a verdict, an error or the signal. */
   followTask(task: TaskRef, call: Call, onProgress?: (progress: TaskProgress) => void): Promise<TaskVerdict>;
 
   /** Synchronous config write with digest; a no-op when everything is already so. */
   configure(identity: MarkIdentity, settings: GuestSettings, call: Call): Promise<OwnGuest>;
   /** Grows to an absolute size; `undefined` when the disk already has it. Never shrinks: `remote-refused`. */
-  startResize(identity: MarkIdentity, disk: string, sizeGiB: number, call: Call): Promise<TaskRef | undefined>;
+  startResize(
+    identity: MarkIdentity,
+    disk: string,
+    sizeGiB: number,
+    call: Call,
+  ): Promise<TaskRef | undefined>;
   /** `undefined` when it runs already. */
   startGuest(identity: MarkIdentity, call: Call): Promise<TaskRef | undefined>;
   /** The address of the interface with this MAC, asked from the guest agent; `undefined` = not known yet. Link-local and IPv6 link-local are not addresses. */

@@ -18,6 +18,9 @@ export interface Locks {
     work: (signal: AbortSignal) => Promise<T>,
   ): Promise<T>;
   /** Takes the lock if it is free right now; `undefined` = somebody else has it. The caller calls `release`. */
-  tryHold(name: string, why: string): Promise<{ readonly lost: AbortSignal; release(): Promise<void> } | undefined>;
+  tryHold(
+    name: string,
+    why: string,
+  ): Promise<{ readonly lost: AbortSignal; release(): Promise<void> } | undefined>;
   held(): Promise<readonly HeldLock[]>;
 }
