@@ -1,0 +1,234 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import type { z } from 'zod';
+import {
+  blueprintSchema,
+  clusterSchema,
+  serviceSchema,
+  type Blueprint,
+  type ClusterDefinition,
+  type SecretSource,
+  type ServiceDefinition,
+  type Trust,
+} from '../../core/definitions.js';
+import { HatcheryError, type Problem } from '../../core/errors.js';
+import { Secret } from '../../ports/secrets.js';
+import { PACKAGE_ROOT } from './package-root.js';
+import { YamlFile } from './yaml-file.js';
+
+/** How to know the other side, with certificate files read: `ca` is PEM text. */
+export type ResolvedTrust = { readonly ca: string } | Exclude<Trust, { caFile: string }>;
+
+export interface SiteCluster {
+  readonly definition: ClusterDefinition;
+  readonly tokenSecret: Secret;
+  readonly trust: ResolvedTrust;
+}
+
+export interface SiteService {
+  readonly definition: ServiceDefinition;
+  readonly password: Secret;
+  readonly trust: ResolvedTrust | undefined;
+}
+
+export interface WorkflowFile {
+  readonly path: string;
+  readonly text: string;
+}
+
+/** What the YAML files of a site say, checked and with its secrets read. */
+export interface SiteConfig {
+  readonly clusters: readonly SiteCluster[];
+  readonly services: readonly SiteService[];
+  readonly blueprints: readonly Blueprint[];
+  readonly workflowFiles: readonly WorkflowFile[];
+}
+
+export interface SiteSource {
+  /** Holds clusters/ services/ blueprints/ workflows/; `undefined` = the package's own blueprints and workflows only. */
+  readonly configDir: string | undefined;
+  /** For secrets written as `{ env: NAME }`. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly packageRoot?: string;
+}
+
+/**
+ * Reads a site's folder over the package's own: a blueprint of the same name and a workflow file of the same file name take the place of ours.
+ * Errors: one `settings-invalid` that lists `file:line:column: what to write` for everything that is wrong.
+ */
+export function loadSite({ configDir, env, packageRoot = PACKAGE_ROOT }: SiteSource): SiteConfig {
+  if (configDir !== undefined && !existsSync(configDir))
+    throw new HatcheryError(
+      'settings-invalid',
+      `Unable to read the site: HATCHERY_CONFIG_DIR ${configDir} does not exist`,
+      {
+        retry: 'after-fix',
+        hint: 'Write the folder that holds clusters/, services/, blueprints/ and workflows/.',
+      },
+    );
+  const reader = new SiteReader(env);
+  const clusters = reader.named(siteFiles(configDir, 'clusters'), clusterSchema, (definition, file) => ({
+    definition,
+    tokenSecret: reader.secret(definition.token.secret, ['token', 'secret'], file),
+    trust: reader.trust(definition.trust, file),
+  }));
+  const services = reader.named(siteFiles(configDir, 'services'), serviceSchema, (definition, file) => ({
+    definition,
+    password: reader.secret(definition.password, ['password'], file),
+    trust: definition.trust && reader.trust(definition.trust, file),
+  }));
+  const known = { clusters: names(clusters), services: names(services) };
+  const own = reader.named(siteFiles(configDir, 'blueprints'), blueprintSchema, (definition, file) => {
+    for (const { path, sentence } of unknownReferences(definition, known)) file.refuse(path, sentence);
+    return { definition };
+  });
+  const shipped = reader.named(siteFiles(packageRoot, 'blueprints'), blueprintSchema, (definition) => ({
+    definition,
+  }));
+  const workflowFiles = [
+    ...overlay(siteFiles(packageRoot, 'workflows'), siteFiles(configDir, 'workflows')),
+  ].map((path) => ({
+    path,
+    text: readFileSync(path, 'utf8'),
+  }));
+  if (reader.problems.length > 0) throw refusal(reader.problems);
+  const replaced = names(own);
+  return {
+    clusters,
+    services,
+    // A shipped blueprint for systems that this site does not have is no mistake of the site: it is just not offered.
+    blueprints: [
+      ...own,
+      ...shipped.filter(
+        ({ definition }) =>
+          !replaced.has(definition.name) && unknownReferences(definition, known).length === 0,
+      ),
+    ].map(({ definition }) => definition),
+    workflowFiles,
+  };
+}
+
+type Named = { readonly definition: { readonly name: string } };
+
+class SiteReader {
+  readonly problems: Problem[] = [];
+
+  constructor(private readonly env: SiteSource['env']) {}
+
+  /** Reads files of one kind; two files with one `name` are refused. */
+  named<S extends z.ZodType<{ name: string }>, T extends Named>(
+    paths: readonly string[],
+    schema: S,
+    complete: (definition: z.output<S>, file: YamlFile) => T,
+  ): T[] {
+    const found = new Map<string, string>();
+    const items: T[] = [];
+    for (const path of paths) {
+      const file = new YamlFile(path);
+      const definition = file.read(schema);
+      if (definition !== undefined) {
+        const first = found.get(definition.name);
+        if (first !== undefined)
+          file.refuse(['name'], `${definition.name} is also the name in ${first}: write another one`);
+        found.set(definition.name, path);
+        items.push(complete(definition, file));
+      }
+      this.problems.push(...file.problems);
+    }
+    return items;
+  }
+
+  secret(source: SecretSource, path: readonly string[], file: YamlFile): Secret {
+    if ('env' in source) {
+      const value = this.env[source.env];
+      if (source.env.startsWith('HATCHERY_'))
+        file.refuse(
+          [...path, 'env'],
+          'write a name that does not begin with HATCHERY_: those are settings of the service',
+        );
+      else if (!value)
+        file.refuse([...path, 'env'], `the variable ${source.env} is not set: set it or name another one`);
+      return new Secret(value ?? '');
+    }
+    return new Secret(this.text(source.file, [...path, 'file'], file).trimEnd());
+  }
+
+  trust(trust: Trust, file: YamlFile): ResolvedTrust {
+    return 'caFile' in trust ? { ca: this.text(trust.caFile, ['trust', 'caFile'], file) } : trust;
+  }
+
+  /** A file named in a YAML file, relative to it. */
+  private text(name: string, path: readonly string[], file: YamlFile): string {
+    const target = resolve(dirname(file.path), name);
+    try {
+      const content = readFileSync(target, 'utf8');
+      if (content.trim() === '')
+        file.refuse(path, `the file ${target} is empty: write its content or name another one`);
+      return content;
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code ?? 'unreadable';
+      file.refuse(path, `write the path of a readable file (${target}: ${code})`);
+      return '';
+    }
+  }
+}
+
+function siteFiles(root: string | undefined, folder: string): string[] {
+  const directory = root === undefined ? undefined : join(root, folder);
+  if (directory === undefined || !existsSync(directory)) return [];
+  return readdirSync(directory)
+    .filter((name) => /\.ya?ml$/.test(name))
+    .sort()
+    .map((name) => join(directory, name));
+}
+
+function overlay(base: readonly string[], over: readonly string[]): Iterable<string> {
+  const byName = new Map([...base, ...over].map((path) => [path.slice(dirname(path).length), path]));
+  return byName.values();
+}
+
+const names = (items: readonly Named[]): ReadonlySet<string> =>
+  new Set(items.map(({ definition }) => definition.name));
+
+function unknownReferences(
+  blueprint: Blueprint,
+  known: { clusters: ReadonlySet<string>; services: ReadonlySet<string> },
+): { path: (string | number)[]; sentence: string }[] {
+  const { network, access } = blueprint;
+  return [
+    ...blueprint.clusters.flatMap((name, index) =>
+      known.clusters.has(name)
+        ? []
+        : [
+            {
+              path: ['clusters', index],
+              sentence: `write the name of a file in clusters/ (${name} is none)`,
+            },
+          ],
+    ),
+    ...(network.dhcp === undefined || known.services.has(network.dhcp)
+      ? []
+      : [
+          {
+            path: ['network', 'dhcp'],
+            sentence: `write the name of a file in services/ (${network.dhcp} is none)`,
+          },
+        ]),
+    ...(access === undefined || known.services.has(access.service)
+      ? []
+      : [
+          {
+            path: ['access', 'service'],
+            sentence: `write the name of a file in services/ (${access.service} is none)`,
+          },
+        ]),
+  ];
+}
+
+function refusal(problems: readonly Problem[]): HatcheryError {
+  const list = problems.map((problem) => `  ${problem.detail}`).join('\n');
+  return new HatcheryError('settings-invalid', `Unable to read the site's files:\n${list}`, {
+    retry: 'after-fix',
+    problems,
+  });
+}
