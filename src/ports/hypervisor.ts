@@ -1,3 +1,4 @@
+import type { ErrorCode, Retry } from '../core/errors.js';
 import type { Mark, MarkIdentity } from '../core/mark.js';
 import type { Call } from './call.js';
 
@@ -94,7 +95,8 @@ export interface TaskRef {
 
 export type TaskVerdict =
   | { readonly verdict: 'ok'; readonly warnings: number }
-  | { readonly verdict: 'error'; readonly text: string }
+  /** `code` and `retry` are the driver's reading of the text, e.g. `lock-timeout` and `later` for a busy lock. */
+  | { readonly verdict: 'error'; readonly text: string; readonly code?: ErrorCode; readonly retry?: Retry }
   /** Ended without a verdict (worker killed, node crashed, log rotated away): decide by state. */
   | { readonly verdict: 'unknown'; readonly text: string };
 
