@@ -1,0 +1,61 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** A wait that ended because the simulator stopped or its task was interrupted. */
+export class Interrupted extends Error {
+  override readonly name = 'Interrupted';
+}
+
+/**
+ * Simulated time: every duration given to it is in simulated milliseconds and takes `timeScale` times as long on the wall (0.05 = 20 times faster).
+ * Time stamps on the wire (task start, UPID) are wall time: clients compare them with their own clock.
+ */
+export class SimClock {
+  readonly #startedAt = process.hrtime.bigint();
+  readonly #stopped = new AbortController();
+
+  constructor(
+    readonly timeScale: number,
+    /** Simulated milliseconds that an earlier life of this world already took. */
+    readonly startedAtMs = 0,
+  ) {
+    if (!(timeScale > 0 && timeScale <= 1000)) throw new RangeError('write a time scale above 0, e.g. 0.05');
+  }
+
+  /** Simulated milliseconds since the world began. */
+  elapsedMs(): number {
+    const wallMs = Number(process.hrtime.bigint() - this.#startedAt) / 1e6;
+    return this.startedAtMs + wallMs / this.timeScale;
+  }
+
+  unixSeconds(): number {
+    return Math.floor(Date.now() / 1000);
+  }
+
+  /** Aborts when the simulator stops. */
+  get signal(): AbortSignal {
+    return this.#stopped.signal;
+  }
+
+  /** Waits `simulatedMs`; throws `Interrupted` when `signal` aborts or the clock stops. */
+  async sleep(simulatedMs: number, signal?: AbortSignal): Promise<void> {
+    const either = signal ? AbortSignal.any([signal, this.#stopped.signal]) : this.#stopped.signal;
+    if (either.aborted) throw new Interrupted('the wait was interrupted');
+    try {
+      await delay(Math.max(0, simulatedMs * this.timeScale), undefined, { signal: either });
+    } catch (error) {
+      if (either.aborted) throw new Interrupted('the wait was interrupted');
+      throw error;
+    }
+  }
+
+  /** Calls `act` every `simulatedMs` until the clock stops. */
+  every(simulatedMs: number, act: () => void): void {
+    const timer = setInterval(act, Math.max(1, simulatedMs * this.timeScale));
+    this.#stopped.signal.addEventListener('abort', () => clearInterval(timer), { once: true });
+  }
+
+  /** Ends every wait. */
+  stop(): void {
+    this.#stopped.abort();
+  }
+}

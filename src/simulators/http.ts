@@ -1,0 +1,142 @@
+import {
+  createServer as createPlainServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
+import type { Certificate } from './tls.js';
+
+export interface SimRequest {
+  readonly method: string;
+  /** Raw path, still encoded, without the query. */
+  readonly path: string;
+  /** Raw query, without `?`. */
+  readonly query: string;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: Buffer;
+  /** The body was longer than the limit; `body` is cut. */
+  readonly tooLarge: boolean;
+  /** One per connection: what authenticates a connection (NTLM) is kept in a WeakMap on it. */
+  readonly socket: Socket;
+}
+
+export interface SimReply {
+  readonly status: number;
+  readonly reason?: string;
+  readonly headers?: Readonly<Record<string, string | string[]>>;
+  readonly body?: string | Buffer;
+}
+
+/** A reply, or what happens to the connection instead: RST, FIN, or nothing at all until the client gives up. */
+export type SimAnswer = SimReply | 'reset' | 'drop' | 'silence';
+
+export interface Listener {
+  readonly port: number;
+  readonly url: string;
+  stop(): Promise<void>;
+}
+
+export interface ListenSetup {
+  readonly port?: number | undefined;
+  /** Left out = plain HTTP. */
+  readonly certificate?: Certificate;
+  readonly bodyLimitBytes?: number;
+  /** Idle keep-alive sockets die after this (wall time). Default 5,000. */
+  readonly keepAliveMs?: number;
+  readonly maxRequestsPerSocket?: number;
+  /** Called per request; `delivered` tells later whether the whole answer was handed to the socket. */
+  readonly handle: (request: SimRequest, delivered: Promise<boolean>) => Promise<SimAnswer>;
+}
+
+/** Listens on 127.0.0.1 and answers with `handle`. An error that `handle` throws cuts the connection and is kept for `stop`, which throws it: a broken simulator fails its test. */
+export async function listen(setup: ListenSetup): Promise<Listener> {
+  const broken: unknown[] = [];
+  let isStopping = false;
+  const onRequest = (incoming: IncomingMessage, response: ServerResponse): void => {
+    answer(setup, incoming, response).catch((error: unknown) => {
+      if (!isStopping) broken.push(error);
+      incoming.socket.destroy();
+    });
+  };
+  const server = setup.certificate
+    ? createTlsServer({ key: setup.certificate.keyPem, cert: setup.certificate.certPem }, onRequest)
+    : createPlainServer(onRequest);
+  server.keepAliveTimeout = setup.keepAliveMs ?? 5_000;
+  server.maxRequestsPerSocket = setup.maxRequestsPerSocket ?? 0;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(setup.port ?? 0, '127.0.0.1', resolve);
+  });
+  const { port } = server.address() as AddressInfo;
+  return {
+    port,
+    url: `${setup.certificate ? 'https' : 'http'}://127.0.0.1:${port}`,
+    async stop() {
+      isStopping = true;
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeAllConnections();
+      await closed;
+      if (broken.length > 0) throw broken[0];
+    },
+  };
+}
+
+async function answer(
+  setup: ListenSetup,
+  incoming: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const { body, tooLarge } = await readBody(incoming, setup.bodyLimitBytes ?? 1_048_576);
+  const url = incoming.url ?? '/';
+  const mark = url.indexOf('?');
+  const delivered = new Promise<boolean>((resolve) => {
+    response.once('finish', () => resolve(true));
+    response.once('close', () => resolve(response.writableFinished));
+  });
+  const reply = await setup.handle(
+    {
+      method: incoming.method ?? 'GET',
+      path: mark < 0 ? url : url.slice(0, mark),
+      query: mark < 0 ? '' : url.slice(mark + 1),
+      headers: incoming.headers,
+      body,
+      tooLarge,
+      socket: incoming.socket,
+    },
+    delivered,
+  );
+  if (reply === 'silence') return;
+  if (reply === 'reset') {
+    incoming.socket.resetAndDestroy();
+    return;
+  }
+  if (reply === 'drop') {
+    incoming.socket.end();
+    return;
+  }
+  const payload = Buffer.from(reply.body ?? '');
+  const headers = { ...reply.headers, 'content-length': String(payload.length) };
+  if (reply.reason === undefined) response.writeHead(reply.status, headers);
+  else response.writeHead(reply.status, oneLine(reply.reason), headers);
+  response.end(payload);
+}
+
+/** A reason phrase holds no control character. */
+function oneLine(text: string): string {
+  return (text.split('\n')[0] ?? '').replace(/[^\t\x20-\x7e\x80-\xff]/g, '?');
+}
+
+async function readBody(
+  incoming: IncomingMessage,
+  limitBytes: number,
+): Promise<{ body: Buffer; tooLarge: boolean }> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of incoming as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size <= limitBytes) chunks.push(chunk);
+  }
+  return { body: Buffer.concat(chunks), tooLarge: size > limitBytes };
+}

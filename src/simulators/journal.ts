@@ -1,0 +1,176 @@
+import {
+  closeSync,
+  fstatSync,
+  linkSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { z } from 'zod';
+
+/**
+ * The journal: what really happened on the simulated side, one JSON object per line, in the order of (ns, writer, seq).
+ * `ns` is CLOCK_MONOTONIC in nanoseconds as a decimal string (it outgrows a double); fields without a value are left out; secrets are `***`.
+ * The product never reads it. Several processes may append to one file (O_APPEND, one write per line).
+ *
+ * Events
+ * - `world`      exactly once, first line: params `{ timeScale, seed, cluster, nodes, pools, guests: [{vmid, kind, node, owner, incarnation, pool, template}], range }`.
+ *                Every guest of this line is foreign: nobody whose journal this is may write to it. A template may only be read and cloned.
+ * - `request`    one per request, any verb. `effect` = it changed something by itself (not through a task); `answered` = the whole answer was handed to the socket;
+ *                `status` = the HTTP status of that answer (also when it was not delivered); `upid` = the task that it started.
+ * - `task-start` a task began: `op` of the request, `upid`, `actor`, `node`, `vmid` (for a clone the NEW id; the UPID carries the source), `params.type`.
+ * - `task-end`   the same with `effect` and `params.verdict` (`OK`, `WARNINGS: n` or the error text).
+ * - `hold`       a lock was given back: `resource` = its name (`storage-ceph`, `file-user_cfg`, `pve1:lock-105.conf`), `waitMs`, `holdMs` in simulated
+ *                milliseconds; never obtained: `effect: false` and no `holdMs`.
+ * - `fault`      a rule fired: `fault` = its id, `params { when, effect }`.
+ * - `foreign`    somebody who is not the product did it (op `foreign.create`, `foreign.edit`, `foreign.delete`, `foreign.start`, `foreign.stop`, `foreign.migrate`), `actor` = who.
+ *
+ * `actor` is the token id (`user@realm!name`), the account (`DOMAIN\\user`, Guacamole login), `foreign:<who>` or `simulator`.
+ * `incarnation` is unique per creation of a guest: a VMID that is used again has another one. A template's clones name the NEW guest.
+ *
+ * Proxmox (`sim: "proxmox"`, `cluster`)
+ * - guest created:    task-end of `qemu.clone`, effect true, vmid, node (where the config ended), incarnation, params `{ source, sourceIncarnation, mode, pool, mark, mac, name, verdict }`
+ *                     (`mark` = last line of the description when it starts with `[hatchery `). `effect: false` = nothing is left of the attempt. A failed clone that leaves a config
+ *                     behind (pool join failed after the move) has effect true and the error as verdict; foreign: `foreign.create` with effect true.
+ * - config write:     request `qemu.config.put` (or task-end of `qemu.config.post`), effect true only if the text changed, digestBefore, digestAfter, incarnation,
+ *                     params = keys written plus `mac` (of net0 after the write), `mark` (after the write), `name`.
+ * - disk grown:       task-end `qemu.resize` params `{ disk, sizeGiB }`.
+ * - started:          task-end `qemu.start`, effect true, params `{ mac, address, allowed }` (`allowed` = the MAC was on the DHCP allow list at this moment, `address` = what the guest will report).
+ * - stopped:          task-end `qemu.stop` or `qemu.shutdown`, effect true only if it was running.
+ * - destroyed:        task-end `qemu.destroy`, effect true, vmid, incarnation. Foreign: `foreign.delete`.
+ * - volume:           task-end params `freed` / `left` = volume ids removed / orphaned.
+ * - pool membership:  request `pools.put`, effect true, params `{ pool, added, removed }`.
+ * - reads:            `version`, `cluster.status`, `cluster.resources`, `cluster.nextid`, `nodes.list`, `node.status`, `tasks.list`, `task.status`, `task.log`, `storage.list`,
+ *                     `storage.content`, `qemu.list`, `qemu.config.get`, `qemu.status`, `qemu.agent.interfaces`, `lxc.list`, `access.permissions`, `pools.get`, ...; `unrouted` = no such path.
+ *
+ * Windows DHCP over WinRM (`sim: "winrm"`), beside one `request` line per SOAP message
+ * - `dhcp.allow`  request, effect true = the filter was added; `resource` = MAC, lower case with colons; params `{ description, list: "Allow" }`.
+ * - `dhcp.remove` request, effect true = a filter went away; `resource` = MAC; params `{ description, list }` of the filter that went.
+ * - `winrm.command` request, `resource` = shell id, params `{ script }` name; effect false (its cmdlets are the lines above).
+ *
+ * Guacamole (`sim: "guacamole"`), `resource` = identifier of the object (connection and group: the numeric id as text; user: login)
+ * - `guacamole.connection.create|update|delete` params `{ name, parent, protocol, hostname, port }`.
+ * - `guacamole.group.create|update|delete`      (connection group) params `{ name, parent }`.
+ * - `guacamole.user.create|update|delete`       params `{ mark }` (the attribute that proves whose account it is, when there is one).
+ * - `guacamole.permission.add|remove`           `resource` = login, params `{ kind: "connection" | "connectionGroup" | ..., id, permission: "READ" }`; one line per permission that changed.
+ * effect true = it changed; refused or already so: effect false.
+ */
+export const JOURNAL_EVENTS = [
+  'world',
+  'request',
+  'task-start',
+  'task-end',
+  'hold',
+  'fault',
+  'foreign',
+] as const;
+
+export const journalLineSchema = z.strictObject({
+  v: z.literal(1),
+  ns: z.string().regex(/^[0-9]+$/),
+  writer: z.string().min(1),
+  seq: z.number().int().min(1),
+  sim: z.string().min(1),
+  event: z.enum(JOURNAL_EVENTS),
+  actor: z.string().optional(),
+  op: z.string().optional(),
+  cluster: z.string().optional(),
+  node: z.string().optional(),
+  vmid: z.number().int().optional(),
+  incarnation: z.string().optional(),
+  effect: z.boolean().optional(),
+  answered: z.boolean().optional(),
+  status: z.number().int().optional(),
+  upid: z.string().optional(),
+  fault: z.string().optional(),
+  digestBefore: z.string().optional(),
+  digestAfter: z.string().optional(),
+  resource: z.string().optional(),
+  waitMs: z.number().optional(),
+  holdMs: z.number().optional(),
+  params: z.record(z.string(), z.unknown()).optional(),
+});
+export type JournalLine = z.infer<typeof journalLineSchema>;
+
+/** What a simulator says; `ns` (from `journal.now()`) when the moment of the effect is earlier than the moment of the record. */
+export type JournalEntry = Omit<JournalLine, 'v' | 'ns' | 'writer' | 'seq'> & { readonly ns?: string };
+
+export interface Journal {
+  readonly file: string;
+  now(): string;
+  record(entry: JournalEntry): void;
+  /** Every line so far, of all writers, in order; for tests. */
+  read(): JournalLine[];
+  close(): void;
+}
+
+const SECRET_KEY = /passw|secret|ticket|cookie|authorization|^token$|tokenvalue/i;
+
+/** Replaces the values of secret-looking keys, at any depth. */
+export function maskSecrets(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(maskSecrets);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, inner]) => [key, SECRET_KEY.test(key) ? '***' : maskSecrets(inner)]),
+  );
+}
+
+/** Lines of a journal file, in order; a torn last line of a writer that was killed is left out. */
+export function parseJournal(text: string): JournalLine[] {
+  const whole = text.slice(0, text.lastIndexOf('\n') + 1);
+  const lines = whole
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => journalLineSchema.parse(JSON.parse(line)));
+  const order = (a: JournalLine, b: JournalLine): number => {
+    const difference = BigInt(a.ns) - BigInt(b.ns);
+    if (difference !== 0n) return difference < 0n ? -1 : 1;
+    return a.writer === b.writer ? a.seq - b.seq : a.writer < b.writer ? -1 : 1;
+  };
+  return lines.sort(order);
+}
+
+/**
+ * Opens a journal for appending. `world` becomes the first line if the file is new or empty (made whole by a hard link, so that
+ * no second process can write before it); a file that exists already has its world.
+ */
+export function openJournal(file: string, world: Readonly<Record<string, unknown>>): Journal {
+  const writer = `${process.pid}-${randomBytes(3).toString('hex')}`;
+  let seq = 0;
+  const now = (): string => process.hrtime.bigint().toString();
+  const line = (entry: JournalEntry): string => {
+    const { ns, params, ...rest } = entry;
+    seq += 1;
+    const full = { v: 1, ns: ns ?? now(), writer, seq, ...rest, params: params && maskSecrets(params) };
+    return `${JSON.stringify(full)}\n`;
+  };
+  const first = line({ sim: 'world', event: 'world', actor: 'simulator', params: { ...world } });
+  const draft = `${file}.${writer}`;
+  writeFileSync(draft, first, { mode: 0o600 });
+  try {
+    linkSync(draft, file);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    seq = 0;
+  } finally {
+    rmSync(draft, { force: true });
+  }
+  const fd = openSync(file, 'a');
+  if (fstatSync(fd).size === 0) writeSync(fd, first);
+  let isOpen = true;
+  return {
+    file,
+    now,
+    record(entry) {
+      if (isOpen) writeSync(fd, line(entry));
+    },
+    read: () => parseJournal(readFileSync(file, 'utf8')),
+    close() {
+      if (isOpen) closeSync(fd);
+      isOpen = false;
+    },
+  };
+}

@@ -1,0 +1,75 @@
+import { Interrupted } from './clock.js';
+import type { SimulatorContext } from './context.js';
+import type { FiredFaults } from './faults.js';
+import type { SimAnswer, SimReply } from './http.js';
+import type { JournalEntry } from './journal.js';
+
+export interface Operation {
+  readonly sim: string;
+  readonly op: string;
+  readonly actor: string;
+  readonly cluster?: string;
+  readonly node?: string;
+  readonly vmid?: number;
+  readonly params?: Readonly<Record<string, unknown>>;
+}
+
+/** What `act` gives: the reply and what the journal must say about it (`effect` left out = false). */
+export interface Outcome {
+  readonly reply: SimReply;
+  readonly journal?: Partial<JournalEntry>;
+}
+
+/**
+ * Runs one request as every simulator does: hold and faults before the effect, `act`, hold and faults after the effect, then the journal line
+ * (`ns` = moment of the effect, `answered` = the client got the whole answer). `status` gives a fault's status the envelope of this API.
+ */
+export async function perform(
+  context: SimulatorContext,
+  operation: Operation,
+  delivered: Promise<boolean>,
+  act: (faults: FiredFaults) => Promise<Outcome>,
+  status: (status: number, message: string) => SimReply,
+): Promise<SimAnswer> {
+  const { journal, holds } = context;
+  const fired = context.faults.match(operation);
+  const faulted = async (when: 'before' | 'after'): Promise<SimAnswer | undefined> => {
+    const taken = await fired.answer(when);
+    if (!taken) return undefined;
+    return taken.kind === 'status' ? status(taken.status, taken.message) : taken.kind;
+  };
+  const conclude = (ns: string, answer: SimAnswer, more: Partial<JournalEntry>): SimAnswer => {
+    const line = (answered: boolean): void =>
+      journal.record({
+        event: 'request',
+        effect: false,
+        ...operation,
+        ...(fired.ids === undefined ? {} : { fault: fired.ids }),
+        ...more,
+        ...(typeof answer === 'string' ? {} : { status: answer.status }),
+        answered,
+        ns,
+      });
+    if (typeof answer === 'string') line(false);
+    else void delivered.then(line);
+    return answer;
+  };
+  try {
+    await holds.pass(operation.op, 'before');
+    const early = await faulted('before');
+    if (early !== undefined) return conclude(journal.now(), early, {});
+    const outcome = await act(fired);
+    const ns = outcome.journal?.ns ?? journal.now();
+    try {
+      await holds.pass(operation.op, 'after');
+      const late = await faulted('after');
+      return conclude(ns, late ?? outcome.reply, outcome.journal ?? {});
+    } catch (error) {
+      if (error instanceof Interrupted) return conclude(ns, 'drop', outcome.journal ?? {});
+      throw error;
+    }
+  } catch (error) {
+    if (error instanceof Interrupted) return conclude(journal.now(), 'drop', {});
+    throw error;
+  }
+}

@@ -1,0 +1,445 @@
+import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { parse } from 'yaml';
+import { z } from 'zod';
+import { HatcheryError } from '../core/errors.js';
+import { SimRandom } from './seed.js';
+
+const vmid = z.number().int().min(100).max(999_999_999);
+const storageSpec = z.strictObject({
+  id: z.string(),
+  type: z.enum(['rbd', 'lvmthin', 'zfspool', 'nfs', 'dir']),
+  shared: z.boolean(),
+  sizeGiB: z.number().positive(),
+});
+const nodeSpec = z.union([
+  z.string().transform((name) => ({ name, cores: 128, memoryMiB: 1_048_576 })),
+  z.strictObject({
+    name: z.string(),
+    cores: z.number().int().default(128),
+    memoryMiB: z.number().int().default(1_048_576),
+  }),
+]);
+const aclSpec = z.strictObject({ path: z.string(), privileges: z.array(z.string()) });
+
+/** What `--world FILE` holds (YAML or JSON). Everything that is left out is as in the default world. */
+export const worldSpecSchema = z.strictObject({
+  cluster: z.string().default('simcluster'),
+  seed: z.string().or(z.number().transform(String)).optional(),
+  nodes: z
+    .array(nodeSpec)
+    .min(1)
+    .default(['pve1', 'pve2', 'pve3'].map((name) => ({ name, cores: 128, memoryMiB: 1_048_576 }))),
+  storages: z.array(storageSpec).default([
+    { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 40_960 },
+    { id: 'local-lvm', type: 'lvmthin', shared: false, sizeGiB: 1_024 },
+  ]),
+  templates: z
+    .array(
+      z.strictObject({
+        vmid,
+        node: z.string(),
+        name: z.string(),
+        storage: z.string().default('ceph'),
+        diskGiB: z.number().int().default(8),
+        usedGiB: z.number().default(3),
+        pool: z.string().optional(),
+      }),
+    )
+    .default([{ vmid: 9000, node: 'pve1', name: 'debian-12-xfce', storage: 'ceph', diskGiB: 8, usedGiB: 3 }]),
+  guests: z
+    .array(
+      z.strictObject({
+        vmid,
+        node: z.string(),
+        kind: z.enum(['qemu', 'lxc']),
+        owner: z.string(),
+        name: z.string().optional(),
+        pool: z.string().optional(),
+        running: z.boolean().default(true),
+        description: z.string().optional(),
+      }),
+    )
+    .default([
+      { vmid: 100, node: 'pve1', kind: 'qemu', owner: 'alice', name: 'gitlab', pool: 'prod', running: true },
+      { vmid: 101, node: 'pve2', kind: 'lxc', owner: 'alice', name: 'proxy', pool: 'prod', running: true },
+      { vmid: 104, node: 'pve3', kind: 'qemu', owner: 'bob', name: 'windows-dc', running: true },
+      { vmid: 10_003, node: 'pve2', kind: 'qemu', owner: 'bob', name: 'lab-old', running: true },
+      { vmid: 10_007, node: 'pve3', kind: 'lxc', owner: 'carol', name: 'wiki', running: false },
+    ]),
+  pools: z.array(z.string()).default([]),
+  /** Name of the deployment whose pool and token are made: pool `hatchery-<deployment>`, token `hatchery@pve!<deployment>`. */
+  deployment: z.string().default('demo'),
+  tokens: z
+    .array(z.strictObject({ id: z.string(), secret: z.string().optional(), acl: z.array(aclSpec) }))
+    .default([]),
+  range: z.tuple([vmid, vmid]).default([10_000, 19_999]),
+});
+export type WorldSpec = z.input<typeof worldSpecSchema>;
+
+export interface WorldNode {
+  readonly name: string;
+  readonly cores: number;
+  readonly memoryMiB: number;
+}
+
+export interface WorldStorage {
+  readonly id: string;
+  readonly type: 'rbd' | 'lvmthin' | 'zfspool' | 'nfs' | 'dir';
+  readonly shared: boolean;
+  readonly sizeGiB: number;
+}
+
+export interface WorldGuest {
+  readonly vmid: number;
+  readonly kind: 'qemu' | 'lxc';
+  node: string;
+  /** Who made it: a person, or the token id. */
+  readonly owner: string;
+  /** Unique per creation. */
+  readonly incarnation: string;
+  /** Keys as in the config file, `description` with real newlines. */
+  config: Record<string, string>;
+  /** Written while it ran and not hot-pluggable; merged at the next start. */
+  pending: Record<string, string | null>;
+  status: 'running' | 'stopped';
+  startedAtMs: number;
+  /** Simulated time from which the agent answers. */
+  agentUpAtMs: number;
+  /** What DHCP gave at the last start; `undefined` = nothing (its MAC was not allowed). */
+  address: string | undefined;
+}
+
+export interface WorldVolume {
+  readonly volid: string;
+  readonly storage: string;
+  /** `undefined` on shared storages. */
+  readonly node: string | undefined;
+  readonly vmid: number;
+  sizeGiB: number;
+  usedGiB: number;
+  readonly parent: string | undefined;
+}
+
+export interface WorldToken {
+  readonly id: string;
+  readonly secret: string;
+  readonly acl: readonly { readonly path: string; readonly privileges: readonly string[] }[];
+}
+
+/** The DHCP server's link-layer filters, MAC lower case with colons. A guest gets an address only if its MAC is allowed when it starts. */
+export interface WorldDhcp {
+  allowEnabled: boolean;
+  denyEnabled: boolean;
+  readonly allow: Map<string, { description: string }>;
+  readonly deny: Map<string, { description: string }>;
+  /** MAC -> IPv4. */
+  readonly leases: Map<string, string>;
+}
+
+export interface GuacamoleUser {
+  password: string;
+  attributes: Record<string, string | null>;
+  /** Connection ids with READ. */
+  readonly connections: Map<string, string[]>;
+  readonly groups: Map<string, string[]>;
+  systemPermissions: string[];
+}
+
+export interface WorldGuacamole {
+  nextId: number;
+  readonly users: Map<string, GuacamoleUser>;
+  readonly groups: Map<
+    string,
+    { name: string; parent: string; type: string; attributes: Record<string, string | null> }
+  >;
+  readonly connections: Map<
+    string,
+    {
+      name: string;
+      parent: string;
+      protocol: string;
+      parameters: Record<string, string>;
+      attributes: Record<string, string | null>;
+    }
+  >;
+}
+
+/** Everything that exists, plain data and Maps, so that `--state` can save it. */
+export interface World {
+  readonly cluster: string;
+  readonly seed: string;
+  /** Counts the lives of this world: a loaded one draws other random numbers than the first. */
+  life: number;
+  elapsedMs: number;
+  readonly range: readonly [number, number];
+  readonly nodes: readonly WorldNode[];
+  readonly storages: readonly WorldStorage[];
+  readonly pools: Map<string, { comment: string; members: Set<number> }>;
+  readonly tokens: WorldToken[];
+  /** The minimal role of the deployment. */
+  readonly tokenId: string;
+  readonly rootTokenId: string;
+  readonly guests: Map<number, WorldGuest>;
+  readonly volumes: Map<string, WorldVolume>;
+  readonly dhcp: WorldDhcp;
+  readonly guacamole: WorldGuacamole;
+  /** Keys and certificates (PEM) by name: `ca`, node names, services. */
+  readonly certificates: Map<string, { keyPem: string; certPem: string }>;
+}
+
+/** Privileges of PVE 9 that the minimal role of one deployment has on its pool. */
+const POOL_PRIVILEGES = [
+  ...[
+    'VM.Allocate',
+    'VM.Clone',
+    'VM.Audit',
+    'VM.PowerMgmt',
+    'VM.Snapshot',
+    'VM.Snapshot.Rollback',
+    'VM.Backup',
+    'VM.Console',
+    'VM.Migrate',
+  ],
+  ...['Disk', 'CPU', 'Memory', 'Network', 'HWType', 'Options', 'CDROM', 'Cloudinit'].map(
+    (what) => `VM.Config.${what}`,
+  ),
+  ...['VM.GuestAgent.Audit', 'VM.GuestAgent.Unrestricted', 'Pool.Audit', 'Pool.Allocate'],
+];
+
+/** Reads a world file; errors name the place. */
+export function readWorldSpec(file: string): WorldSpec {
+  const parsed = worldSpecSchema.safeParse(parse(readFileSync(file, 'utf8')) ?? {});
+  if (!parsed.success)
+    throw new HatcheryError(
+      'settings-invalid',
+      `Unable to read the world ${file}: ${z.prettifyError(parsed.error)}`,
+    );
+  return parsed.data;
+}
+
+/** Makes the world at its beginning. The same spec and seed give the same world; only the secrets of tokens are new. */
+export function buildWorld(input: WorldSpec = {}, seed?: string): World {
+  const spec = worldSpecSchema.parse(input);
+  const worldSeed = seed ?? spec.seed ?? '1';
+  const random = new SimRandom(worldSeed);
+  const pool = `hatchery-${spec.deployment}`;
+  const tokenId = `hatchery@pve!${spec.deployment}`;
+  const rootTokenId = 'root@pam!simulator';
+  const world: World = {
+    cluster: spec.cluster,
+    seed: worldSeed,
+    life: 1,
+    elapsedMs: 0,
+    range: spec.range,
+    nodes: spec.nodes,
+    storages: spec.storages,
+    pools: new Map(
+      [
+        pool,
+        ...spec.pools,
+        ...spec.guests.flatMap((guest) => guest.pool ?? []),
+        ...spec.templates.flatMap((t) => t.pool ?? []),
+      ].map((name) => [name, { comment: '', members: new Set<number>() }]),
+    ),
+    tokens: [
+      { id: rootTokenId, secret: randomUUID(), acl: [{ path: '/', privileges: ['*'] }] },
+      {
+        id: tokenId,
+        secret: randomUUID(),
+        acl: [
+          { path: '/', privileges: ['Sys.Audit'] },
+          { path: '/vms', privileges: ['VM.Audit'] },
+          ...spec.templates.map((template) => ({
+            path: `/vms/${template.vmid}`,
+            privileges: ['VM.Audit', 'VM.Clone'],
+          })),
+          { path: '/pool', privileges: ['Pool.Audit'] },
+          { path: `/pool/${pool}`, privileges: POOL_PRIVILEGES },
+          ...spec.storages.map((storage) => ({
+            path: `/storage/${storage.id}`,
+            privileges: ['Datastore.AllocateSpace', 'Datastore.Audit'],
+          })),
+          { path: '/sdn/zones/localnetwork', privileges: ['SDN.Use'] },
+        ],
+      },
+      ...spec.tokens.map(({ id, secret, acl }) => ({ id, secret: secret ?? randomUUID(), acl })),
+    ],
+    tokenId,
+    rootTokenId,
+    guests: new Map(),
+    volumes: new Map(),
+    dhcp: { allowEnabled: true, denyEnabled: false, allow: new Map(), deny: new Map(), leases: new Map() },
+    guacamole: { nextId: 1, users: new Map(), groups: new Map(), connections: new Map() },
+    certificates: new Map(),
+  };
+  for (const template of spec.templates) {
+    const disk = `${template.storage}:base-${template.vmid}-disk-0`;
+    const cloudInit = `${template.storage}:vm-${template.vmid}-cloudinit`;
+    addGuest(
+      world,
+      random,
+      { ...template, kind: 'qemu', owner: 'admin' },
+      {
+        agent: '1',
+        boot: 'order=scsi0',
+        ciuser: 'debian',
+        cores: '2',
+        cpu: 'x86-64-v2-AES',
+        ide2: `${cloudInit},media=cdrom`,
+        ipconfig0: 'ip=dhcp',
+        memory: '2048',
+        ostype: 'l26',
+        scsi0: `${disk},discard=on,size=${template.diskGiB}G`,
+        scsihw: 'virtio-scsi-single',
+        serial0: 'socket',
+        template: '1',
+      },
+    );
+    addVolume(world, template, { volid: disk, sizeGiB: template.diskGiB, usedGiB: template.usedGiB });
+    addVolume(world, template, { volid: cloudInit, sizeGiB: 4 / 1024, usedGiB: 4 / 1024 });
+  }
+  for (const guest of spec.guests) addForeignGuest(world, random, guest);
+  return world;
+}
+
+export interface ForeignGuestSpec {
+  readonly vmid: number;
+  readonly node: string;
+  readonly kind: 'qemu' | 'lxc';
+  readonly owner: string;
+  readonly name?: string | undefined;
+  readonly pool?: string | undefined;
+  readonly running?: boolean | undefined;
+  readonly description?: string | undefined;
+}
+
+/** Adds a guest that somebody else made; one disk on the first storage. */
+export function addForeignGuest(world: World, random: SimRandom, spec: ForeignGuestSpec): WorldGuest {
+  const storage = world.storages[0]?.id ?? 'local';
+  const volid = `${storage}:vm-${spec.vmid}-disk-0`;
+  const disk = `${volid},size=32G`;
+  const shared = {
+    cores: '2',
+    memory: '2048',
+    ...(spec.description === undefined ? {} : { description: spec.description }),
+  };
+  const config =
+    spec.kind === 'qemu'
+      ? { ...shared, boot: 'order=scsi0', ostype: 'l26', scsi0: disk, scsihw: 'virtio-scsi-single' }
+      : { ...shared, arch: 'amd64', ostype: 'debian', rootfs: disk, swap: '512', unprivileged: '1' };
+  const guest = addGuest(world, random, { ...spec, name: spec.name ?? `guest-${spec.vmid}` }, config);
+  addVolume(world, spec, { volid, sizeGiB: 32, usedGiB: 12 });
+  guest.status = spec.running === false ? 'stopped' : 'running';
+  return guest;
+}
+
+function addGuest(
+  world: World,
+  random: SimRandom,
+  spec: ForeignGuestSpec,
+  config: Record<string, string>,
+): WorldGuest {
+  if (!world.nodes.some((node) => node.name === spec.node))
+    throw new HatcheryError(
+      'settings-invalid',
+      `Unable to place guest ${spec.vmid}: there is no node "${spec.node}"`,
+    );
+  const draw = random.stream('guest', spec.vmid, world.life);
+  const mac = `BC:24:11:${draw
+    .hex(6)
+    .toUpperCase()
+    .replace(/(..)(..)(..)/, '$1:$2:$3')}`;
+  const identity: Record<string, string> =
+    spec.kind === 'qemu'
+      ? {
+          name: spec.name ?? '',
+          net0: `virtio=${mac},bridge=vmbr0`,
+          smbios1: `uuid=${draw.uuid()}`,
+          vmgenid: draw.uuid(),
+        }
+      : { hostname: spec.name ?? '', net0: `name=eth0,bridge=vmbr0,hwaddr=${mac},ip=dhcp,type=veth` };
+  const guest: WorldGuest = {
+    vmid: spec.vmid,
+    kind: spec.kind,
+    node: spec.node,
+    owner: spec.owner,
+    incarnation: draw.uuid(),
+    config: { ...config, ...identity },
+    pending: {},
+    status: 'stopped',
+    startedAtMs: 0,
+    agentUpAtMs: 0,
+    address: undefined,
+  };
+  world.guests.set(spec.vmid, guest);
+  if (spec.pool !== undefined) world.pools.get(spec.pool)?.members.add(spec.vmid);
+  return guest;
+}
+
+function addVolume(
+  world: World,
+  owner: { vmid: number; node: string },
+  volume: { volid: string; sizeGiB: number; usedGiB: number },
+): void {
+  const id = volume.volid.slice(0, volume.volid.indexOf(':'));
+  const storage = world.storages.find((candidate) => candidate.id === id);
+  if (!storage)
+    throw new HatcheryError(
+      'settings-invalid',
+      `Unable to place ${volume.volid}: there is no storage "${id}"`,
+    );
+  world.volumes.set(volumeKey(storage.shared ? undefined : owner.node, volume.volid), {
+    ...volume,
+    storage: id,
+    node: storage.shared ? undefined : owner.node,
+    vmid: owner.vmid,
+    parent: undefined,
+  });
+}
+
+/** Local storages of two nodes may hold volumes of the same name. */
+export function volumeKey(node: string | undefined, volid: string): string {
+  return node === undefined ? volid : `${node}/${volid}`;
+}
+
+/** The pool of a guest, or `undefined`. */
+export function poolOf(world: World, id: number): string | undefined {
+  for (const [name, pool] of world.pools) if (pool.members.has(id)) return name;
+  return undefined;
+}
+
+/** What DHCP answers to this MAC now: a lease only if the filters let it pass. */
+export function leaseFor(world: World, mac: string): string | undefined {
+  const { dhcp } = world;
+  const key = mac.toLowerCase();
+  if (dhcp.denyEnabled && dhcp.deny.has(key)) return undefined;
+  if (dhcp.allowEnabled && !dhcp.allow.has(key)) return undefined;
+  const known = dhcp.leases.get(key);
+  if (known !== undefined) return known;
+  const index = dhcp.leases.size + 10;
+  const address = `10.20.${Math.floor(index / 250) % 256}.${(index % 250) + 1}`;
+  dhcp.leases.set(key, address);
+  return address;
+}
+
+/** The parts of the world that the journal's first line tells. */
+export function worldFacts(world: World, timeScale: number): Record<string, unknown> {
+  return {
+    timeScale,
+    seed: world.seed,
+    cluster: world.cluster,
+    range: world.range,
+    nodes: world.nodes.map((node) => node.name),
+    pools: [...world.pools.keys()],
+    guests: [...world.guests.values()].map((guest) => ({
+      vmid: guest.vmid,
+      kind: guest.kind,
+      node: guest.node,
+      owner: guest.owner,
+      incarnation: guest.incarnation,
+      pool: poolOf(world, guest.vmid),
+      template: guest.config['template'] === '1',
+    })),
+  };
+}
