@@ -1,0 +1,63 @@
+import { HttpException } from '@nestjs/common';
+import { ERRORS, HatcheryError, type ErrorCode, type Problem } from '../../core/errors.js';
+
+/** The body of every error answer (RFC 9457 with our `code`, `hint`, `errors` and `requestId`). */
+export interface ProblemBody {
+  readonly type: string;
+  readonly title: string;
+  readonly status: number;
+  readonly code: ErrorCode;
+  readonly detail: string;
+  readonly hint?: string;
+  readonly errors?: readonly Problem[];
+  readonly requestId?: string;
+}
+
+/** Gives any thrown value the one error of the product. What is not meant for clients becomes `internal`, its text stays in the log. */
+export function asHatcheryError(error: unknown): HatcheryError {
+  if (error instanceof HatcheryError) return error;
+  const status = statusOf(error);
+  if (status === undefined || status >= 500)
+    return new HatcheryError('internal', 'Unable to answer the request: something went wrong inside the service', {
+      hint: 'Give the requestId to an admin: the reason stands in the log.',
+      cause: error,
+    });
+  const text = error instanceof Error ? error.message : 'refused';
+  switch (status) {
+    case 401:
+      return new HatcheryError('not-signed-in', `Unable to answer the request: ${text}`);
+    case 403:
+      return new HatcheryError('forbidden', `Unable to answer the request: ${text}`);
+    case 404:
+      return new HatcheryError('not-found', 'Unable to answer the request: there is no such route', { hint: 'The routes are listed at /docs.' });
+    case 413:
+      return new HatcheryError('payload-too-large', `Unable to read the request: ${text}`, { hint: 'A roster may have at most 5 MiB.' });
+    case 429:
+      return new HatcheryError('too-many-requests', `Unable to answer the request: ${text}`);
+    default:
+      return new HatcheryError('request-invalid', `Unable to read the request: ${text}`, { hint: 'The form of every request is described at /docs.' });
+  }
+}
+
+export function problemBody(error: HatcheryError, requestId: string | undefined): ProblemBody {
+  const { status, title } = ERRORS[error.code];
+  return {
+    type: `urn:hatchery:error:${error.code}`,
+    title,
+    status,
+    code: error.code,
+    detail: error.message,
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+    ...(error.problems.length === 0 ? {} : { errors: error.problems }),
+    ...(requestId === undefined ? {} : { requestId }),
+  };
+}
+
+/** Nest's exceptions say their status by method, those of Express and its parsers by property. */
+function statusOf(error: unknown): number | undefined {
+  if (error instanceof HttpException) return error.getStatus();
+  if (!(error instanceof Error)) return undefined;
+  if (error.name === 'MulterError') return 'code' in error && error.code === 'LIMIT_FILE_SIZE' ? 413 : 400;
+  const status = 'status' in error ? error.status : undefined;
+  return typeof status === 'number' ? status : undefined;
+}

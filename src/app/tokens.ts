@@ -1,0 +1,12 @@
+/**
+ * What modules ask for by name. CoreModule gives the first group everywhere; the engine's module gives the second
+ * (Intake, WakeUps, Hypervisors of src/engine and src/ports).
+ */
+export const CONTEXT = Symbol('AppContext');
+export const REDIS = Symbol('Redis');
+export const STEPS_QUEUE = Symbol('Queue of steps');
+export const REMOTE_METRICS = Symbol('RemoteMetrics');
+
+export const INTAKE = Symbol('Intake');
+export const WAKE_UPS = Symbol('WakeUps');
+export const HYPERVISORS = Symbol('Hypervisors');
