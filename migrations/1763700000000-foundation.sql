@@ -71,9 +71,8 @@ create table batches (
   workflow_version_id text not null references workflow_versions (id),
   cluster text not null,
   notify_url text,
-  -- Set when machines are added; the summary is posted once for each value of it.
-  notify_due boolean not null default false,
-  notified_at timestamptz,
+  -- True until every machine has come to rest once; then the summary is posted, once.
+  is_open boolean not null default true,
   created_at timestamptz not null default now(),
   settled_at timestamptz,
   deleted_at timestamptz
@@ -161,6 +160,7 @@ create table workers (
 create table steps (
   id uuid primary key,
   run_id uuid not null references runs (id),
+  cluster text not null,
   key text not null,
   uses text not null,
   version int not null,
@@ -246,7 +246,8 @@ create index slots_step on slots (step_id);
 
 create table outbox (
   id bigint generated always as identity primary key,
-  kind text not null check (kind in ('dispatch', 'notify')),
+  -- dispatch: hand a step to the queue; advance: let a run see that it is wanted gone; notify: post a batch's summary.
+  kind text not null check (kind in ('dispatch', 'advance', 'notify')),
   payload jsonb not null,
   created_at timestamptz not null default now(),
   due_at timestamptz not null default now(),
@@ -300,3 +301,9 @@ create table audit (
   subject text not null,
   detail jsonb not null default '{}'
 );
+
+-- Unix milliseconds of a time: what the engine computes with.
+create function ms(t timestamptz) returns double precision
+  language sql immutable parallel safe return floor(extract(epoch from t) * 1000);
+create function from_ms(t double precision) returns timestamptz
+  language sql immutable parallel safe return to_timestamp(t / 1000);

@@ -29,7 +29,7 @@ const RUN_CHANGES: Record<RunState, readonly RunState[]> = {
   undoing: ['parked', 'failed', 'cancelled'],
   // A delete of a ready run, or a guest found with our mark after the end, reopens the undo.
   done: ['undoing', 'cancelled'],
-  failed: ['undoing'],
+  failed: ['undoing', 'cancelled'],
   cancelled: ['undoing'],
 };
 

@@ -1,5 +1,6 @@
 import type { z } from 'zod';
-import type { MarkIdentity, Mark } from '../core/mark.js';
+import type { HatcheryError } from '../core/errors.js';
+import type { Mark, MarkIdentity } from '../core/mark.js';
 import type { Call } from '../ports/call.js';
 import type { DesktopGateway } from '../ports/desktop-gateway.js';
 import type { Dhcp } from '../ports/dhcp.js';
@@ -111,8 +112,9 @@ export interface StepDefinition<I = unknown, O = unknown> {
   readonly effects: (input: I, machine: MachineSnapshot) => readonly EffectIntent[];
   /** Of one attempt, waiting for locks not included. */
   readonly timeout: Duration;
-  /** Of the whole step from its first claim, waits included; expiry parks with `expiry.code`. */
+  /** Of the whole step from its first claim, waits included; expiry parks with what `expired` says. */
   readonly deadline?: Duration;
+  readonly expired?: (input: I) => HatcheryError;
   readonly retry: RetryPolicy;
   /** Called first when an earlier intent exists; a finished result that is there and ours ends the step. */
   find?(input: I, ports: StepPorts, run: StepRun): Promise<O | undefined>;

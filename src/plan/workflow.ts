@@ -91,7 +91,7 @@ class WorkflowReader {
     const canonical = JSON.stringify(canonicalise(document.toJS()));
     const stepVersions = ordered.map((step) => `${step.uses}@${step.version}`).join(',');
     return {
-      workflow: id as string,
+      workflow: String(id),
       version: createHash('sha256').update(canonical).update(stepVersions).digest('hex'),
       steps: ordered,
     };

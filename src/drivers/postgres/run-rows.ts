@@ -1,0 +1,193 @@
+import type { ErrorRecord } from '../../core/errors.js';
+import type { CompiledPlan } from '../../plan/compiled-plan.js';
+import type {
+  EffectRow,
+  LastAttempt,
+  LoadedRun,
+  MachineRow,
+  RemoteNote,
+  RunRow,
+  StepRow,
+} from '../../ports/run-store.js';
+import type { Queries } from './database.js';
+
+/** Reads a run under its row lock. Statements: run, steps, effects, last attempts; the lock first, so that the others see what it guards. */
+export async function loadRun(
+  queries: Queries,
+  by: { stepId: string } | { runId: string },
+  planOf: (version: string, queries: Queries) => Promise<CompiledPlan>,
+): Promise<LoadedRun | undefined> {
+  const where = 'stepId' in by ? 'r.id = (select run_id from steps where id = $1)' : 'r.id = $1';
+  const [head] = await queries.query<RunSql>(
+    `select r.id, r.machine_id, r.batch_id, r.workflow_version_id, r.inputs, r.state, r.wanted, r.error, r.undo_ends_as, r.deaths, r.deaths_alone,
+            m.cluster, m.mac, m.vmid, m.node, m.state as machine_state, m.smbios_uuid, m.address, m.link, m.secret_ref, m.error as machine_error
+       from runs r join machines m on m.id = r.machine_id
+      where ${where} for update of r`,
+    ['stepId' in by ? by.stepId : by.runId],
+  );
+  if (!head) return undefined;
+  const steps = await queries.query<StepSql>(
+    `select id, key, uses, version, rank, state, ms(due_at) as due_ms, slots, dispatch, epoch, worker_id, tries, ms(first_claimed_at) as first_ms,
+            input, output, remote, error, percent, ms(clock_timestamp()) as now_ms
+       from steps where run_id = $1 order by rank desc, key`,
+    [head.id],
+  );
+  const ids = steps.map((step) => step.id);
+  const effects = await queries.query<EffectSql>(
+    `select e.id, e.seq, coalesce(h.step_id, e.step_id) as step_id, e.kind, e.version, e.system, e.key, e.shared, e.payload, e.state, ms(e.intended_at) as intended_ms
+       from effects e left join effect_holders h on h.effect_id = e.id and h.machine_id = $2 and h.released_at is null
+      where e.state <> 'undone' and ((not e.shared and e.step_id = any ($1::uuid[])) or h.step_id = any ($1::uuid[]))`,
+    [ids, head.machine_id],
+  );
+  const attempts = effects.some((effect) => effect.state === 'intended')
+    ? await queries.query<AttemptSql>(
+        `select distinct on (step_id) step_id, outcome, error ->> 'code' as code, ms(ended_at) as ended_ms
+           from attempts where step_id = any ($1::uuid[]) and ended_at is not null order by step_id, epoch desc`,
+        [ids],
+      )
+    : [];
+  return {
+    plan: await planOf(head.workflow_version_id, queries),
+    run: runRow(head),
+    machine: machineRow(head),
+    steps: steps.map(stepRow),
+    effects: effects.map(effectRow),
+    lastAttempts: attempts.map((attempt): LastAttempt => ({
+      stepId: attempt.step_id,
+      outcome: attempt.outcome,
+      code: attempt.code ?? undefined,
+      endedAtMs: attempt.ended_ms,
+    })),
+    nowMs: steps[0]?.now_ms ?? 0,
+  };
+}
+
+interface RunSql {
+  id: string;
+  machine_id: string;
+  batch_id: string;
+  workflow_version_id: string;
+  inputs: Record<string, unknown>;
+  state: RunRow['state'];
+  wanted: RunRow['wanted'];
+  error: ErrorRecord | null;
+  undo_ends_as: 'failed' | 'cancelled' | null;
+  deaths: number;
+  deaths_alone: number;
+  cluster: string;
+  mac: string;
+  vmid: number;
+  node: string;
+  machine_state: MachineRow['state'];
+  smbios_uuid: string | null;
+  address: string | null;
+  link: string | null;
+  secret_ref: string | null;
+  machine_error: ErrorRecord | null;
+}
+
+interface StepSql {
+  id: string;
+  key: string;
+  uses: string;
+  version: number;
+  rank: number;
+  state: StepRow['state'];
+  due_ms: number | null;
+  slots: string[] | null;
+  dispatch: number;
+  epoch: number;
+  worker_id: string | null;
+  tries: number;
+  first_ms: number | null;
+  input: unknown;
+  output: unknown;
+  remote: Record<string, RemoteNote>;
+  error: ErrorRecord | null;
+  percent: number | null;
+  now_ms: number;
+}
+
+interface EffectSql {
+  id: string;
+  seq: number;
+  step_id: string;
+  kind: string;
+  version: number;
+  system: string;
+  key: string;
+  shared: boolean;
+  payload: unknown;
+  state: EffectRow['state'];
+  intended_ms: number;
+}
+
+interface AttemptSql {
+  step_id: string;
+  outcome: LastAttempt['outcome'];
+  code: string | null;
+  ended_ms: number;
+}
+
+const runRow = (row: RunSql): RunRow => ({
+  id: row.id,
+  machineId: row.machine_id,
+  batchId: row.batch_id,
+  workflowVersion: row.workflow_version_id,
+  inputs: row.inputs,
+  state: row.state,
+  wanted: row.wanted,
+  error: row.error ?? undefined,
+  undoEndsAs: row.undo_ends_as ?? undefined,
+  deaths: row.deaths,
+  deathsAlone: row.deaths_alone,
+});
+
+const machineRow = (row: RunSql): MachineRow => ({
+  id: row.machine_id,
+  cluster: row.cluster,
+  mac: row.mac,
+  vmid: row.vmid,
+  node: row.node,
+  state: row.machine_state,
+  smbiosUuid: row.smbios_uuid ?? undefined,
+  address: row.address ?? undefined,
+  link: row.link ?? undefined,
+  secretRef: row.secret_ref ?? undefined,
+  error: row.machine_error ?? undefined,
+});
+
+const stepRow = (row: StepSql): StepRow => ({
+  id: row.id,
+  key: row.key,
+  uses: row.uses,
+  version: row.version,
+  rank: row.rank,
+  state: row.state,
+  dueAtMs: row.due_ms ?? undefined,
+  slots: row.slots ?? undefined,
+  dispatch: row.dispatch,
+  epoch: row.epoch,
+  workerId: row.worker_id ?? undefined,
+  tries: row.tries,
+  firstClaimedAtMs: row.first_ms ?? undefined,
+  input: row.input,
+  output: row.output,
+  remote: row.remote,
+  error: row.error ?? undefined,
+  percent: row.percent ?? undefined,
+});
+
+const effectRow = (row: EffectSql): EffectRow => ({
+  id: row.id,
+  seq: row.seq,
+  stepId: row.step_id,
+  kind: row.kind,
+  version: row.version,
+  system: row.system,
+  key: row.key,
+  shared: row.shared,
+  payload: row.payload,
+  state: row.state,
+  intendedAtMs: row.intended_ms,
+});

@@ -1,0 +1,388 @@
+import { v7 as uuidv7 } from 'uuid';
+import type { CompiledPlan } from '../../plan/compiled-plan.js';
+import type { EffectIntent } from '../../plan/step.js';
+import type { HeldStep, LoadedRun, RemoteNote, RunChanges, RunStore } from '../../ports/run-store.js';
+import type { Database, Queries } from './database.js';
+import { writeChanges, type QuarantineOf } from './run-changes.js';
+import { loadRun } from './run-rows.js';
+import { takeVmids } from './vmid-reservations.js';
+
+/** Where VMIDs of a cluster come from. */
+export interface VmidRange {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Runs, steps, effects, slots and workers in Postgres. */
+export class PostgresRunStore implements RunStore {
+  private readonly plans = new Map<string, CompiledPlan>();
+
+  constructor(
+    private readonly database: Database,
+    private readonly sites: { quarantineMs: QuarantineOf; vmids: (cluster: string) => VmidRange },
+  ) {}
+
+  async change<T>(
+    by: { stepId: string } | { runId: string },
+    work: (loaded: LoadedRun) => { changes: RunChanges; result: T },
+  ): Promise<T | undefined> {
+    return this.database.transaction(async (queries) => {
+      const loaded = await loadRun(queries, by, (version, inner) => this.planOf(version, inner));
+      if (!loaded) return undefined;
+      const { changes, result } = work(loaded);
+      await writeChanges(queries, loaded, changes, this.sites.quarantineMs);
+      return result;
+    });
+  }
+
+  private async planOf(version: string, queries: Queries): Promise<CompiledPlan> {
+    const known = this.plans.get(version);
+    if (known) return known;
+    const [row] = await queries.query<{ plan: CompiledPlan }>(
+      'select plan from workflow_versions where id = $1',
+      [version],
+    );
+    this.plans.set(version, row!.plan);
+    return row!.plan;
+  }
+
+  async intend(
+    held: HeldStep,
+    intents: readonly EffectIntent[],
+  ): Promise<{ stale: boolean; busy?: string; hadEarlier: boolean }> {
+    return this.database.transaction(async (queries) => {
+      const holder = await lockHeld(queries, held);
+      if (!holder) return { stale: true, hadEarlier: false };
+      let hadEarlier = false;
+      for (const intent of intents) {
+        const answer =
+          intent.shared === true
+            ? await intendShared(queries, held, holder.machine_id, intent)
+            : await intendOwn(queries, held, intent);
+        if (answer === 'busy') return { stale: false, busy: `${intent.kind} ${intent.key}`, hadEarlier };
+        hadEarlier ||= answer === 'earlier';
+      }
+      return { stale: false, hadEarlier };
+    });
+  }
+
+  async note(held: HeldStep, key: string, note: RemoteNote | undefined): Promise<boolean> {
+    const rows = await this.database.query(
+      `update steps set remote = case when $5::jsonb is null then remote - $4::text else remote || jsonb_build_object($4::text, $5::jsonb) end
+        where id = $1 and epoch = $2 and worker_id = $3 returning id`,
+      [held.stepId, held.epoch, held.workerId, key, note === undefined ? null : JSON.stringify(note)],
+    );
+    return rows.length === 1;
+  }
+
+  async progress(held: HeldStep, percent: number): Promise<boolean> {
+    const rows = await this.database.query(
+      `with s as (update steps set percent = $4 where id = $1 and epoch = $2 and worker_id = $3 and percent is distinct from $4 returning run_id, key),
+            e as (insert into events (type, batch, machine, run, step, state, percent)
+                  select 'step.progress', r.batch_id, r.machine_id, r.id, s.key, 'running', $4 from s join runs r on r.id = s.run_id)
+       select 1 from steps where id = $1 and epoch = $2 and worker_id = $3`,
+      [held.stepId, held.epoch, held.workerId, percent],
+    );
+    return rows.length === 1;
+  }
+
+  async replaceVmid(held: HeldStep, used: ReadonlySet<number>, why: string): Promise<number | undefined> {
+    return this.database.transaction(async (queries) => {
+      const holder = await lockHeld(queries, held);
+      if (!holder) return undefined;
+      const [machine] = await queries.query<{ cluster: string; vmid: number }>(
+        'select cluster, vmid from machines where id = $1 for update',
+        [holder.machine_id],
+      );
+      const { cluster, vmid } = machine!;
+      await queries.query(
+        `update reservations set machine_id = null, released_at = now(), rest_until = now() + $3 * interval '1 millisecond', note = $4
+          where kind = 'vmid' and scope = $1 and value = $2 and machine_id = $5`,
+        [cluster, String(vmid), this.sites.quarantineMs(cluster), why, holder.machine_id],
+      );
+      // Ours can never come to be under a VMID that a foreign guest holds: the intents for it are closed.
+      await queries.query(
+        `update effects set state = 'undone', undone_at = now()
+          where kind = 'guest' and system = $1 and key = $2 and state = 'intended' and step_id in (select id from steps where run_id = $3)`,
+        [cluster, String(vmid), holder.run_id],
+      );
+      const [next] = await takeVmids(queries, cluster, this.sites.vmids(cluster), used, [holder.machine_id]);
+      await queries.query('update machines set vmid = $2 where id = $1', [holder.machine_id, next]);
+      return next;
+    });
+  }
+
+  async letGo(held: HeldStep, effectId: string): Promise<{ stale: boolean; undo: boolean }> {
+    return this.database.transaction(async (queries) => {
+      const holder = await lockHeld(queries, held);
+      if (!holder) return { stale: true, undo: false };
+      const [effect] = await queries.query<{ state: string }>(
+        'select state from effects where id = $1 for update',
+        [effectId],
+      );
+      if (!effect || effect.state === 'undone') return { stale: false, undo: false };
+      const [others] = await queries.query<{ count: number }>(
+        'select count(*)::int as count from effect_holders where effect_id = $1 and machine_id <> $2 and released_at is null',
+        [effectId, holder.machine_id],
+      );
+      if (others!.count > 0) {
+        await queries.query(
+          'update effect_holders set released_at = now() where effect_id = $1 and machine_id = $2',
+          [effectId, holder.machine_id],
+        );
+        return { stale: false, undo: false };
+      }
+      await queries.query(`update effects set state = 'undoing' where id = $1`, [effectId]);
+      return { stale: false, undo: true };
+    });
+  }
+
+  async effectUndone(held: HeldStep, effectId: string): Promise<boolean> {
+    return this.database.transaction(async (queries) => {
+      const holder = await lockHeld(queries, held);
+      if (!holder) return false;
+      await queries.query(`update effects set state = 'undone', undone_at = now() where id = $1`, [effectId]);
+      await queries.query(
+        'update effect_holders set released_at = now() where effect_id = $1 and machine_id = $2',
+        [effectId, holder.machine_id],
+      );
+      return true;
+    });
+  }
+
+  async registerWorker(worker: {
+    id: string;
+    host: string;
+    pid: number;
+    stepVersions: readonly string[];
+    leaseMs: number;
+  }): Promise<void> {
+    await this.database.query(
+      `insert into workers (id, host, pid, step_versions, lease_until) values ($1, $2, $3, $4, clock_timestamp() + $5 * interval '1 millisecond')`,
+      [worker.id, worker.host, worker.pid, JSON.stringify(worker.stepVersions), worker.leaseMs],
+    );
+  }
+
+  async heartbeat(workerId: string, leaseMs: number): Promise<boolean> {
+    const rows = await this.database.query(
+      `update workers set lease_until = clock_timestamp() + $2 * interval '1 millisecond' where id = $1 and stopped_at is null returning id`,
+      [workerId, leaseMs],
+    );
+    return rows.length === 1;
+  }
+
+  async stopWorker(workerId: string): Promise<void> {
+    await this.database.query('update workers set stopped_at = coalesce(stopped_at, now()) where id = $1', [
+      workerId,
+    ]);
+  }
+
+  async buryDead(limit: number): Promise<readonly { stepId: string; workerId: string }[]> {
+    await this.database.query(
+      'update workers set stopped_at = clock_timestamp() where stopped_at is null and lease_until < clock_timestamp()',
+    );
+    const rows = await this.database.query<{ id: string; worker_id: string }>(
+      `select s.id, s.worker_id from steps s join workers w on w.id = s.worker_id where w.stopped_at is not null limit $1`,
+      [limit],
+    );
+    return rows.map((row) => ({ stepId: row.id, workerId: row.worker_id }));
+  }
+
+  async admit(cluster: string, limitOf: (slot: string) => number, batch: number): Promise<number> {
+    return this.database.transaction(async (queries) => {
+      const waiting = await queries.query<{ id: string; slots: string[] }>(
+        `select id, slots from steps
+          where cluster = $1 and state = 'ready' and worker_id is null and slots is not null and due_at <= clock_timestamp()
+          order by rank, due_at, id limit $2 for update skip locked`,
+        [cluster, batch],
+      );
+      if (waiting.length === 0) return 0;
+      const resources = [...new Set(waiting.flatMap((step) => step.slots))];
+      const held = await queries.query<{ resource: string; numbers: number[] }>(
+        'select resource, array_agg(number) as numbers from slots where resource = any ($1) group by resource',
+        [resources],
+      );
+      const admitted = chooseSlots(
+        waiting,
+        new Map(held.map((row) => [row.resource, new Set(row.numbers)])),
+        limitOf,
+      );
+      if (admitted.length === 0) return 0;
+      await queries.query(
+        `insert into slots (resource, number, step_id) select resource, number, step from jsonb_to_recordset($1) as a (resource text, number int, step uuid)`,
+        [JSON.stringify(admitted.flatMap((one) => one.slots.map((slot) => ({ ...slot, step: one.stepId }))))],
+      );
+      await queries.query(
+        `with s as (update steps set slots = null, dispatch = dispatch + 1, dispatched_at = clock_timestamp() where id = any ($1::uuid[]) returning id, dispatch)
+         insert into outbox (kind, payload) select 'dispatch', jsonb_build_object('stepId', id, 'number', dispatch) from s`,
+        [admitted.map((one) => one.stepId)],
+      );
+      return admitted.length;
+    });
+  }
+
+  async relay(
+    publish: (items: readonly { stepId: string; number: number }[]) => Promise<void>,
+    batch: number,
+  ): Promise<number> {
+    return this.database.transaction(async (queries) => {
+      const rows = await queries.query<{ payload: { stepId: string; number: number } }>(
+        `delete from outbox where id in
+           (select id from outbox where kind = 'dispatch' and due_at <= clock_timestamp() order by id limit $1 for update skip locked)
+         returning payload`,
+        [batch],
+      );
+      if (rows.length > 0) await publish(rows.map((row) => row.payload));
+      return rows.length;
+    });
+  }
+
+  async takeAdvance(): Promise<{ outboxId: number; runId: string } | undefined> {
+    const [row] = await this.database.query<{ id: number; run: string }>(
+      `update outbox set due_at = clock_timestamp() + interval '10 seconds', tries = tries + 1 where id =
+         (select id from outbox where kind = 'advance' and due_at <= clock_timestamp() order by id limit 1 for update skip locked)
+       returning id, payload ->> 'runId' as run`,
+    );
+    return row && { outboxId: row.id, runId: row.run };
+  }
+
+  async takeNotice(): Promise<{ outboxId: number; batchId: string; tries: number } | undefined> {
+    const [row] = await this.database.query<{ id: number; batch: string; tries: number }>(
+      `update outbox set due_at = clock_timestamp() + least(3600, 10 * power(2, tries)) * interval '1 second', tries = tries + 1 where id =
+         (select id from outbox where kind = 'notify' and due_at <= clock_timestamp() order by id limit 1 for update skip locked)
+       returning id, payload ->> 'batchId' as batch, tries`,
+    );
+    return row && { outboxId: row.id, batchId: row.batch, tries: row.tries };
+  }
+
+  async advanced(outboxId: number): Promise<void> {
+    await this.database.query('delete from outbox where id = $1', [outboxId]);
+  }
+
+  async overdue(afterMs: number, batch: number): Promise<readonly { stepId: string; number: number }[]> {
+    const rows = await this.database.query<{ id: string; dispatch: number }>(
+      `select id, dispatch from steps
+        where state in ('ready', 'undoing') and worker_id is null and slots is null and due_at <= clock_timestamp()
+          and dispatched_at < clock_timestamp() - $1 * interval '1 millisecond'
+          and not exists (select 1 from outbox where kind = 'dispatch' and payload ->> 'stepId' = steps.id::text)
+        order by due_at limit $2`,
+      [afterMs, batch],
+    );
+    return rows.map((row) => ({ stepId: row.id, number: row.dispatch }));
+  }
+
+  async redispatch(stepIds: readonly string[]): Promise<void> {
+    await this.database.query(
+      `with s as (update steps set dispatch = dispatch + 1, dispatched_at = clock_timestamp()
+                   where id = any ($1::uuid[]) and worker_id is null and state in ('ready', 'undoing') returning id, dispatch)
+       insert into outbox (kind, payload) select 'dispatch', jsonb_build_object('stepId', id, 'number', dispatch) from s`,
+      [stepIds],
+    );
+  }
+
+  async orphanVersions(limit: number): Promise<readonly { stepId: string; version: string }[]> {
+    const rows = await this.database.query<{ id: string; version: string }>(
+      `select s.id, s.uses || '@' || s.version as version from steps s
+        where s.state = 'ready' and s.worker_id is null and s.due_at < clock_timestamp() - interval '30 seconds'
+          and exists (select 1 from workers w where w.stopped_at is null)
+          and not exists (select 1 from workers w where w.stopped_at is null and w.step_versions ? (s.uses || '@' || s.version))
+        limit $1`,
+      [limit],
+    );
+    return rows.map((row) => ({ stepId: row.id, version: row.version }));
+  }
+}
+
+async function lockHeld(
+  queries: Queries,
+  held: HeldStep,
+): Promise<{ run_id: string; machine_id: string } | undefined> {
+  const [row] = await queries.query<{ run_id: string; machine_id: string }>(
+    `select s.run_id, r.machine_id from steps s join runs r on r.id = s.run_id
+      where s.id = $1 and s.epoch = $2 and s.worker_id = $3 for update of s`,
+    [held.stepId, held.epoch, held.workerId],
+  );
+  return row;
+}
+
+type Intended = 'new' | 'earlier' | 'busy';
+
+async function intendOwn(queries: Queries, held: HeldStep, intent: EffectIntent): Promise<Intended> {
+  const [made] = await queries.query<{ step_id: string }>(
+    `insert into effects (id, kind, version, system, key, step_id, payload) values ($1, $2, $3, $4, $5, $6, $7)
+     on conflict (system, kind, key) where state <> 'undone' do nothing returning step_id`,
+    [
+      uuidv7(),
+      intent.kind,
+      intent.version,
+      intent.system,
+      intent.key,
+      held.stepId,
+      JSON.stringify(intent.payload),
+    ],
+  );
+  if (made) return 'new';
+  const [there] = await queries.query<{ step_id: string }>(
+    `select step_id from effects where system = $1 and kind = $2 and key = $3 and state <> 'undone'`,
+    [intent.system, intent.kind, intent.key],
+  );
+  return there?.step_id === held.stepId ? 'earlier' : 'busy';
+}
+
+async function intendShared(
+  queries: Queries,
+  held: HeldStep,
+  machineId: string,
+  intent: EffectIntent,
+): Promise<Intended> {
+  await queries.query(
+    `insert into effects (id, kind, version, system, key, step_id, payload, shared) values ($1, $2, $3, $4, $5, $6, $7, true)
+     on conflict (system, kind, key) where state <> 'undone' do nothing`,
+    [
+      uuidv7(),
+      intent.kind,
+      intent.version,
+      intent.system,
+      intent.key,
+      held.stepId,
+      JSON.stringify(intent.payload),
+    ],
+  );
+  const [effect] = await queries.query<{ id: string; state: string }>(
+    `select id, state from effects where system = $1 and kind = $2 and key = $3 and state <> 'undone' for update`,
+    [intent.system, intent.kind, intent.key],
+  );
+  if (!effect || effect.state === 'undoing') return 'busy';
+  const [held_] = await queries.query<{ is_new: boolean }>(
+    `insert into effect_holders (effect_id, machine_id, step_id) values ($1, $2, $3)
+     on conflict (effect_id, machine_id) do update set released_at = null, step_id = excluded.step_id returning (xmax = 0) as is_new`,
+    [effect.id, machineId, held.stepId],
+  );
+  return held_!.is_new ? 'new' : 'earlier';
+}
+
+/** Gives each waiting step all its slots or none, in order; a step that does not fit leaves room for those behind it. */
+function chooseSlots(
+  waiting: readonly { id: string; slots: readonly string[] }[],
+  held: Map<string, Set<number>>,
+  limitOf: (slot: string) => number,
+): { stepId: string; slots: { resource: string; number: number }[] }[] {
+  const admitted: { stepId: string; slots: { resource: string; number: number }[] }[] = [];
+  for (const step of waiting) {
+    const wanted = step.slots.map((resource) => ({
+      resource,
+      number: freeNumber(held.get(resource), limitOf(resource)),
+    }));
+    if (wanted.some((slot) => slot.number === undefined)) continue;
+    const slots = wanted as { resource: string; number: number }[];
+    for (const slot of slots)
+      held.set(slot.resource, (held.get(slot.resource) ?? new Set()).add(slot.number));
+    admitted.push({ stepId: step.id, slots });
+  }
+  return admitted;
+}
+
+function freeNumber(taken: ReadonlySet<number> | undefined, limit: number): number | undefined {
+  for (let number = 1; number <= limit; number += 1) if (!taken?.has(number)) return number;
+  return undefined;
+}

@@ -1,0 +1,127 @@
+import { Redis } from 'ioredis';
+import { Mutex } from 'redis-semaphore';
+import { HatcheryError } from '../../core/errors.js';
+import type { HeldLock, Locks } from '../../ports/locks.js';
+
+const LOCK_MS = 10_000;
+const REFRESH_MS = 3_000;
+const RETRY_MS = 50;
+
+/**
+ * Locks in Redis (redis-semaphore), one key per name, renewed while the work runs.
+ * Who holds what and why stands in one hash beside them, for people; it is a hint like the locks themselves.
+ */
+export class RedisLocks implements Locks {
+  constructor(
+    private readonly redis: Redis,
+    private readonly options: { prefix: string; holder: string; lockMs?: number },
+  ) {}
+
+  async with<T>(
+    names: readonly string[],
+    options: { why: string; waitMs: number; signal: AbortSignal },
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const lost = new AbortController();
+    const taken: { name: string; mutex: Mutex }[] = [];
+    try {
+      for (const name of [...new Set(names)].sort()) {
+        options.signal.throwIfAborted();
+        taken.push({ name, mutex: await this.take(name, options, lost) });
+      }
+      if (taken.length > 0)
+        await this.note(
+          taken.map((one) => one.name),
+          options.why,
+        );
+      return await work(lost.signal);
+    } finally {
+      await this.letGo(taken);
+    }
+  }
+
+  async tryHold(
+    name: string,
+    why: string,
+  ): Promise<{ readonly lost: AbortSignal; release(): Promise<void> } | undefined> {
+    const lost = new AbortController();
+    const mutex = this.mutex(name, lost, 0);
+    if (!(await mutex.tryAcquire())) return undefined;
+    await this.note([name], why);
+    return { lost: lost.signal, release: () => this.letGo([{ name, mutex }]) };
+  }
+
+  async held(): Promise<readonly HeldLock[]> {
+    const notes = Object.values(await this.redis.hgetall(this.notesKey)).map(
+      (note) => JSON.parse(note) as HeldLock,
+    );
+    if (notes.length === 0) return [];
+    const alive = await this.redis.mget(notes.map((note) => `mutex:${this.key(note.name)}`));
+    return notes.filter((_, index) => alive[index] !== null);
+  }
+
+  private async take(
+    name: string,
+    options: { why: string; waitMs: number; signal: AbortSignal },
+    lost: AbortController,
+  ): Promise<Mutex> {
+    const mutex = this.mutex(name, lost, options.waitMs);
+    try {
+      await mutex.acquire(options.signal);
+      return mutex;
+    } catch (error) {
+      options.signal.throwIfAborted();
+      const holder = (await this.held()).find((held) => held.name === name);
+      const who =
+        holder === undefined ? 'nobody is known to hold it' : `${holder.holder} holds it for ${holder.why}`;
+      throw new HatcheryError(
+        'lock-timeout',
+        `Unable to take the lock ${name} within ${options.waitMs / 1000} s: ${who}`,
+        {
+          retry: 'later',
+          facts: { name, waitedMs: options.waitMs, ...(holder === undefined ? {} : { holder }) },
+          cause: error,
+        },
+      );
+    }
+  }
+
+  private mutex(name: string, lost: AbortController, waitMs: number): Mutex {
+    return new Mutex(this.redis, this.key(name), {
+      lockTimeout: this.options.lockMs ?? LOCK_MS,
+      refreshInterval: Math.min(REFRESH_MS, (this.options.lockMs ?? LOCK_MS) / 3),
+      acquireTimeout: Math.max(1, waitMs),
+      retryInterval: RETRY_MS,
+      onLockLost: () =>
+        lost.abort(
+          new HatcheryError('lock-timeout', `Unable to go on: the lock ${name} was lost`, { retry: 'later' }),
+        ),
+    });
+  }
+
+  private async letGo(taken: readonly { name: string; mutex: Mutex }[]): Promise<void> {
+    if (taken.length === 0) return;
+    // A lock that cannot be given back ends by itself: its key expires.
+    await Promise.allSettled([
+      ...taken.map((one) => one.mutex.release()),
+      this.redis.hdel(this.notesKey, ...taken.map((one) => one.name)),
+    ]);
+  }
+
+  private async note(names: readonly string[], why: string): Promise<void> {
+    const sinceMs = Date.now();
+    const notes = names.map((name): HeldLock => ({ name, holder: this.options.holder, why, sinceMs }));
+    await this.redis.hset(
+      this.notesKey,
+      Object.fromEntries(notes.map((note) => [note.name, JSON.stringify(note)])),
+    );
+  }
+
+  private key(name: string): string {
+    return `${this.options.prefix}:lock:${name}`;
+  }
+
+  private get notesKey(): string {
+    return `${this.options.prefix}:locks`;
+  }
+}

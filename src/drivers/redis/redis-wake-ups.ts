@@ -1,0 +1,60 @@
+import type { Redis } from 'ioredis';
+import type { WakeUps } from '../../ports/dispatch.js';
+
+type Topic = Parameters<WakeUps['notify']>[0];
+
+/** `outbox` stays in the process (each relays its own); `work` and `events` go to all. Bursts are joined. */
+const JOIN_MS = 5;
+
+export class RedisWakeUps implements WakeUps {
+  private readonly listeners = new Map<Topic, Set<() => void>>();
+  private readonly pending = new Set<Topic>();
+  private readonly subscriber: Redis;
+  private readonly channel: string;
+
+  constructor(
+    private readonly redis: Redis,
+    prefix: string,
+    private readonly onError: (error: Error) => void,
+  ) {
+    this.channel = `${prefix}:wake`;
+    this.subscriber = redis.duplicate();
+    this.subscriber.on('error', onError);
+    this.subscriber.on('message', (_channel: string, topic: string) => this.ring(topic as Topic));
+  }
+
+  async start(): Promise<void> {
+    await this.subscriber.subscribe(this.channel);
+  }
+
+  notify(topic: Topic): void {
+    if (topic === 'outbox') {
+      this.ring(topic);
+      return;
+    }
+    if (this.pending.has(topic)) return;
+    this.pending.add(topic);
+    setTimeout(() => {
+      this.pending.delete(topic);
+      this.redis
+        .publish(this.channel, topic)
+        .catch((error: unknown) => this.onError(error instanceof Error ? error : new Error(String(error))));
+    }, JOIN_MS);
+  }
+
+  on(topic: Topic, listener: () => void): () => void {
+    const set = this.listeners.get(topic) ?? new Set();
+    this.listeners.set(topic, set.add(listener));
+    return () => set.delete(listener);
+  }
+
+  async stop(): Promise<void> {
+    this.listeners.clear();
+    this.subscriber.disconnect();
+    await Promise.resolve();
+  }
+
+  private ring(topic: Topic): void {
+    for (const listener of this.listeners.get(topic) ?? []) listener();
+  }
+}

@@ -1,0 +1,147 @@
+import { HatcheryError } from '../core/errors.js';
+import { changeRun, type EngineParts } from './engine.js';
+
+/** Posts the summary of a batch that has come to rest; throws when it did not arrive. */
+export type Notifier = (batchId: string) => Promise<void>;
+
+const RELAY_BATCH = 200;
+const ADMIT_BATCH = 200;
+const SWEEP_BATCH = 100;
+
+/**
+ * Keeps work flowing from Postgres to the queue, in every process that runs the engine:
+ * the relay (outbox to queue), the dispatcher (slots; one process at a time per cluster) and the sweeper (dead workers, lost dispatches).
+ * Everything happens on a wake-up and at least once a second; two of each are harmless.
+ */
+export class Caretaker {
+  private readonly stopping = new AbortController();
+  private readonly loops: Promise<void>[] = [];
+  private readonly unsubscribe: (() => void)[] = [];
+  private readonly wakers = new Map<string, () => void>();
+  private readonly dispatcherOf = new Map<string, { lost: AbortSignal; release(): Promise<void> }>();
+
+  constructor(
+    private readonly parts: EngineParts,
+    private readonly options: {
+      clusters: readonly string[];
+      limitOf: (slot: string) => number;
+      notify: Notifier;
+    },
+  ) {}
+
+  start(): void {
+    const { sweepMs } = this.parts.times;
+    this.loop('outbox', sweepMs, async () => {
+      while (
+        (await this.parts.store.relay((items) => this.parts.dispatch.send(items), RELAY_BATCH)) ===
+        RELAY_BATCH
+      );
+    });
+    this.loop('work', sweepMs, () => this.dispatchAll());
+    this.loop('sweep', sweepMs, () => this.sweep());
+    this.loop('advance', sweepMs, () => this.advanceAll());
+    this.loop('notify', sweepMs, () => this.notifyAll());
+    for (const topic of ['outbox', 'work'] as const)
+      this.unsubscribe.push(this.parts.wakeUps.on(topic, () => this.wakers.get(topic)?.()));
+    this.unsubscribe.push(this.parts.wakeUps.on('outbox', () => this.wakers.get('advance')?.()));
+  }
+
+  async stop(): Promise<void> {
+    this.stopping.abort();
+    for (const off of this.unsubscribe) off();
+    await Promise.all(this.loops);
+    await Promise.all([...this.dispatcherOf.values()].map((held) => held.release()));
+  }
+
+  /** Runs `work` at each wake-up and every `everyMs`; a failure is logged and the next round comes. */
+  private loop(name: string, everyMs: number, work: () => Promise<void>): void {
+    const { signal } = this.stopping;
+    let woken = false;
+    const round = async (): Promise<void> => {
+      while (!signal.aborted) {
+        woken = false;
+        await work().catch((error: unknown) => {
+          if (!signal.aborted) this.parts.log.warn({ err: error, loop: name }, 'a caretaker round failed');
+        });
+        if (woken) continue;
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, everyMs);
+          this.wakers.set(name, () => {
+            woken = true;
+            clearTimeout(timer);
+            resolve();
+          });
+          signal.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true });
+        });
+      }
+    };
+    this.wakers.set(name, () => (woken = true));
+    this.loops.push(round());
+  }
+
+  private async dispatchAll(): Promise<void> {
+    for (const cluster of this.options.clusters) {
+      if (!(await this.isDispatcher(cluster))) continue;
+      while ((await this.parts.store.admit(cluster, this.options.limitOf, ADMIT_BATCH)) > 0)
+        this.parts.wakeUps.notify('outbox');
+    }
+  }
+
+  private async isDispatcher(cluster: string): Promise<boolean> {
+    const held = this.dispatcherOf.get(cluster);
+    if (held && !held.lost.aborted) return true;
+    this.dispatcherOf.delete(cluster);
+    const taken = await this.parts.locks.tryHold(`dispatcher:${cluster}`, 'admits due steps to their slots');
+    if (taken) this.dispatcherOf.set(cluster, taken);
+    return taken !== undefined;
+  }
+
+  private async sweep(): Promise<void> {
+    const { store, log } = this.parts;
+    for (const { stepId, workerId } of await store.buryDead(SWEEP_BATCH)) {
+      log.warn({ step: stepId, worker: workerId }, 'a worker is gone: its step is due again');
+      await changeRun(this.parts, { stepId }, (model) => model.lost(stepId, workerId));
+    }
+    const overdue = await store.overdue(this.parts.times.overdueMs, SWEEP_BATCH);
+    if (overdue.length > 0) {
+      const lost = await this.parts.dispatch.missing(overdue);
+      if (lost.length > 0) {
+        log.warn({ steps: lost.length }, 'the queue lost these steps: handing them over again');
+        await store.redispatch(lost.map((item) => item.stepId));
+        this.parts.wakeUps.notify('outbox');
+      }
+    }
+    for (const { stepId } of await store.orphanVersions(SWEEP_BATCH))
+      await changeRun(this.parts, { stepId }, (model) => model.parkUnknown(stepId));
+  }
+
+  private async advanceAll(): Promise<void> {
+    for (
+      let next = await this.parts.store.takeAdvance();
+      next !== undefined;
+      next = await this.parts.store.takeAdvance()
+    ) {
+      await changeRun(this.parts, { runId: next.runId }, (model) => model.wantGone());
+      await this.parts.store.advanced(next.outboxId);
+      if (this.stopping.signal.aborted) return;
+    }
+  }
+
+  private async notifyAll(): Promise<void> {
+    for (
+      let next = await this.parts.store.takeNotice();
+      next !== undefined;
+      next = await this.parts.store.takeNotice()
+    ) {
+      const { batchId, tries } = next;
+      try {
+        await this.options.notify(batchId);
+        await this.parts.store.advanced(next.outboxId);
+      } catch (error) {
+        if (!(error instanceof HatcheryError)) throw error;
+        this.parts.log.warn({ batch: batchId, tries, err: error }, 'the summary did not arrive');
+        if (error.retry === 'never') await this.parts.store.advanced(next.outboxId);
+      }
+    }
+  }
+}

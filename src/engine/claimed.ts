@@ -1,0 +1,40 @@
+import type { CompiledStep } from '../plan/compiled-plan.js';
+import type { MachineSnapshot } from '../plan/step.js';
+import type { Call } from '../ports/call.js';
+import type { EffectRow, HeldStep, StepRow } from '../ports/run-store.js';
+import type { EngineParts } from './engine.js';
+import type { WorkerLease } from './lease.js';
+import { StaleHolder } from './stale-holder.js';
+
+/** What an attempt knows from its claim. */
+export interface Claimed {
+  readonly held: HeldStep;
+  readonly kind: 'act' | 'undo';
+  readonly step: StepRow;
+  readonly compiled: CompiledStep;
+  readonly runId: string;
+  readonly machine: MachineSnapshot;
+  readonly effects: readonly EffectRow[];
+  readonly nowMs: number;
+}
+
+/** The guard of every write: the lease is checked in the same turn in which the bytes leave. */
+export function guardedCall(
+  parts: EngineParts,
+  lease: WorkerLease,
+  held: HeldStep,
+  signal: AbortSignal,
+  at: { step: string; runId: string },
+): Call {
+  return {
+    signal,
+    beforeSend: () => {
+      signal.throwIfAborted();
+      if (lease.workerId !== held.workerId) throw new StaleHolder();
+      lease.assertHeld();
+      void parts.checkpoints
+        .reach('K3', at)
+        .catch((error: unknown) => parts.log.error({ err: error, ...at }, 'a checkpoint failed'));
+    },
+  };
+}

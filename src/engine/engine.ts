@@ -1,0 +1,76 @@
+import type { AnyEffect, AnyStep, StepPorts } from '../plan/step.js';
+import type { Checkpoints } from '../ports/checkpoints.js';
+import type { Clock } from '../ports/clock.js';
+import type { Dispatch, WakeUps } from '../ports/dispatch.js';
+import type { Locks } from '../ports/locks.js';
+import type { RunChanges, RunStore } from '../ports/run-store.js';
+import { RunModel } from './run-model.js';
+import type { LoadedRun } from '../ports/run-store.js';
+
+/** Every time that the engine measures by. None of these scales with the demo but `longestRequestMs`. */
+export interface EngineTimes {
+  readonly leaseMs: number;
+  readonly heartbeatMs: number;
+  readonly sweepMs: number;
+  /** How long a dispatched step may stay unclaimed before the queue is asked whether it still knows it. */
+  readonly overdueMs: number;
+  /** How long an attempt waits for its locks. */
+  readonly lockWaitMs: number;
+  /** The longest time that a request to a remote side may take to arrive. */
+  readonly longestRequestMs: number;
+}
+
+export const DEFAULT_TIMES: EngineTimes = {
+  leaseMs: 6_000,
+  heartbeatMs: 2_000,
+  sweepMs: 1_000,
+  overdueMs: 10_000,
+  lockWaitMs: 30_000,
+  longestRequestMs: 35_000,
+};
+
+export interface EngineLog {
+  debug(facts: object, sentence: string): void;
+  info(facts: object, sentence: string): void;
+  warn(facts: object, sentence: string): void;
+  error(facts: object, sentence: string): void;
+}
+
+export interface EngineParts {
+  readonly store: RunStore;
+  readonly dispatch: Dispatch;
+  readonly locks: Locks;
+  readonly wakeUps: WakeUps;
+  readonly clock: Clock;
+  readonly checkpoints: Checkpoints;
+  readonly ports: StepPorts;
+  readonly steps: ReadonlyMap<string, AnyStep>;
+  /** By `kind@version`. */
+  readonly effects: ReadonlyMap<string, AnyEffect>;
+  readonly deployment: string;
+  readonly times: EngineTimes;
+  readonly log: EngineLog;
+}
+
+/** Changes a run in one transaction and wakes whoever has to look; `undefined` = there is no such run or step. */
+export async function changeRun<T>(
+  parts: Pick<EngineParts, 'store' | 'steps' | 'times' | 'wakeUps'>,
+  by: { stepId: string } | { runId: string },
+  work: (model: RunModel, loaded: LoadedRun) => T,
+): Promise<T | undefined> {
+  let changes: RunChanges | undefined;
+  const result = await parts.store.change(by, (loaded) => {
+    const model = new RunModel(loaded, parts.steps, parts.times.leaseMs + parts.times.longestRequestMs);
+    const answer = work(model, loaded);
+    changes = model.changes;
+    return { changes: model.changes, result: answer };
+  });
+  if (changes) wake(parts.wakeUps, changes);
+  return result;
+}
+
+function wake(wakeUps: WakeUps, changes: RunChanges): void {
+  if (changes.dispatches.length > 0) wakeUps.notify('outbox');
+  if (changes.steps.size > 0 || changes.freed.length > 0) wakeUps.notify('work');
+  if (changes.events.length > 0) wakeUps.notify('events');
+}

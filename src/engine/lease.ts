@@ -1,0 +1,122 @@
+import { hostname } from 'node:os';
+import { v7 as uuidv7 } from 'uuid';
+import { HatcheryError } from '../core/errors.js';
+import type { Clock } from '../ports/clock.js';
+import type { RunStore } from '../ports/run-store.js';
+
+export interface LeaseTimes {
+  readonly leaseMs: number;
+  readonly heartbeatMs: number;
+}
+
+/**
+ * A worker's right to hold steps: one heartbeat row, renewed every `heartbeatMs` for `leaseMs`.
+ * The deadline is counted on the monotonic clock from before the heartbeat was sent, so it is never later than what Postgres believes.
+ * When it passes, `signal` aborts and everything in hand stops; the next good heartbeat begins a new term (under a new id if we were declared dead).
+ */
+export class WorkerLease {
+  #id = uuidv7();
+  #deadlineMs = 0;
+  #term = new AbortController();
+  #stopping = new AbortController();
+  #loop: Promise<void> = Promise.resolve();
+  #isHandingOver = false;
+
+  constructor(
+    private readonly store: RunStore,
+    private readonly clock: Clock,
+    private readonly stepVersions: readonly string[],
+    private readonly times: LeaseTimes,
+    private readonly onLost: (why: string) => void,
+  ) {}
+
+  get workerId(): string {
+    return this.#id;
+  }
+
+  /** Ends with the current term. */
+  get signal(): AbortSignal {
+    return this.#term.signal;
+  }
+
+  get isHeld(): boolean {
+    return this.clock.monotonicMs() < this.#deadlineMs;
+  }
+
+  /** The last synchronous act before a write leaves. Throws `LeaseOver` when the lease is over. */
+  assertHeld(): void {
+    if (!this.isHeld) throw leaseOver();
+  }
+
+  async start(): Promise<void> {
+    await this.register();
+    this.#loop = this.beat();
+  }
+
+  /** Aborts what is in hand while the lease still holds, so that attempts can give their steps back in good order. */
+  handOver(): void {
+    this.#isHandingOver = true;
+    this.#term.abort(leaseOver());
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#loop;
+    await this.store.stopWorker(this.#id);
+    this.#deadlineMs = 0;
+  }
+
+  private async register(): Promise<void> {
+    const sentMs = this.clock.monotonicMs();
+    await this.store.registerWorker({
+      id: this.#id,
+      host: hostname(),
+      pid: process.pid,
+      stepVersions: this.stepVersions,
+      leaseMs: this.times.leaseMs,
+    });
+    this.#deadlineMs = sentMs + this.times.leaseMs;
+  }
+
+  private async beat(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      const waitMs = Math.max(
+        0,
+        Math.min(this.times.heartbeatMs, this.#deadlineMs - this.clock.monotonicMs()),
+      );
+      await this.clock.sleep(waitMs, signal).catch(() => undefined);
+      if (signal.aborted) return;
+      if (!this.isHeld) this.endTerm('the lease ran out before Postgres answered');
+      await this.renew().catch((error: unknown) => this.onLost(`heartbeat failed: ${String(error)}`));
+      if (!this.isHeld)
+        await this.clock.sleep(Math.min(500, this.times.heartbeatMs), signal).catch(() => undefined);
+    }
+  }
+
+  private async renew(): Promise<void> {
+    const sentMs = this.clock.monotonicMs();
+    if (await this.store.heartbeat(this.#id, this.times.leaseMs)) {
+      this.#deadlineMs = sentMs + this.times.leaseMs;
+      if (this.#term.signal.aborted && !this.#stopping.signal.aborted && !this.#isHandingOver)
+        this.#term = new AbortController();
+      return;
+    }
+    this.endTerm('this worker was declared dead');
+    this.#id = uuidv7();
+    await this.register();
+    this.#term = new AbortController();
+  }
+
+  private endTerm(why: string): void {
+    this.#deadlineMs = 0;
+    if (this.#term.signal.aborted) return;
+    this.#term.abort(leaseOver());
+    this.onLost(why);
+  }
+}
+
+export class LeaseOver extends HatcheryError {}
+
+const leaseOver = (): LeaseOver =>
+  new LeaseOver('internal', 'Unable to go on with the step: the worker’s lease is over', { retry: 'later' });

@@ -1,0 +1,58 @@
+import { HatcheryError } from '../core/errors.js';
+import type { EngineParts } from './engine.js';
+import { guardedCall, type Claimed } from './claimed.js';
+import type { WorkerLease } from './lease.js';
+import { StaleHolder } from './stale-holder.js';
+import { durationMs } from '../plan/step.js';
+
+/**
+ * Undoes what one step made, newest effect first. Each effect is closed in Postgres before the next one is touched, so a crash repeats at
+ * most one undo, and an undo finds nothing the second time. A shared effect is only let go of while others hold it.
+ */
+export async function undoEffects(
+  parts: EngineParts,
+  lease: WorkerLease,
+  claimed: Claimed,
+  term: AbortSignal,
+): Promise<void> {
+  const { held } = claimed;
+  const at = { step: claimed.step.key, runId: claimed.runId };
+  for (const effect of claimed.effects.toSorted((a, b) => b.seq - a.seq)) {
+    const definition = parts.effects.get(`${effect.kind}@${effect.version}`);
+    if (!definition)
+      throw new HatcheryError(
+        'unknown-step',
+        `Unable to undo ${effect.kind} ${effect.key}: this build does not know its version ${effect.version}`,
+        {
+          retry: 'after-fix',
+          hint: 'Start a worker of the newer build, then: hatchery run retry',
+        },
+      );
+    const payload: unknown = definition.payload.parse(effect.payload);
+    if (effect.shared) {
+      const answer = await parts.store.letGo(held, effect.id);
+      if (answer.stale) throw new StaleHolder();
+      if (!answer.undo) continue;
+    }
+    await parts.locks.with(
+      definition.locks(payload),
+      { why: `undo of ${effect.kind} ${effect.key}`, waitMs: parts.times.lockWaitMs, signal: term },
+      async (locked) => {
+        await parts.checkpoints.reach('K8', at);
+        const signal = AbortSignal.any([term, locked, AbortSignal.timeout(durationMs(definition.timeout))]);
+        await definition.undo(payload, parts.ports, {
+          runId: claimed.runId,
+          machine: claimed.machine,
+          call: guardedCall(parts, lease, held, signal, at),
+          confirmed: effect.state === 'confirmed',
+          intendedAtMs: effect.intendedAtMs,
+          remote: Object.fromEntries(
+            Object.entries(claimed.step.remote).map(([key, note]) => [key, note.value]),
+          ),
+        });
+        await parts.checkpoints.reach('K8', at);
+      },
+    );
+    if (!(await parts.store.effectUndone(held, effect.id))) throw new StaleHolder();
+  }
+}

@@ -1,0 +1,193 @@
+import type { ErrorRecord } from '../core/errors.js';
+import type { MachineState, RunState, StepState, Wanted } from '../core/states.js';
+import type { CompiledPlan } from '../plan/compiled-plan.js';
+import type { EffectIntent } from '../plan/step.js';
+
+/** Rows of one run as loaded under its row lock. Times are Unix milliseconds of the database clock. */
+export interface RunRow {
+  readonly id: string;
+  readonly machineId: string;
+  readonly batchId: string;
+  readonly workflowVersion: string;
+  readonly inputs: Readonly<Record<string, unknown>>;
+  state: RunState;
+  wanted: Wanted;
+  error: ErrorRecord | undefined;
+  undoEndsAs: 'failed' | 'cancelled' | undefined;
+  deaths: number;
+  deathsAlone: number;
+}
+
+export interface StepRow {
+  readonly id: string;
+  readonly key: string;
+  readonly uses: string;
+  readonly version: number;
+  readonly rank: number;
+  state: StepState;
+  /** When the next attempt may begin; `undefined` = not due. */
+  dueAtMs: number | undefined;
+  /** Slots that the next attempt still has to be admitted to; `undefined` = none, or admitted. */
+  slots: readonly string[] | undefined;
+  dispatch: number;
+  epoch: number;
+  workerId: string | undefined;
+  tries: number;
+  firstClaimedAtMs: number | undefined;
+  input: unknown;
+  output: unknown;
+  remote: Readonly<Record<string, RemoteNote>>;
+  error: ErrorRecord | undefined;
+  percent: number | undefined;
+}
+
+/** What `run.once` keeps of a key: `value` when the remote id is known, `sinceMs` (Unix ms) from the moment before the first send. */
+export interface RemoteNote {
+  readonly sinceMs: number;
+  readonly value?: unknown;
+}
+
+export interface MachineRow {
+  readonly id: string;
+  readonly cluster: string;
+  readonly mac: string;
+  vmid: number;
+  node: string;
+  state: MachineState;
+  smbiosUuid: string | undefined;
+  address: string | undefined;
+  link: string | undefined;
+  secretRef: string | undefined;
+  error: ErrorRecord | undefined;
+}
+
+export interface EffectRow {
+  readonly id: string;
+  /** Order of the intents: undo goes from the highest down. */
+  readonly seq: number;
+  readonly stepId: string;
+  readonly kind: string;
+  readonly version: number;
+  readonly system: string;
+  readonly key: string;
+  readonly shared: boolean;
+  readonly payload: unknown;
+  readonly state: 'intended' | 'confirmed' | 'undoing';
+  readonly intendedAtMs: number;
+}
+
+/** How the last attempt of a step ended; `undefined` = it has none, or it runs. */
+export interface LastAttempt {
+  readonly stepId: string;
+  readonly outcome: AttemptOutcome;
+  readonly code: string | undefined;
+  readonly endedAtMs: number;
+}
+
+export type AttemptOutcome =
+  'done' | 'waiting' | 'retry' | 'failed' | 'parked' | 'lost' | 'refused' | 'handed-over';
+
+export interface RunEvent {
+  readonly type: 'machine.state' | 'step.state' | 'step.progress';
+  readonly step?: string;
+  readonly state?: string;
+  readonly percent?: number;
+  readonly code?: string;
+}
+
+/** What one transaction changes; collected by the run model, written by the store. */
+export interface RunChanges {
+  run: boolean;
+  machine: boolean;
+  /** Steps whose row changed. */
+  readonly steps: Set<string>;
+  readonly events: RunEvent[];
+  /** Due without waiting for a slot: goes to the outbox at once. */
+  readonly dispatches: { stepId: string; number: number; dueAtMs: number }[];
+  /** Ended attempts. */
+  readonly ended: {
+    stepId: string;
+    epoch: number;
+    outcome: AttemptOutcome;
+    error: ErrorRecord | undefined;
+  }[];
+  readonly begun: { stepId: string; epoch: number; kind: 'act' | 'undo'; workerId: string }[];
+  /** Steps whose effects are now known to be there. */
+  readonly confirmed: string[];
+  /** Steps that let their slots go. */
+  readonly freed: string[];
+  /** The machine is gone: release its reservations (the VMID rests), forget its secrets. */
+  released: boolean;
+}
+
+export interface LoadedRun {
+  readonly plan: CompiledPlan;
+  readonly run: RunRow;
+  readonly machine: MachineRow;
+  readonly steps: readonly StepRow[];
+  /** Live effects that this machine holds. */
+  readonly effects: readonly EffectRow[];
+  readonly lastAttempts: readonly LastAttempt[];
+  readonly nowMs: number;
+}
+
+export interface HeldStep {
+  readonly stepId: string;
+  readonly epoch: number;
+  readonly workerId: string;
+}
+
+/** The durable truth about runs. Every method is one transaction; a stale holder gets `false` or `undefined` and nothing is written. */
+export interface RunStore {
+  /** Loads the run of a step under its row lock, lets `work` change the model, writes the changes. `undefined`: no such step. */
+  change<T>(
+    by: { stepId: string } | { runId: string },
+    work: (loaded: LoadedRun) => { changes: RunChanges; result: T },
+  ): Promise<T | undefined>;
+
+  /** Records the intents of a step before it acts. `busy` names a shared effect that its last holder is undoing right now. */
+  intend(
+    held: HeldStep,
+    intents: readonly EffectIntent[],
+  ): Promise<{ stale: boolean; busy?: string; hadEarlier: boolean }>;
+  /** Keeps (or with `undefined` forgets) a note of `run.once`. */
+  note(held: HeldStep, key: string, note: RemoteNote | undefined): Promise<boolean>;
+  progress(held: HeldStep, percent: number): Promise<boolean>;
+  replaceVmid(held: HeldStep, used: ReadonlySet<number>, why: string): Promise<number | undefined>;
+
+  /** Lets go of a shared effect; `undo: true` = we were the last holder, it is marked `undoing` and ours to remove. */
+  letGo(held: HeldStep, effectId: string): Promise<{ stale: boolean; undo: boolean }>;
+  effectUndone(held: HeldStep, effectId: string): Promise<boolean>;
+
+  registerWorker(worker: {
+    id: string;
+    host: string;
+    pid: number;
+    stepVersions: readonly string[];
+    leaseMs: number;
+  }): Promise<void>;
+  /** `false`: the row was declared dead; the worker has to begin again under a new id. */
+  heartbeat(workerId: string, leaseMs: number): Promise<boolean>;
+  stopWorker(workerId: string): Promise<void>;
+  /** Declares workers dead whose lease is over and gives the steps that they held. */
+  buryDead(limit: number): Promise<readonly { stepId: string; workerId: string }[]>;
+
+  /** Admits a cluster's due steps to their slots, nearest to their end first, and puts them into the outbox. Gives how many. */
+  admit(cluster: string, limitOf: (slot: string) => number, batch: number): Promise<number>;
+  /** Hands due outbox rows to `publish` and removes them; rows of a failed publish stay. Gives how many. */
+  relay(
+    publish: (items: readonly { stepId: string; number: number }[]) => Promise<void>,
+    batch: number,
+  ): Promise<number>;
+  /** The next run that was marked `wanted = gone` in bulk and has not looked at it yet; `advanced` ends its row, else it comes again. */
+  takeAdvance(): Promise<{ outboxId: number; runId: string } | undefined>;
+  /** The next summary to post; it comes again with growing gaps until `advanced` ends its row. */
+  takeNotice(): Promise<{ outboxId: number; batchId: string; tries: number } | undefined>;
+  advanced(outboxId: number): Promise<void>;
+  /** Dispatched longer than `afterMs` ago, due, and held by nobody. */
+  overdue(afterMs: number, batch: number): Promise<readonly { stepId: string; number: number }[]>;
+  /** Hands these steps over again under a new number. */
+  redispatch(stepIds: readonly string[]): Promise<void>;
+  /** Due steps of a version that no live worker knows. */
+  orphanVersions(limit: number): Promise<readonly { stepId: string; version: string }[]>;
+}
