@@ -49,9 +49,19 @@ export class OnceNotes {
     }
     const sinceMs = earlier?.sinceMs ?? this.at.clock.wallMs();
     if (!earlier) await this.write(key, { sinceMs });
-    const value = await hooks.send(call);
+    const value = await this.send(key, hooks);
     await this.at.checkpoints.reach('K4', { step: this.at.step, runId: this.at.runId });
     return this.keep(key, sinceMs, value);
+  }
+
+  private async send<T>(key: string, hooks: OnceHooks<T>): Promise<T> {
+    try {
+      return await hooks.send(this.at.call);
+    } catch (error) {
+      // Refused for certain: nothing to look for next time. Anything else may have arrived, and the note stays.
+      if (error instanceof HatcheryError && error.code !== 'outcome-unknown') await this.forget(key);
+      throw error;
+    }
   }
 
   async forget(key: string): Promise<void> {

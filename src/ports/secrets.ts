@@ -20,9 +20,7 @@ export class Secret {
 
 /** Encrypted at rest; everything else carries only the reference (`secretRef`). */
 export interface Secrets {
-  /** Makes the secret once per (machine, purpose) and gives its reference; a second call gives the first reference. */
-  ensure(machineId: string, purpose: string, make: () => string): Promise<string>;
+  /** The machine's generated password: made once, the same reference ever after. */
+  ensurePassword(machineId: string): Promise<string>;
   reveal(ref: string): Promise<Secret>;
-  /** Removes every secret of a machine that is gone. */
-  forget(machineId: string): Promise<void>;
 }

@@ -1,0 +1,144 @@
+import { z } from 'zod';
+import { HatcheryError } from '../core/errors.js';
+import { describeWithMark } from '../core/mark.js';
+import type { CloneRequest, Hypervisor, OwnGuest } from '../ports/hypervisor.js';
+import { StepWait, defineStep, type StepRun } from '../plan/step.js';
+import { guestLock, onMachine, type OnMachine } from './machine-step.js';
+
+/** Copies the pinned template into a new, stopped guest under our VMID, with our mark, in our pool. */
+export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number }>({
+  id: 'clone-template',
+  version: 1,
+  summary: 'Copy a template into a new, stopped machine',
+  input: onMachine,
+  output: z.strictObject({ node: z.string(), vmid: z.number().int() }),
+  slots: ({ machine }) => [
+    `clones@storage:${machine.cluster}/${machine.template.storageShared ? machine.storage : `${machine.node}:${machine.storage}`}`,
+    `clones@node:${machine.cluster}/${machine.template.node}`,
+  ],
+  locks: ({ machine }, at) => [guestLock(machine, at)],
+  effects: ({ machine }, at) => [
+    {
+      kind: 'guest',
+      version: 1,
+      system: machine.cluster,
+      key: String(at.vmid),
+      payload: { cluster: machine.cluster, vmid: at.vmid, pool: machine.pool },
+    },
+  ],
+  timeout: '30m',
+  retry: { attempts: 6, first: '2s', max: '1m' },
+  lateWrites:
+    'A clone call that arrives late meets our own VMID: the cluster refuses it, or its guest carries our mark and is found.',
+  async act({ machine }, ports, run) {
+    const hypervisor = ports.hypervisor(machine.cluster);
+    const request = cloneRequest(machine, run);
+    const key = `clone-${request.vmid}`;
+    const own = await hypervisor.readOwn(run.machine.identity, run.call);
+    if (own.answer === 'foreign') return burn(hypervisor, run, own.why);
+    let task;
+    try {
+      task = await run.once(key, {
+        send: (call) => hypervisor.startClone(request, call),
+        resolve: (sinceMs, call) => hypervisor.traceClone(request, run.machine.identity, sinceMs, call),
+      });
+    } catch (error) {
+      if (error instanceof HatcheryError && error.code === 'foreign-guest')
+        return resolveTaken(hypervisor, run, error);
+      throw error;
+    }
+    const verdict = await hypervisor.followTask(
+      task,
+      run.call,
+      (progress) => progress.percent !== undefined && run.progress(progress.percent),
+    );
+    const made = await hypervisor.readOwn(run.machine.identity, run.call);
+    if (made.answer === 'ours' && verdict.verdict !== 'error') return accept(made.guest, machine.pool, run);
+    if (made.answer === 'foreign') return burn(hypervisor, run, made.why);
+    if (made.answer === 'unknown') throw unknown(run, made.why);
+    if (verdict.verdict === 'error') {
+      // What a failed clone left behind under our mark is ours to remove before the next try.
+      if (made.answer === 'ours')
+        await hypervisor.destroyOwn(
+          run.machine.identity,
+          { smbiosUuid: undefined, deletingRun: run.runId },
+          run.call,
+        );
+      await run.forget(key);
+      throw cloneFailed(run, verdict.text);
+    }
+    throw unknown(run, `its task ended (${verdict.verdict}) and the guest is not there`);
+  },
+});
+
+function cloneRequest(machine: OnMachine['machine'], run: StepRun): CloneRequest {
+  return {
+    template: machine.template,
+    vmid: run.machine.vmid,
+    name: machine.name,
+    node: machine.node,
+    mode: machine.clone,
+    storage: machine.clone === 'full' ? machine.storage : undefined,
+    description: describeWithMark(machine.description, run.mark()),
+  };
+}
+
+function accept(guest: OwnGuest, pool: string, run: StepRun): { node: string; vmid: number } {
+  if (guest.lock !== undefined)
+    throw new HatcheryError(
+      'lock-timeout',
+      `Unable to go on with guest ${guest.vmid}: its config is still locked (${guest.lock})`,
+      { retry: 'later', afterMs: 1_000 },
+    );
+  if (guest.pool !== pool)
+    throw new HatcheryError(
+      'remote-refused',
+      `Unable to use guest ${guest.vmid}: it is not in pool ${pool}`,
+      {
+        retry: 'after-fix',
+        hint: `Put it into the pool (pvesh set /pools --poolid ${pool} --vms ${guest.vmid}), then: hatchery run retry ${run.runId}`,
+      },
+    );
+  run.learn({
+    node: guest.node,
+    ...(guest.smbiosUuid === undefined ? {} : { smbiosUuid: guest.smbiosUuid }),
+  });
+  return { node: guest.node, vmid: guest.vmid };
+}
+
+/** "Already exists" is resolved before anything else: ours = follow it, foreign = burn the id, neither = wait. */
+async function resolveTaken(hypervisor: Hypervisor, run: StepRun, refusal: HatcheryError): Promise<StepWait> {
+  const own = await hypervisor.readOwn(run.machine.identity, run.call);
+  if (own.answer === 'foreign') return burn(hypervisor, run, own.why);
+  throw unknown(run, own.answer === 'unknown' ? own.why : refusal.message);
+}
+
+async function burn(hypervisor: Hypervisor, run: StepRun, why: string): Promise<StepWait> {
+  const { vmid } = run.machine;
+  const { guests } = await hypervisor.inventory({ maxAgeMs: 0, signal: run.call.signal });
+  await run.replaceVmid(
+    new Set([...guests.map((guest) => guest.vmid), vmid]),
+    `a foreign guest has it: ${why}`,
+  );
+  return new StepWait(0, `VMID ${vmid} is burnt`);
+}
+
+const unknown = (run: StepRun, why: string): HatcheryError =>
+  new HatcheryError(
+    'outcome-unknown',
+    `Unable to tell whether guest ${run.machine.vmid} was cloned: ${why}`,
+    { retry: 'later', afterMs: 2_000 },
+  );
+
+const cloneFailed = (run: StepRun, text: string): HatcheryError => {
+  const isBusy = /got timeout|got lock request timeout|is locked/.test(text);
+  return new HatcheryError(
+    isBusy ? 'lock-timeout' : 'remote-refused',
+    `Unable to clone guest ${run.machine.vmid}: ${text}`,
+    {
+      retry: isBusy ? 'later' : 'never',
+      facts: { vmid: run.machine.vmid, task: text },
+      hint: 'Read the task log on the node, then: hatchery run retry.',
+    },
+  );
+};

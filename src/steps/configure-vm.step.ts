@@ -1,0 +1,40 @@
+import { defineStep } from '../plan/step.js';
+import { guestLock, noOutput, onMachine, type OnMachine } from './machine-step.js';
+
+/** Cores, memory, network card with our MAC, cloud-init user, key and password of the stopped guest. */
+export const configureVm = defineStep<OnMachine, object>({
+  id: 'configure-vm',
+  version: 1,
+  summary: 'Set cores, memory, network card and first user of the new machine',
+  input: onMachine,
+  output: noOutput,
+  locks: ({ machine }, at) => [guestLock(machine, at)],
+  effects: () => [],
+  timeout: '2m',
+  retry: { attempts: 6, first: '1s', max: '30s' },
+  lateWrites: 'The write carries the digest of the config that was read: a late one is refused.',
+  async act({ machine }, ports, run) {
+    const secretRef =
+      machine.access?.signIn === 'generated' ? await ports.secrets.ensurePassword(machine.id) : undefined;
+    if (secretRef !== undefined) run.learn({ secretRef });
+    const guest = await ports.hypervisor(machine.cluster).configure(
+      run.machine.identity,
+      {
+        cores: machine.size.cores,
+        memoryMiB: machine.size.memoryMiB,
+        bridge: machine.network.bridge,
+        vlan: machine.network.vlan,
+        mac: run.machine.mac,
+        ciUser: machine.user.name,
+        ciPassword: secretRef === undefined ? undefined : (await ports.secrets.reveal(secretRef)).reveal(),
+        sshKeys: machine.user.sshKeys,
+      },
+      run.call,
+    );
+    run.learn({
+      node: guest.node,
+      ...(guest.smbiosUuid === undefined ? {} : { smbiosUuid: guest.smbiosUuid }),
+    });
+    return {};
+  },
+});

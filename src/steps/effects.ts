@@ -1,0 +1,103 @@
+import { z } from 'zod';
+
+import { defineEffect, type AnyEffect } from '../plan/step.js';
+import type { TaskRef } from '../ports/hypervisor.js';
+import { userMark } from './register-desktop.step.js';
+
+/** How everything that steps make is removed again. A kind and its version stay here for ever: old runs need them. */
+
+const retry = { attempts: 12, first: '2s', max: '2m' } as const;
+
+const guest = defineEffect({
+  kind: 'guest',
+  version: 1,
+  payload: z.object({ cluster: z.string(), vmid: z.number().int(), pool: z.string() }),
+  locks: ({ cluster, vmid }) => [`guest:${cluster}/${vmid}`],
+  timeout: '30m',
+  retry,
+  async undo({ cluster, vmid }, ports, run) {
+    const hypervisor = ports.hypervisor(cluster);
+    const task = run.remote[`clone-${vmid}`] as TaskRef | undefined;
+    // Our own clone first runs to its end: a guest cannot be judged, let alone removed, while it is being made.
+    if (task !== undefined && !run.confirmed) await hypervisor.followTask(task, run.call);
+    await hypervisor.destroyOwn(
+      { ...run.machine.identity, vmid },
+      { smbiosUuid: run.machine.smbiosUuid, deletingRun: run.runId },
+      run.call,
+    );
+  },
+});
+
+const dhcpFilter = defineEffect({
+  kind: 'dhcp-filter',
+  version: 1,
+  payload: z.object({ service: z.string(), mac: z.string(), description: z.string() }),
+  locks: ({ service, mac }) => [`dhcp:${service}/${mac}`],
+  timeout: '3m',
+  retry,
+  async undo({ service, mac, description }, ports, run) {
+    await ports.dhcp(service).disallow({ mac, description }, run.call);
+  },
+});
+
+const desktopGroup = defineEffect({
+  kind: 'desktop-group',
+  version: 1,
+  payload: z.object({ service: z.string(), group: z.string() }),
+  locks: ({ service, group }) => [`desktop:${service}/group/${group}`],
+  timeout: '3m',
+  retry,
+  async undo({ service, group }, ports, run) {
+    await ports.desktopGateway(service).removeGroup(group, run.call);
+  },
+});
+
+const desktopUser = defineEffect({
+  kind: 'desktop-user',
+  version: 1,
+  payload: z.object({ service: z.string(), login: z.string() }),
+  locks: ({ service, login }) => [`desktop:${service}/user/${login}`],
+  timeout: '3m',
+  retry,
+  async undo({ service, login }, ports, run) {
+    await ports
+      .desktopGateway(service)
+      .removeUser(login, userMark(run.machine.identity.deployment), run.call);
+  },
+});
+
+const desktopConnection = defineEffect({
+  kind: 'desktop-connection',
+  version: 1,
+  payload: z.object({ service: z.string(), group: z.string(), name: z.string() }),
+  locks: ({ service, group, name }) => [`desktop:${service}/connection/${group}/${name}`],
+  timeout: '3m',
+  retry,
+  async undo({ service, group, name }, ports, run) {
+    const gateway = ports.desktopGateway(service);
+    const there = await gateway.findGroup(group, run.call);
+    if (there !== undefined) await gateway.removeConnection(there.id, name, run.call);
+  },
+});
+
+const desktopPermission = defineEffect({
+  kind: 'desktop-permission',
+  version: 1,
+  payload: z.object({ service: z.string(), group: z.string(), name: z.string(), login: z.string() }),
+  locks: ({ service, group, name }) => [`desktop:${service}/connection/${group}/${name}`],
+  timeout: '3m',
+  retry,
+  async undo({ service, group, name, login }, ports, run) {
+    const gateway = ports.desktopGateway(service);
+    const there = await gateway.findGroup(group, run.call);
+    const connection = there && (await gateway.findConnection(there.id, name, run.call));
+    if (there && connection) await gateway.revoke(login, connection.id, there.id, run.call);
+  },
+});
+
+/** By `kind@version`. */
+export const EFFECTS: ReadonlyMap<string, AnyEffect> = new Map(
+  [guest, dhcpFilter, desktopGroup, desktopUser, desktopConnection, desktopPermission].map(
+    (effect: AnyEffect) => [`${effect.kind}@${effect.version}`, effect],
+  ),
+);

@@ -1,0 +1,16 @@
+import type { AnyStep } from '../plan/step.js';
+import { allowMac } from './allow-mac.step.js';
+import { cloneTemplate } from './clone-template.step.js';
+import { configureVm } from './configure-vm.step.js';
+import { registerDesktop } from './register-desktop.step.js';
+import { reserveVmid } from './reserve-vmid.step.js';
+import { resizeDisk } from './resize-disk.step.js';
+import { startVm } from './start-vm.step.js';
+import { waitAddress } from './wait-address.step.js';
+
+/** Every step that workflows may use, by id. */
+export const STEPS: ReadonlyMap<string, AnyStep> = new Map(
+  [reserveVmid, cloneTemplate, configureVm, resizeDisk, allowMac, startVm, waitAddress, registerDesktop].map(
+    (step: AnyStep) => [step.id, step],
+  ),
+);

@@ -1,0 +1,36 @@
+import { HatcheryError } from '../core/errors.js';
+import { defineStep } from '../plan/step.js';
+import { guestLock, noOutput, onMachine, type OnMachine } from './machine-step.js';
+
+export const resizeDisk = defineStep<OnMachine, object>({
+  id: 'resize-disk',
+  version: 1,
+  summary: 'Grow the main disk to the size that was asked for',
+  input: onMachine,
+  output: noOutput,
+  locks: ({ machine }, at) => [guestLock(machine, at)],
+  effects: () => [],
+  timeout: '10m',
+  retry: { attempts: 6, first: '1s', max: '30s' },
+  lateWrites: 'The size is absolute: a late write finds the disk that large and changes nothing.',
+  async act({ machine }, ports, run) {
+    const hypervisor = ports.hypervisor(machine.cluster);
+    const task = await hypervisor.startResize(
+      run.machine.identity,
+      machine.template.disk,
+      machine.size.diskGiB,
+      run.call,
+    );
+    if (task === undefined) return {};
+    const verdict = await hypervisor.followTask(task, run.call);
+    if (verdict.verdict === 'ok') return {};
+    const isBusy = /got timeout|is locked/.test(verdict.text);
+    throw new HatcheryError(
+      isBusy || verdict.verdict === 'unknown' ? 'lock-timeout' : 'remote-refused',
+      `Unable to resize the disk of guest ${run.machine.vmid}: ${verdict.text}`,
+      {
+        retry: isBusy || verdict.verdict === 'unknown' ? 'later' : 'never',
+      },
+    );
+  },
+});
