@@ -54,8 +54,11 @@ export interface ListenSetup {
 export async function listen(setup: ListenSetup): Promise<Listener> {
   const broken: unknown[] = [];
   let isStopping = false;
+  // Only the socket below TLS can send a RST.
+  const rawSockets = new Map<number | undefined, Socket>();
   const onRequest = (incoming: IncomingMessage, response: ServerResponse): void => {
-    answer(setup, incoming, response).catch((error: unknown) => {
+    const reset = (): void => void rawSockets.get(incoming.socket.remotePort)?.resetAndDestroy();
+    answer(setup, incoming, response, reset).catch((error: unknown) => {
       if (!isStopping) broken.push(error);
       incoming.socket.destroy();
     });
@@ -63,6 +66,11 @@ export async function listen(setup: ListenSetup): Promise<Listener> {
   const server = setup.certificate
     ? createTlsServer({ key: setup.certificate.keyPem, cert: setup.certificate.certPem }, onRequest)
     : createPlainServer(onRequest);
+  server.on('connection', (raw: Socket) => {
+    const { remotePort } = raw;
+    rawSockets.set(remotePort, raw);
+    raw.once('close', () => rawSockets.delete(remotePort));
+  });
   server.keepAliveTimeout = setup.keepAliveMs ?? 5_000;
   server.maxRequestsPerSocket = setup.maxRequestsPerSocket ?? 0;
   await new Promise<void>((resolve, reject) => {
@@ -87,6 +95,7 @@ async function answer(
   setup: ListenSetup,
   incoming: IncomingMessage,
   response: ServerResponse,
+  reset: () => void,
 ): Promise<void> {
   const { body, tooLarge } = await readBody(incoming, setup.bodyLimitBytes ?? 1_048_576);
   const url = incoming.url ?? '/';
@@ -109,7 +118,7 @@ async function answer(
   );
   if (reply === 'silence') return;
   if (reply === 'reset') {
-    incoming.socket.resetAndDestroy();
+    reset();
     return;
   }
   if (reply === 'drop') {

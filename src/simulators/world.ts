@@ -135,34 +135,39 @@ export interface WorldDhcp {
   readonly deny: Map<string, { description: string }>;
   /** MAC -> IPv4. */
   readonly leases: Map<string, string>;
+  /** Who may sign in over WinRM. */
+  readonly account: { readonly domain: string; readonly username: string; readonly password: string };
 }
 
-export interface GuacamoleUser {
+export interface WorldGuacamoleUser {
   password: string;
   attributes: Record<string, string | null>;
-  /** Connection ids with READ. */
-  readonly connections: Map<string, string[]>;
-  readonly groups: Map<string, string[]>;
-  systemPermissions: string[];
+  /** `connection/<id>`, `connectionGroup/<id>`, `user/<login>`, ... or `system` -> permission names. */
+  readonly permissions: Map<string, Set<string>>;
 }
 
 export interface WorldGuacamole {
-  nextId: number;
-  readonly users: Map<string, GuacamoleUser>;
-  readonly groups: Map<
-    string,
-    { name: string; parent: string; type: string; attributes: Record<string, string | null> }
-  >;
-  readonly connections: Map<
-    string,
-    {
-      name: string;
-      parent: string;
-      protocol: string;
-      parameters: Record<string, string>;
-      attributes: Record<string, string | null>;
-    }
-  >;
+  /** Two sequences: the same number may name a connection and a group. */
+  nextConnectionId: number;
+  nextGroupId: number;
+  readonly users: Map<string, WorldGuacamoleUser>;
+  readonly groups: Map<string, WorldGuacamoleGroup>;
+  readonly connections: Map<string, WorldGuacamoleConnection>;
+}
+
+export interface WorldGuacamoleGroup {
+  name: string;
+  parent: string;
+  type: string;
+  attributes: Record<string, string | null>;
+}
+
+export interface WorldGuacamoleConnection {
+  name: string;
+  parent: string;
+  protocol: string;
+  parameters: Record<string, string>;
+  attributes: Record<string, string | null>;
 }
 
 /** Everything that exists, plain data and Maps, so that `--state` can save it. */
@@ -269,8 +274,22 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
     rootTokenId,
     guests: new Map(),
     volumes: new Map(),
-    dhcp: { allowEnabled: true, denyEnabled: false, allow: new Map(), deny: new Map(), leases: new Map() },
-    guacamole: { nextId: 1, users: new Map(), groups: new Map(), connections: new Map() },
+    dhcp: {
+      allowEnabled: true,
+      denyEnabled: false,
+      // Filters of somebody else: a printer, and a machine that was thrown out.
+      allow: new Map([['00:1b:a9:3c:12:7f', { description: 'printer 2nd floor' }]]),
+      deny: new Map([['3c:52:82:10:aa:04', { description: 'stolen laptop' }]]),
+      leases: new Map(),
+      account: { domain: 'SIM', username: 'hatchery', password: randomUUID() },
+    },
+    guacamole: {
+      nextConnectionId: 1,
+      nextGroupId: 1,
+      users: new Map(),
+      groups: new Map(),
+      connections: new Map(),
+    },
     certificates: new Map(),
   };
   for (const template of spec.templates) {
