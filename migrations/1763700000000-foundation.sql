@@ -122,6 +122,7 @@ create table reservations (
   primary key (kind, scope, value),
   check ((released_at is null) = (rest_until is null))
 );
+create index reservations_resting on reservations (rest_until) where rest_until is not null;
 create index reservations_machine on reservations (machine_id);
 
 create table runs (
@@ -289,6 +290,8 @@ create table secrets (
   key_id text not null,
   nonce bytea not null,
   ciphertext bytea not null,
+  -- Shown once to a person; null = not yet.
+  shown_at timestamptz,
   created_at timestamptz not null default now(),
   unique (machine_id, purpose)
 );

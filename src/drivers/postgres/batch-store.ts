@@ -1,0 +1,389 @@
+import { storageKey } from '../../core/placement.js';
+import { HatcheryError } from '../../core/errors.js';
+import type {
+  BatchHead,
+  BatchStore,
+  IdempotentRequest,
+  NewMachine,
+  Promises,
+} from '../../ports/batch-store.js';
+import { constraintOf, sqlState, type Database, type Queries } from './database.js';
+
+type AcceptRequest = Parameters<BatchStore['accept']>[0];
+
+/** What people ask of batches, in Postgres. The number of statements never depends on the number of machines. */
+export class PostgresBatchStore implements BatchStore {
+  constructor(private readonly database: Database) {}
+
+  async findBatch(batch: string, ownerId: string | undefined): Promise<BatchHead | undefined> {
+    const isId = /^[0-9a-f]{8}-[0-9a-f-]{27}$/.test(batch);
+    const [row] = await this.database.query<BatchHead>(
+      `select b.id, b.name, b.owner_id as "ownerId", v.name as blueprint, v.version as "blueprintVersion", b.cluster, b.deleted_at is not null as "isDeleted"
+         from batches b join blueprint_versions v on v.id = b.blueprint_version_id
+        where ${isId ? 'b.id = $1' : 'b.name = $1'} and ($2::uuid is null or b.owner_id = $2)
+        order by b.deleted_at is not null, b.id desc limit 1`,
+      [batch, ownerId ?? null],
+    );
+    return row;
+  }
+
+  async replay(request: IdempotentRequest): Promise<string | undefined> {
+    return replayOf(this.database, request);
+  }
+
+  async promises(cluster: string, blueprint: string): Promise<Promises> {
+    return readPromises(this.database, cluster, blueprint);
+  }
+
+  async accept(
+    request: AcceptRequest,
+    compose: (promises: Promises) => readonly NewMachine[],
+  ): Promise<{ batchId: string; replayed: boolean }> {
+    try {
+      return await this.database.transaction((queries) => acceptIn(queries, request, compose));
+    } catch (error) {
+      if (
+        sqlState(error) === '23505' &&
+        constraintOf(error) === 'batches_name' &&
+        !('existing' in request.batch)
+      )
+        throw new HatcheryError(
+          'name-taken',
+          `Unable to create batch ${request.batch.name}: a batch of this name exists`,
+          {
+            hint: 'Choose another name, or delete that batch first.',
+            cause: error,
+          },
+        );
+      throw error;
+    }
+  }
+
+  async wantBatchGone(batch: BatchHead, actor: string, onlyIfSettled: boolean): Promise<void> {
+    await this.database.transaction(async (queries) => {
+      await queries.query('select id from batches where id = $1 for update', [batch.id]);
+      if (onlyIfSettled) {
+        const [busy] = await queries.query<{ count: number }>(
+          `select count(*)::int as count from machines where batch_id = $1 and state in ('reserved', 'creating')`,
+          [batch.id],
+        );
+        if (busy!.count > 0)
+          throw new HatcheryError(
+            'batch-busy',
+            `Unable to delete batch ${batch.name}: ${busy!.count} of its machines are still being created`,
+            {
+              hint: `Wait for the end, or stop and undo it: hatchery batch cancel ${batch.name}`,
+              facts: { creating: busy!.count },
+            },
+          );
+      }
+      await queries.query(
+        `with gone as (
+           update runs r set wanted = 'gone', undo_ends_as = 'cancelled'
+             from machines m where m.id = r.machine_id and m.batch_id = $1 and m.state <> 'deleted'
+              and r.id = (select max(id::text)::uuid from runs where machine_id = m.id)
+           returning r.id)
+         insert into outbox (kind, payload) select 'advance', jsonb_build_object('runId', id) from gone`,
+        [batch.id],
+      );
+      await writeAudit(queries, actor, onlyIfSettled ? 'batch.delete' : 'batch.cancel', batch.name, {
+        batch: batch.id,
+      });
+    });
+  }
+
+  async findMachine(
+    machineId: string,
+    ownerId: string | undefined,
+  ): Promise<{ id: string; batchId: string; runId: string; name: string; state: string } | undefined> {
+    const [row] = await this.database.query<{
+      id: string;
+      batchId: string;
+      runId: string;
+      name: string;
+      state: string;
+    }>(
+      `select m.id, m.batch_id as "batchId", r.id as "runId", m.name, m.state from machines m join runs r on r.machine_id = m.id
+        where m.id = $1 and ($2::uuid is null or m.owner_id = $2) order by r.id desc limit 1`,
+      [machineId, ownerId ?? null],
+    );
+    return row;
+  }
+
+  async wantMachineGone(machine: { id: string; name: string; runId: string }, actor: string): Promise<void> {
+    await this.database.transaction(async (queries) => {
+      await queries.query(`update runs set wanted = 'gone', undo_ends_as = 'cancelled' where id = $1`, [
+        machine.runId,
+      ]);
+      await queries.query(
+        `insert into outbox (kind, payload) values ('advance', jsonb_build_object('runId', $1::uuid))`,
+        [machine.runId],
+      );
+      await writeAudit(queries, actor, 'machine.delete', machine.name, { machine: machine.id });
+    });
+  }
+
+  async findRun(runId: string, ownerId: string | undefined): ReturnType<BatchStore['findRun']> {
+    const [row] = await this.database.query<{ id: string; error: null }>(
+      `select r.id, r.error from runs r join machines m on m.id = r.machine_id where r.id = $1 and ($2::uuid is null or m.owner_id = $2)`,
+      [runId, ownerId ?? null],
+    );
+    return row && { id: row.id, error: row.error ?? undefined };
+  }
+
+  async audit(actor: string, action: string, subject: string, detail: object): Promise<void> {
+    await writeAudit(this.database, actor, action, subject, detail);
+  }
+
+  async takeUnshown(batch: BatchHead, actor: string): ReturnType<BatchStore['takeUnshown']> {
+    return this.database.transaction(async (queries) => {
+      const rows = await queries.query<{ login: string; machine: string; user: string; ref: string }>(
+        `with taken as (
+           update secrets s set shown_at = now() from machines m
+            where m.id = s.machine_id and m.batch_id = $1 and m.state = 'ready' and s.purpose = 'password' and s.shown_at is null
+           returning s.id, m.id as machine_id, m.login, m.name, m.row)
+         select t.login, t.name as machine, r.inputs -> 'machine' -> 'user' ->> 'name' as "user", t.id as ref
+           from taken t join runs r on r.machine_id = t.machine_id and r.state = 'done' order by t.row`,
+        [batch.id],
+      );
+      if (rows.length > 0)
+        await writeAudit(queries, actor, 'batch.credentials', batch.name, {
+          batch: batch.id,
+          shown: rows.length,
+        });
+      return rows;
+    });
+  }
+}
+
+async function acceptIn(
+  queries: Queries,
+  request: AcceptRequest,
+  compose: (promises: Promises) => readonly NewMachine[],
+): Promise<{ batchId: string; replayed: boolean }> {
+  const { idempotency } = request;
+  if (idempotency) {
+    const [lock] = await queries.query<{ taken: boolean }>(
+      `select pg_try_advisory_xact_lock(hashtextextended($1, 0)) as taken`,
+      [`key:${idempotency.userId}:${idempotency.route}:${idempotency.key}`],
+    );
+    if (!lock!.taken)
+      throw new HatcheryError(
+        'idempotency-in-progress',
+        `Unable to answer yet: the same request with key ${idempotency.key} is still being handled`,
+        {
+          hint: 'Send the same request again in a moment.',
+        },
+      );
+    const known = await replayOf(queries, idempotency);
+    if (known !== undefined) return { batchId: known, replayed: true };
+  }
+  await queries.query(`select pg_advisory_xact_lock(hashtextextended('vmid:' || $1, 0))`, [request.cluster]);
+  await queries.query('delete from reservations where rest_until <= now()');
+  const machines = compose(await readPromises(queries, request.cluster, request.blueprint));
+  const batchId = await writeBatch(queries, request);
+  await writeMachines(queries, request, batchId, machines);
+  await writeRuns(queries, request, batchId, machines);
+  await writeAudit(
+    queries,
+    request.actor,
+    'existing' in request.batch ? 'batch.add' : 'batch.create',
+    'existing' in request.batch ? request.batch.existing.name : request.batch.name,
+    { batch: batchId, machines: machines.length },
+  );
+  if (idempotency)
+    await queries.query(
+      `insert into idempotency_keys (user_id, route, key, payload_hash, status, answer) values ($1, $2, $3, $4, 202, jsonb_build_object('batchId', $5::uuid))`,
+      [idempotency.userId, idempotency.route, idempotency.key, idempotency.hash, batchId],
+    );
+  return { batchId, replayed: false };
+}
+
+async function replayOf(queries: Queries, request: IdempotentRequest): Promise<string | undefined> {
+  const [row] = await queries.query<{ payload_hash: string; batch: string }>(
+    `select payload_hash, answer ->> 'batchId' as batch from idempotency_keys where user_id = $1 and route = $2 and key = $3`,
+    [request.userId, request.route, request.key],
+  );
+  if (!row) return undefined;
+  if (row.payload_hash === request.hash) return row.batch;
+  throw new HatcheryError(
+    'idempotency-mismatch',
+    `Unable to accept the request: its Idempotency-Key ${request.key} was used for another one`,
+    {
+      hint: 'Use a new key for a new request.',
+    },
+  );
+}
+
+async function readPromises(queries: Queries, cluster: string, blueprint: string): Promise<Promises> {
+  const reserved = await queries.query<{
+    kind: string;
+    value: string;
+    is_resting: boolean;
+    batch: string | null;
+  }>(
+    `select r.kind, r.value, r.released_at is not null as is_resting, b.name as batch
+       from reservations r left join machines m on r.kind = 'person' and m.id = r.machine_id left join batches b on b.id = m.batch_id
+      where (r.rest_until is null or r.rest_until > now())
+        and ((r.kind = 'vmid' and r.scope = $1) or r.kind = 'name' or (r.kind = 'person' and r.scope = $2))`,
+    [cluster, blueprint],
+  );
+  // A machine counts as unseen until its guest runs: a stopped or missing guest shows no memory use in the inventory.
+  const unseen = await queries.query<{
+    node: string;
+    storage: string;
+    storage_shared: boolean;
+    memory: number;
+    cores: number;
+    disk: number;
+  }>(
+    `select m.node, r.inputs -> 'machine' ->> 'storage' as storage, (r.inputs -> 'machine' -> 'template' ->> 'storageShared')::boolean as storage_shared,
+            (r.inputs -> 'machine' -> 'size' ->> 'memoryMiB')::int as memory, (r.inputs -> 'machine' -> 'size' ->> 'cores')::int as cores,
+            (r.inputs -> 'machine' -> 'size' ->> 'diskGiB')::int as disk
+       from machines m join runs r on r.machine_id = m.id and r.finished_at is null
+      where m.cluster = $1 and m.state in ('reserved', 'creating')`,
+    [cluster],
+  );
+  const of = (kind: string): typeof reserved => reserved.filter((row) => row.kind === kind);
+  return {
+    names: new Set(of('name').map((row) => row.value)),
+    people: new Map(of('person').map((row) => [row.value, row.batch ?? ''])),
+    vmids: new Set(of('vmid').flatMap((row) => (row.is_resting ? [] : [Number(row.value)]))),
+    restingVmids: new Set(of('vmid').flatMap((row) => (row.is_resting ? [Number(row.value)] : []))),
+    unseen: unseen.map((row) => ({
+      node: row.node,
+      storageKey: storageKey({ id: row.storage, node: row.node, shared: row.storage_shared }),
+      memoryMiB: row.memory,
+      cores: row.cores,
+      diskGiB: row.disk,
+    })),
+  };
+}
+
+async function writeBatch(queries: Queries, request: AcceptRequest): Promise<string> {
+  if ('existing' in request.batch) {
+    const { id } = request.batch.existing;
+    await queries.query('update batches set is_open = true, settled_at = null where id = $1', [id]);
+    return id;
+  }
+  const { id, name, notifyUrl } = request.batch;
+  await queries.query(
+    `insert into batches (id, name, owner_id, blueprint_version_id, workflow_version_id, cluster, notify_url) values ($1, $2, $3, $4, $5, $6, $7)`,
+    [
+      id,
+      name,
+      request.ownerId,
+      request.blueprintVersionId,
+      request.workflowVersion,
+      request.cluster,
+      notifyUrl ?? null,
+    ],
+  );
+  return id;
+}
+
+async function writeMachines(
+  queries: Queries,
+  request: AcceptRequest,
+  batchId: string,
+  machines: readonly NewMachine[],
+): Promise<void> {
+  const rows = machines.map(({ id, row, vmid, input }) => ({
+    id,
+    row,
+    login: input.owner.login,
+    last: input.owner.lastName,
+    first: input.owner.firstName,
+    email: input.owner.email ?? null,
+    grp: input.owner.group ?? null,
+    name: input.name,
+    vmid,
+    mac: input.mac,
+    node: input.node,
+  }));
+  await queries.query(
+    `insert into machines (id, batch_id, owner_id, row, login, last_name, first_name, email, group_name, name, cluster, vmid, mac, node)
+     select id, $2, $3, row, login, last, first, email, grp, name, $4, vmid, mac, node
+       from jsonb_to_recordset($1) as m (id uuid, row int, login text, last text, first text, email text, grp text, name text, vmid int, mac text, node text)`,
+    [JSON.stringify(rows), batchId, request.ownerId, request.cluster],
+  );
+  const reservations = machines.flatMap(({ id, loginKey, vmid, input }) => [
+    { kind: 'vmid', scope: request.cluster, value: String(vmid), machine: id },
+    { kind: 'mac', scope: '', value: input.mac, machine: id },
+    { kind: 'name', scope: '', value: input.name, machine: id },
+    { kind: 'person', scope: request.blueprint, value: loginKey, machine: id },
+  ]);
+  await queries.query(
+    `insert into reservations (kind, scope, value, machine_id)
+     select kind, scope, value, machine from jsonb_to_recordset($1) as r (kind text, scope text, value text, machine uuid)`,
+    [JSON.stringify(reservations)],
+  );
+}
+
+async function writeRuns(
+  queries: Queries,
+  request: AcceptRequest,
+  batchId: string,
+  machines: readonly NewMachine[],
+): Promise<void> {
+  await queries.query(
+    `insert into runs (id, machine_id, batch_id, workflow_version_id, inputs)
+     select id, machine, $2, $3, inputs from jsonb_to_recordset($1) as r (id uuid, machine uuid, inputs jsonb)`,
+    [
+      JSON.stringify(
+        machines.map(({ id, runId, input }) => ({ id: runId, machine: id, inputs: { machine: input } })),
+      ),
+      batchId,
+      request.workflowVersion,
+    ],
+  );
+  const steps = machines.flatMap(({ runId, steps: own }) =>
+    own.map((step) => ({
+      id: step.id,
+      run: runId,
+      key: step.key,
+      uses: step.uses,
+      version: step.version,
+      state: step.state,
+      rank: step.rank,
+      is_due: step.dueAtMs !== undefined,
+      slots: step.slots ?? null,
+      dispatch: step.dispatch,
+      input: step.input ?? null,
+    })),
+  );
+  await queries.query(
+    `insert into steps (id, run_id, cluster, key, uses, version, state, rank, due_at, slots, dispatch, dispatched_at, input)
+     select id, run, $2, key, uses, version, state, rank, case when is_due then clock_timestamp() end, slots, dispatch,
+            case when dispatch > 0 then clock_timestamp() end, input
+       from jsonb_to_recordset($1) as s (id uuid, run uuid, key text, uses text, version int, state text, rank int, is_due boolean, slots text[], dispatch int, input jsonb)`,
+    [JSON.stringify(steps), request.cluster],
+  );
+  const dispatches = machines.flatMap(({ changes }) =>
+    changes.dispatches.map(({ stepId, number }) => ({ stepId, number })),
+  );
+  await queries.query(
+    `insert into outbox (kind, payload) select 'dispatch', to_jsonb(d) from jsonb_to_recordset($1) as d ("stepId" uuid, number int)`,
+    [JSON.stringify(dispatches)],
+  );
+  await queries.query(
+    `insert into events (type, batch, machine, run, state)
+     select 'machine.state', $2, machine, run, 'reserved' from jsonb_to_recordset($1) as e (machine uuid, run uuid)`,
+    [JSON.stringify(machines.map(({ id, runId }) => ({ machine: id, run: runId }))), batchId],
+  );
+}
+
+async function writeAudit(
+  queries: Queries,
+  actor: string,
+  action: string,
+  subject: string,
+  detail: object,
+): Promise<void> {
+  await queries.query('insert into audit (actor, action, subject, detail) values ($1, $2, $3, $4)', [
+    actor,
+    action,
+    subject,
+    JSON.stringify(detail),
+  ]);
+}

@@ -1,0 +1,320 @@
+import { createHash } from 'node:crypto';
+import { v7 as uuidv7 } from 'uuid';
+import { planBatch, requireAccepted, type BatchPlan } from '../core/batch-plan.js';
+import { defaultSize, type Blueprint, type ClusterDefinition } from '../core/definitions.js';
+import { HatcheryError } from '../core/errors.js';
+import { batchNameProblem } from '../core/names.js';
+import type { Promised } from '../core/placement.js';
+import type { RosterRow } from '../core/roster/roster.js';
+import type { BatchHead, BatchStore, IdempotentRequest, Promises } from '../ports/batch-store.js';
+import { plainCall } from '../ports/call.js';
+import type { Hypervisors, Inventory, TemplateInfo } from '../ports/hypervisor.js';
+import type { Secrets } from '../ports/secrets.js';
+import type { Catalog } from './catalog.js';
+import { composeMachines } from './compose-machines.js';
+import { changeRun, type EngineParts } from './engine.js';
+import type { Actor, BatchRequest, Credential, Intake } from './intake.js';
+
+/** Everything that a plan is computed from; read once, whatever the number of machines. */
+interface Ground {
+  readonly blueprint: Blueprint;
+  readonly cluster: ClusterDefinition;
+  readonly inventory: Inventory;
+  readonly template: TemplateInfo;
+}
+
+export class BatchIntake implements Intake {
+  constructor(
+    private readonly parts: {
+      readonly batches: BatchStore;
+      readonly catalog: Catalog;
+      readonly hypervisors: Hypervisors;
+      readonly secrets: Secrets;
+      readonly engine: Pick<EngineParts, 'store' | 'steps' | 'times' | 'wakeUps' | 'checkpoints'>;
+      /** Scales the estimate; 1 on real systems. */
+      readonly remoteTimeScale: number;
+    },
+  ) {}
+
+  async plan(request: BatchRequest, _actor: Actor): Promise<BatchPlan> {
+    checkName(request.name);
+    const { definition } = this.parts.catalog.blueprint(request.blueprint);
+    const ground = await this.survey(definition);
+    const promises = await this.parts.batches.promises(ground.cluster.name, definition.name);
+    return this.compute(request, ground, promises);
+  }
+
+  async create(
+    request: BatchRequest,
+    actor: Actor,
+    idempotencyKey: string | undefined,
+  ): Promise<{ batchId: string; replayed: boolean }> {
+    checkName(request.name);
+    const idempotency = idempotent(actor, 'POST batches', idempotencyKey, request);
+    const known = idempotency && (await this.parts.batches.replay(idempotency));
+    if (known !== undefined) return { batchId: known, replayed: true };
+    const { versionId, definition } = this.parts.catalog.blueprint(request.blueprint);
+    return this.accept({
+      request,
+      actor,
+      ownerId: actor.userId,
+      batch: { id: uuidv7(), name: request.name, notifyUrl: request.notifyUrl },
+      blueprint: { versionId, definition },
+      idempotency,
+    });
+  }
+
+  async addMachines(
+    batch: string,
+    request: Pick<BatchRequest, 'rows' | 'skipExisting'>,
+    actor: Actor,
+    idempotencyKey: string | undefined,
+  ): Promise<{ batchId: string; replayed: boolean }> {
+    const head = await this.find(batch, actor);
+    const idempotency = idempotent(actor, `POST batches/${head.id}/machines`, idempotencyKey, request);
+    const known = idempotency && (await this.parts.batches.replay(idempotency));
+    if (known !== undefined) return { batchId: known, replayed: true };
+    if (head.isDeleted)
+      throw new HatcheryError(
+        'not-applicable',
+        `Unable to add machines to batch ${head.name}: it is deleted`,
+        { hint: 'Create a new batch.' },
+      );
+    return this.accept({
+      request: { ...request, name: head.name },
+      actor,
+      ownerId: head.ownerId,
+      batch: { existing: head },
+      blueprint: await this.parts.catalog.blueprintVersion(head.blueprint, head.blueprintVersion),
+      idempotency,
+    });
+  }
+
+  async cancelBatch(batch: string, actor: Actor): Promise<void> {
+    await this.gone(await this.find(batch, actor), actor, false);
+  }
+
+  async deleteBatch(batch: string, actor: Actor): Promise<void> {
+    await this.gone(await this.find(batch, actor), actor, true);
+  }
+
+  async deleteMachine(machineId: string, actor: Actor): Promise<void> {
+    const machine = await this.parts.batches.findMachine(machineId, ownerOf(actor));
+    if (!machine) throw notFound('machine', machineId);
+    if (machine.state === 'reserved' || machine.state === 'creating')
+      throw new HatcheryError(
+        'batch-busy',
+        `Unable to delete machine ${machine.name}: it is still being created`,
+        {
+          hint: 'Wait for its end, or cancel its batch.',
+        },
+      );
+    if (machine.state === 'deleted') return;
+    await this.parts.batches.wantMachineGone(machine, actor.login);
+    this.parts.engine.wakeUps.notify('outbox');
+  }
+
+  async retryRun(runId: string, actor: Actor): Promise<void> {
+    const run = await this.parts.batches.findRun(runId, ownerOf(actor));
+    if (!run) throw notFound('run', runId);
+    const count = await changeRun(this.parts.engine, { runId }, (model) => model.retry());
+    if (count === 0)
+      throw new HatcheryError('not-applicable', `Unable to retry run ${runId}: none of its steps is parked`, {
+        hint: `Look at it: hatchery run show ${runId}`,
+      });
+    await this.parts.batches.audit(actor.login, 'run.retry', runId, { steps: count });
+  }
+
+  async credentials(batch: string, actor: Actor): Promise<readonly Credential[]> {
+    const head = await this.find(batch, actor);
+    const unshown = await this.parts.batches.takeUnshown(head, actor.login);
+    if (unshown.length === 0)
+      throw new HatcheryError(
+        'not-applicable',
+        `Unable to show credentials of batch ${head.name}: there are none that were not shown before`,
+        {
+          hint: 'They are shown once. Blueprints without signIn: generated have none.',
+        },
+      );
+    return Promise.all(
+      unshown.map(async ({ login, machine, user, ref }) => ({
+        login,
+        machine,
+        user,
+        password: (await this.parts.secrets.reveal(ref)).reveal(),
+      })),
+    );
+  }
+
+  private async accept(at: {
+    request: Pick<BatchRequest, 'rows' | 'skipExisting' | 'name'>;
+    actor: Actor;
+    ownerId: string;
+    batch: { id: string; name: string; notifyUrl: string | undefined } | { existing: BatchHead };
+    blueprint: { versionId: string; definition: Blueprint };
+    idempotency: IdempotentRequest | undefined;
+  }): Promise<{ batchId: string; replayed: boolean }> {
+    const { definition } = at.blueprint;
+    const ground = await this.survey(definition);
+    const workflow = this.parts.catalog.workflow(definition.workflow);
+    const batch = 'existing' in at.batch ? at.batch.existing : at.batch;
+    await this.parts.engine.checkpoints.reach('K10', {});
+    const answer = await this.parts.batches.accept(
+      {
+        batch: at.batch,
+        ownerId: at.ownerId,
+        actor: at.actor.login,
+        cluster: ground.cluster.name,
+        blueprint: definition.name,
+        blueprintVersionId: at.blueprint.versionId,
+        workflowVersion: workflow.version,
+        idempotency: at.idempotency,
+      },
+      (promises) => {
+        const plan = this.compute(at.request, ground, promises);
+        requireAccepted(plan);
+        return composeMachines({
+          plan,
+          rows: at.request.rows,
+          blueprint: definition,
+          cluster: ground.cluster,
+          template: ground.template,
+          batch,
+          workflow,
+          registry: this.parts.engine.steps,
+        });
+      },
+    );
+    this.parts.engine.wakeUps.notify('outbox');
+    this.parts.engine.wakeUps.notify('work');
+    this.parts.engine.wakeUps.notify('events');
+    return answer;
+  }
+
+  private async survey(blueprint: Blueprint): Promise<Ground> {
+    const cluster = this.parts.catalog.cluster(blueprint.clusters[0]!);
+    const hypervisor = this.parts.hypervisors.get(cluster.name);
+    const call = plainCall(AbortSignal.timeout(60_000));
+    const inventory = await hypervisor.inventory({ signal: call.signal });
+    const names = new Set(inventory.guests.filter((guest) => guest.template).map((guest) => guest.name));
+    const name =
+      blueprint.source.templates.find((template) => names.has(template)) ?? blueprint.source.templates[0]!;
+    const template = await hypervisor.template(name, call);
+    if (template.problems.length > 0)
+      throw new HatcheryError(
+        'template-changed',
+        `Unable to use template ${name} of ${cluster.name}: ${template.problems.join('; ')}`,
+        {
+          hint: 'Mend the template, or name another one in the blueprint.',
+        },
+      );
+    return { blueprint, cluster, inventory, template };
+  }
+
+  private compute(
+    request: Pick<BatchRequest, 'rows' | 'skipExisting'>,
+    ground: Ground,
+    promises: Promises,
+  ): BatchPlan {
+    const { blueprint, cluster, inventory, template } = ground;
+    return planBatch({
+      rows: request.rows,
+      nameFrom: blueprint.nameFrom,
+      size: defaultSize(blueprint),
+      hasDhcp: blueprint.network.dhcp !== undefined,
+      hasAccess: blueprint.access !== undefined,
+      takenNames: promises.names,
+      existing: promises.people,
+      skipExisting: request.skipExisting,
+      vmids: {
+        range: cluster.vmids,
+        used: new Set([...promises.vmids, ...inventory.guests.map((guest) => guest.vmid)]),
+        resting: promises.restingVmids,
+      },
+      placement: {
+        template,
+        clone: blueprint.source.clone,
+        storage: blueprint.source.storage,
+        nodes: inventory.nodes,
+        storages: inventory.storages,
+        reserved: promised(promises),
+        exclude: cluster.nodes.exclude,
+      },
+      limits: cluster.limits,
+      timeScale: this.parts.remoteTimeScale,
+    });
+  }
+
+  private async find(batch: string, actor: Actor): Promise<BatchHead> {
+    const head = await this.parts.batches.findBatch(batch, ownerOf(actor));
+    if (!head) throw notFound('batch', batch);
+    return head;
+  }
+
+  private async gone(head: BatchHead, actor: Actor, onlyIfSettled: boolean): Promise<void> {
+    if (head.isDeleted) return;
+    await this.parts.batches.wantBatchGone(head, actor.login, onlyIfSettled);
+    this.parts.engine.wakeUps.notify('outbox');
+  }
+}
+
+/** Accepted machines that the inventory does not count yet, added up. */
+function promised(promises: Promises): Promised {
+  const perNode = new Map<string, { memoryMiB: number; cores: number }>();
+  const perStorageGiB = new Map<string, number>();
+  for (const machine of promises.unseen) {
+    const node = perNode.get(machine.node) ?? { memoryMiB: 0, cores: 0 };
+    perNode.set(machine.node, {
+      memoryMiB: node.memoryMiB + machine.memoryMiB,
+      cores: node.cores + machine.cores,
+    });
+    perStorageGiB.set(machine.storageKey, (perStorageGiB.get(machine.storageKey) ?? 0) + machine.diskGiB);
+  }
+  return { perNode, perStorageGiB };
+}
+
+const ownerOf = (actor: Actor): string | undefined => (actor.role === 'admin' ? undefined : actor.userId);
+
+const notFound = (what: string, name: string): HatcheryError =>
+  new HatcheryError('not-found', `Unable to find ${what} ${name}`, {
+    hint: `List what there is: hatchery ${what} list`,
+  });
+
+function checkName(name: string): void {
+  const problem = batchNameProblem(name);
+  if (problem)
+    throw new HatcheryError(
+      'request-invalid',
+      `Unable to use the name "${name}" for a batch: ${problem.detail}`,
+      { hint: problem.hint },
+    );
+}
+
+/** The content that a key stands for: parsed rows and fields, not the bytes of the file. */
+function idempotent(
+  actor: Actor,
+  route: string,
+  key: string | undefined,
+  request: {
+    rows: readonly RosterRow[];
+    skipExisting: boolean;
+    name?: string;
+    blueprint?: string;
+    notifyUrl?: string;
+  },
+): IdempotentRequest | undefined {
+  if (key === undefined) return undefined;
+  const content = [
+    request.name ?? null,
+    request.blueprint ?? null,
+    request.skipExisting,
+    request.notifyUrl ?? null,
+    request.rows,
+  ];
+  return {
+    userId: actor.userId,
+    route,
+    key,
+    hash: createHash('sha256').update(JSON.stringify(content)).digest('hex'),
+  };
+}

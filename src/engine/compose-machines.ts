@@ -1,0 +1,171 @@
+import { randomBytes } from 'node:crypto';
+import { v7 as uuidv7 } from 'uuid';
+import { localMac } from '../core/address.js';
+import type { BatchPlan } from '../core/batch-plan.js';
+import { defaultSize, type Blueprint } from '../core/definitions.js';
+import { foldAccents } from '../core/fold-accents.js';
+import type { MachineInput } from '../core/machine.js';
+import type { RosterRow } from '../core/roster/roster.js';
+import type { CompiledPlan } from '../plan/compiled-plan.js';
+import type { NewMachine } from '../ports/batch-store.js';
+import type { TemplateInfo } from '../ports/hypervisor.js';
+import type { LoadedRun, StepRow } from '../ports/run-store.js';
+import { RunModel, type StepRegistry } from './run-model.js';
+
+/** Turns the accepted items of a plan into machines with runs whose first steps are due. */
+export function composeMachines(at: {
+  readonly plan: BatchPlan;
+  readonly rows: readonly RosterRow[];
+  readonly blueprint: Blueprint;
+  readonly cluster: { readonly name: string; readonly pool: string };
+  readonly template: TemplateInfo;
+  readonly batch: { readonly id: string; readonly name: string };
+  readonly workflow: CompiledPlan;
+  readonly registry: StepRegistry;
+}): NewMachine[] {
+  const rows = new Map(at.rows.map((row) => [row.row, row]));
+  return at.plan.items.flatMap((item) => {
+    const row = rows.get(item.row);
+    if (
+      item.verdict !== 'ok' ||
+      row === undefined ||
+      item.vmid === undefined ||
+      item.node === undefined ||
+      item.storage === undefined
+    )
+      return [];
+    const id = uuidv7();
+    const input: MachineInput = {
+      id,
+      name: item.machine,
+      cluster: at.cluster.name,
+      node: item.node,
+      mac: localMac(randomBytes(5)),
+      pool: at.cluster.pool,
+      template: {
+        name: at.template.name,
+        vmid: at.template.vmid,
+        node: at.template.node,
+        digest: at.template.digest,
+        disk: at.template.disk,
+        storage: at.template.storage,
+        storageShared: at.template.storageShared,
+      },
+      clone: at.blueprint.source.clone,
+      storage: item.storage,
+      size: defaultSize(at.blueprint),
+      network: {
+        bridge: at.blueprint.network.bridge,
+        ...(at.blueprint.network.vlan === undefined ? {} : { vlan: at.blueprint.network.vlan }),
+        ...(at.blueprint.network.dhcp === undefined ? {} : { dhcp: at.blueprint.network.dhcp }),
+      },
+      user: { name: userName(at.blueprint.cloudInit.user, row.login), sshKeys: sshKeys(at.blueprint, row) },
+      owner: {
+        login: row.login,
+        lastName: row.lastName,
+        firstName: row.firstName,
+        ...(row.email === undefined ? {} : { email: row.email }),
+        ...(row.group === undefined ? {} : { group: row.group }),
+      },
+      ...(at.blueprint.access === undefined
+        ? {}
+        : { access: { ...at.blueprint.access, group: groupName(at.batch) } }),
+      description: `${`${row.firstName} ${row.lastName}`.trim() || row.login} (${row.login}), ${at.batch.name}`,
+    };
+    return [newMachine(at.workflow, at.registry, row, item.vmid, input, at.batch.id)];
+  });
+}
+
+/** Ends in a part of the batch's id: a group of this name is ours, whoever else names groups on that gateway. */
+const groupName = (batch: { id: string; name: string }): string => `${batch.name} #${batch.id.slice(-8)}`;
+
+/** A POSIX user name from a login, e.g. "Élodie.Du Pré" gives "elodie.du-pre" without dots: `elodie-du-pre`. */
+function userName(pattern: string, login: string): string {
+  if (pattern !== '{login}') return pattern;
+  const name = foldAccents(login)
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9_-]/g, '-')
+    .slice(0, 32);
+  return /^[a-z_]/.test(name) ? name : `u${name}`.slice(0, 32);
+}
+
+const sshKeys = (blueprint: Blueprint, row: RosterRow): string[] => [
+  ...(blueprint.cloudInit.sshKeys.includes('roster') ? row.sshKeys : []),
+  ...(blueprint.cloudInit.sshKeys.includes('site') ? blueprint.siteSshKeys : []),
+];
+
+function newMachine(
+  workflow: CompiledPlan,
+  registry: StepRegistry,
+  row: RosterRow,
+  vmid: number,
+  input: MachineInput,
+  batchId: string,
+): NewMachine {
+  const runId = uuidv7();
+  const steps = workflow.steps.map((step): StepRow => ({
+    id: uuidv7(),
+    key: step.key,
+    uses: step.uses,
+    version: step.version,
+    rank: step.rank,
+    state: 'pending',
+    dueAtMs: undefined,
+    slots: undefined,
+    dispatch: 0,
+    epoch: 0,
+    workerId: undefined,
+    tries: 0,
+    firstClaimedAtMs: undefined,
+    input: undefined,
+    output: undefined,
+    remote: {},
+    error: undefined,
+    percent: undefined,
+  }));
+  const loaded: LoadedRun = {
+    plan: workflow,
+    run: {
+      id: runId,
+      machineId: input.id,
+      batchId,
+      workflowVersion: workflow.version,
+      inputs: { machine: input },
+      state: 'queued',
+      wanted: 'done',
+      error: undefined,
+      undoEndsAs: undefined,
+      deaths: 0,
+      deathsAlone: 0,
+    },
+    machine: {
+      id: input.id,
+      cluster: input.cluster,
+      mac: input.mac,
+      vmid,
+      node: input.node,
+      state: 'reserved',
+      smbiosUuid: undefined,
+      address: undefined,
+      link: undefined,
+      secretRef: undefined,
+      error: undefined,
+    },
+    steps,
+    effects: [],
+    lastAttempts: [],
+    nowMs: 0,
+  };
+  const model = new RunModel(loaded, registry, 0);
+  model.advance();
+  return {
+    id: input.id,
+    runId,
+    row: row.row,
+    loginKey: row.loginKey,
+    vmid,
+    input,
+    steps,
+    changes: model.changes,
+  };
+}
