@@ -270,7 +270,8 @@ create table events (
   code text,
   data jsonb
 );
-create index events_batch on events (batch, seq);
+create index events_order on events (xid, seq);
+create index events_batch on events (batch, xid, seq);
 
 create table idempotency_keys (
   user_id uuid not null references users (id),

@@ -1,0 +1,49 @@
+import type { Cluster, Redis } from 'ioredis';
+import { HatcheryError } from '../../core/errors.js';
+
+const WINDOW_SECONDS = 900;
+/** Failures within the window: one person from one place, everybody from one place (a school behind one address), one account from everywhere. */
+const LIMITS = { pair: 10, address: 100, account: 50 } as const;
+
+/** Slows guessing of passwords; counts in Redis, so all API processes share it. A wrong login name counts like a wrong password. */
+export class LoginThrottle {
+  constructor(
+    private readonly redis: Redis | Cluster,
+    private readonly prefix: string,
+  ) {}
+
+  /** Counts one try before it is judged. Error: `too-many-requests`. */
+  async count(login: string, address: string): Promise<void> {
+    const counts = await Promise.all(
+      this.keys(login, address).map(async ({ key, limit }) => {
+        const count = await this.redis.incr(key);
+        if (count === 1) await this.redis.expire(key, WINDOW_SECONDS);
+        return { key, limit, count };
+      }),
+    );
+    const over = counts.find(({ count, limit }) => count > limit);
+    if (over === undefined) return;
+    const seconds = Math.max(1, await this.redis.ttl(over.key));
+    throw new HatcheryError('too-many-requests', 'Unable to sign in: too many tries', {
+      afterMs: seconds * 1000,
+      hint: `Try again in ${Math.ceil(seconds / 60)} minutes.`,
+    });
+  }
+
+  /** A right password takes its own try back. */
+  async forgive(login: string, address: string): Promise<void> {
+    const [pair, ...others] = this.keys(login, address);
+    if (pair) await this.redis.del(pair.key);
+    await Promise.all(others.map(({ key }) => this.redis.decr(key)));
+  }
+
+  private keys(login: string, address: string): { key: string; limit: number }[] {
+    const account = Buffer.from(login.toLowerCase()).toString('base64url').slice(0, 120);
+    const start = `${this.prefix}:login`;
+    return [
+      { key: `${start}:pair:${account}:${address}`, limit: LIMITS.pair },
+      { key: `${start}:address:${address}`, limit: LIMITS.address },
+      { key: `${start}:account:${account}`, limit: LIMITS.account },
+    ];
+  }
+}

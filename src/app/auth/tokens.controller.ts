@@ -1,0 +1,38 @@
+import { Body, Controller, Delete, Get, Param, Post } from '@nestjs/common';
+import { ApiTags } from '@nestjs/swagger';
+import { z } from 'zod';
+import { Operation } from '../api/operation.js';
+import { CreatedToken, CreateTokenRequest, TokenList, tokenView } from '../dto/auth.dto.js';
+import { Me, type SignedIn } from './access.js';
+import { Accounts } from './accounts.js';
+
+const DAY_MS = 86_400_000;
+
+@ApiTags('sign-in')
+@Controller('api/v1/tokens')
+export class TokensController {
+  constructor(private readonly accounts: Accounts) {}
+
+  @Get()
+  @Operation('listTokens', { summary: 'Your tokens', access: ['admin', 'teacher'], answer: TokenList })
+  async list(@Me() me: SignedIn): Promise<z.infer<typeof TokenList>> {
+    return { items: (await this.accounts.listTokens(me.userId)).map(tokenView), nextCursor: null };
+  }
+
+  @Post()
+  @Operation('createToken', { summary: 'Makes a token for scripts; it is shown once', access: ['admin', 'teacher'], status: 201, answer: CreatedToken })
+  async create(
+    @Me() me: SignedIn,
+    @Body({ schema: CreateTokenRequest }) body: z.infer<typeof CreateTokenRequest>,
+  ): Promise<z.infer<typeof CreatedToken>> {
+    const lifeMs = body.expiresInDays === undefined ? undefined : body.expiresInDays * DAY_MS;
+    const { token, entity } = await this.accounts.issueToken(me.userId, body.name, lifeMs);
+    return { ...tokenView(entity), token };
+  }
+
+  @Delete(':id')
+  @Operation('revokeToken', { summary: 'Ends one of your tokens at once', access: ['admin', 'teacher'], status: 204 })
+  async revoke(@Me() me: SignedIn, @Param('id', { schema: z.uuid() }) id: string): Promise<void> {
+    await this.accounts.revokeToken(me.userId, id);
+  }
+}

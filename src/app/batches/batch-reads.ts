@@ -1,0 +1,103 @@
+import { Injectable } from '@nestjs/common';
+import { InjectRepository } from '@nestjs/typeorm';
+import { In, type Repository, type SelectQueryBuilder } from 'typeorm';
+import { z } from 'zod';
+import { HatcheryError } from '../../core/errors.js';
+import { batchState, MACHINE_STATES, type MachineState } from '../../core/states.js';
+import { BatchEntity } from '../../drivers/postgres/entities/batch.entity.js';
+import { MachineEntity } from '../../drivers/postgres/entities/machine.entity.js';
+import type { Actor } from '../../engine/intake.js';
+import type { BatchView } from '../dto/batches.dto.js';
+import { decodeCursor, toPage, type Page } from '../dto/page.dto.js';
+
+type Counts = BatchView['counts'];
+const isUuid = (text: string): boolean => z.uuid().safeParse(text).success;
+
+/** Batches as people see them: own ones for teachers, all for admins; what is foreign is `not-found`. */
+@Injectable()
+export class BatchReads {
+  constructor(
+    @InjectRepository(BatchEntity) private readonly batches: Repository<BatchEntity>,
+    @InjectRepository(MachineEntity) private readonly machines: Repository<MachineEntity>,
+  ) {}
+
+  /** By id or name; a name means the live batch, or the last deleted one. */
+  async find(idOrName: string, actor: Actor): Promise<BatchEntity> {
+    const query = this.visible(actor);
+    if (isUuid(idOrName)) query.andWhere('batch.id = :id', { id: idOrName });
+    else query.andWhere('batch.name = :name', { name: idOrName });
+    const batch = await query.orderBy('batch.deletedAt', 'DESC', 'NULLS FIRST').addOrderBy('batch.id', 'DESC').limit(1).getOne();
+    if (!batch)
+      throw new HatcheryError('not-found', `Unable to find batch ${idOrName}: there is none of that id or name among yours`, {
+        hint: 'List yours with GET /api/v1/batches.',
+      });
+    return batch;
+  }
+
+  async view(idOrName: string, actor: Actor): Promise<BatchView> {
+    const batch = await this.find(idOrName, actor);
+    const counts = await this.counts([batch.id]);
+    return toView(batch, counts.get(batch.id));
+  }
+
+  /** Newest first. Two statements whatever the number of batches. */
+  async list(actor: Actor, query: { limit: number; cursor?: string | undefined; deleted: boolean }): Promise<Page<BatchView>> {
+    const after = decodeCursor(query.cursor, z.tuple([z.uuid()]));
+    const select = this.visible(actor).orderBy('batch.id', 'DESC').limit(query.limit + 1);
+    if (!query.deleted) select.andWhere('batch.deletedAt is null');
+    if (after) select.andWhere('batch.id < :after', { after: after[0] });
+    const rows = await select.getMany();
+    const counts = await this.counts(rows.map((row) => row.id));
+    return toPage(rows, query.limit, (row) => [row.id], (row) => toView(row, counts.get(row.id)));
+  }
+
+  async counts(batchIds: readonly string[]): Promise<ReadonlyMap<string, Counts>> {
+    const found = new Map<string, Counts>();
+    if (batchIds.length === 0) return found;
+    const rows = await this.machines
+      .createQueryBuilder('m')
+      .select('m.batchId', 'batch')
+      .addSelect('m.state', 'state')
+      .addSelect('count(*)::int', 'count')
+      .where({ batchId: In([...batchIds]) })
+      .groupBy('m.batchId')
+      .addGroupBy('m.state')
+      .getRawMany<{ batch: string; state: MachineState; count: number }>();
+    for (const { batch, state, count } of rows) {
+      const counts = found.get(batch) ?? noMachines();
+      counts[state] = count;
+      counts.total += count;
+      found.set(batch, counts);
+    }
+    return found;
+  }
+
+  private visible(actor: Actor): SelectQueryBuilder<BatchEntity> {
+    const query = this.batches
+      .createQueryBuilder('batch')
+      .innerJoinAndSelect('batch.owner', 'owner')
+      .innerJoin('batch.blueprintVersion', 'blueprint')
+      .addSelect(['blueprint.id', 'blueprint.name', 'blueprint.version'])
+      .where('true');
+    if (actor.role !== 'admin') query.andWhere('batch.ownerId = :me', { me: actor.userId });
+    return query;
+  }
+}
+
+export const noMachines = (): Counts =>
+  ({ total: 0, ...Object.fromEntries(MACHINE_STATES.map((state) => [state, 0])) }) as Counts;
+
+function toView(batch: BatchEntity, counts: Counts = noMachines()): BatchView {
+  return {
+    id: batch.id,
+    name: batch.name,
+    owner: batch.owner.login,
+    blueprint: { name: batch.blueprintVersion.name, version: batch.blueprintVersion.version },
+    cluster: batch.cluster,
+    state: batch.deletedAt === null ? batchState(counts) : 'deleted',
+    counts,
+    createdAt: batch.createdAt.toISOString(),
+    settledAt: batch.settledAt?.toISOString() ?? null,
+    deletedAt: batch.deletedAt?.toISOString() ?? null,
+  };
+}

@@ -1,0 +1,60 @@
+import { Controller, Get, Inject, Param, Post } from '@nestjs/common';
+import { ApiTags } from '@nestjs/swagger';
+import type { z } from 'zod';
+import { plainCall } from '../../ports/call.js';
+import type { Hypervisors } from '../../ports/hypervisor.js';
+import { defaultSize, slug } from '../../core/definitions.js';
+import { Operation } from '../api/operation.js';
+import type { AppContext } from '../context.js';
+import { BlueprintList, ClusterCheck, ClusterList } from '../dto/site.dto.js';
+import { CONTEXT, HYPERVISORS } from '../tokens.js';
+
+const CHECK_MS = 30_000;
+
+@ApiTags('site')
+@Controller('api/v1')
+export class ClustersController {
+  constructor(
+    @Inject(CONTEXT) private readonly context: AppContext,
+    @Inject(HYPERVISORS) private readonly hypervisors: Hypervisors,
+  ) {}
+
+  @Get('clusters')
+  @Operation('listClusters', { summary: 'The clusters of this site', access: ['admin'], answer: ClusterList })
+  clusters(): z.infer<typeof ClusterList> {
+    return {
+      items: this.context.site.clusters.map(({ definition: { name, kind, endpoints, pool, vmids } }) => ({
+        name,
+        kind,
+        endpoints,
+        pool,
+        vmids: { from: vmids.from, to: vmids.to },
+      })),
+      nextCursor: null,
+    };
+  }
+
+  @Post('clusters/:name/check')
+  @Operation('checkCluster', { summary: 'Looks at rights, pool, range and reachability', access: ['admin'], answer: ClusterCheck })
+  async check(@Param('name', { schema: slug }) name: string): Promise<z.infer<typeof ClusterCheck>> {
+    const findings = await this.hypervisors.get(name).check(plainCall(AbortSignal.timeout(CHECK_MS)));
+    return { cluster: name, ok: findings.every(({ ok }) => ok), findings: [...findings] };
+  }
+
+  @Get('blueprints')
+  @Operation('listBlueprints', { summary: 'What people may choose', access: ['admin', 'teacher'], answer: BlueprintList })
+  blueprints(): z.infer<typeof BlueprintList> {
+    return {
+      items: this.context.site.blueprints.map((blueprint) => ({
+        name: blueprint.name,
+        version: blueprint.version,
+        title: blueprint.title,
+        kind: blueprint.kind,
+        size: defaultSize(blueprint),
+        clusters: blueprint.clusters,
+        workflow: blueprint.workflow,
+      })),
+      nextCursor: null,
+    };
+  }
+}

@@ -1,0 +1,58 @@
+import { z } from 'zod';
+import { MACHINE_STATES } from '../../core/states.js';
+import type { MachineEntity } from '../../drivers/postgres/entities/machine.entity.js';
+import { pageOf, pageQuery } from './page.dto.js';
+import { failureView } from './failure.js';
+import { Failure } from './problem.dto.js';
+
+export const MachineView = z
+  .object({
+    id: z.uuid(),
+    name: z.string(),
+    batch: z.object({ id: z.uuid(), name: z.string() }),
+    row: z.number().int(),
+    login: z.string(),
+    lastName: z.string(),
+    firstName: z.string(),
+    email: z.string().nullable(),
+    group: z.string().nullable(),
+    cluster: z.string(),
+    node: z.string(),
+    vmid: z.number().int(),
+    mac: z.string(),
+    address: z.string().nullable(),
+    link: z.string().nullable(),
+    state: z.enum(MACHINE_STATES),
+    error: Failure.nullable(),
+    createdAt: z.iso.datetime(),
+    readyAt: z.iso.datetime().nullable(),
+    deletedAt: z.iso.datetime().nullable(),
+  })
+  .meta({ id: 'Machine' });
+export type MachineView = z.infer<typeof MachineView>;
+export const MachinePage = pageOf(MachineView).meta({ id: 'MachinePage' });
+
+export const ListMachinesQuery = z.strictObject({ ...pageQuery, state: z.enum(MACHINE_STATES).optional() });
+
+export const machineView = (machine: MachineEntity): MachineView => ({
+  id: machine.id,
+  name: machine.name,
+  batch: { id: machine.batch.id, name: machine.batch.name },
+  row: machine.row,
+  login: machine.login,
+  lastName: machine.lastName,
+  firstName: machine.firstName,
+  email: machine.email,
+  group: machine.groupName,
+  cluster: machine.cluster,
+  node: machine.node,
+  vmid: machine.vmid,
+  mac: machine.mac,
+  address: machine.address,
+  link: machine.link,
+  state: machine.state,
+  error: failureView(machine.error),
+  createdAt: machine.createdAt.toISOString(),
+  readyAt: machine.readyAt?.toISOString() ?? null,
+  deletedAt: machine.deletedAt?.toISOString() ?? null,
+});

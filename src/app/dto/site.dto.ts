@@ -1,0 +1,35 @@
+import { z } from 'zod';
+
+export const ClusterView = z
+  .object({
+    name: z.string(),
+    kind: z.string(),
+    endpoints: z.array(z.string()),
+    pool: z.string(),
+    vmids: z.object({ from: z.number().int(), to: z.number().int() }),
+  })
+  .meta({ id: 'Cluster' });
+export const ClusterList = z.object({ items: z.array(ClusterView), nextCursor: z.string().nullable() }).meta({ id: 'ClusterList' });
+
+export const ClusterCheck = z
+  .object({
+    cluster: z.string(),
+    ok: z.boolean(),
+    findings: z.array(
+      z.object({ ok: z.boolean(), subject: z.string(), detail: z.string(), remedy: z.string().optional() }),
+    ),
+  })
+  .meta({ id: 'ClusterCheck' });
+
+export const BlueprintView = z
+  .object({
+    name: z.string(),
+    version: z.number().int(),
+    title: z.object({ en: z.string(), fr: z.string() }),
+    kind: z.string(),
+    size: z.object({ cores: z.number().int(), memoryMiB: z.number().int(), diskGiB: z.number().int() }),
+    clusters: z.array(z.string()),
+    workflow: z.string(),
+  })
+  .meta({ id: 'Blueprint' });
+export const BlueprintList = z.object({ items: z.array(BlueprintView), nextCursor: z.string().nullable() }).meta({ id: 'BlueprintList' });

@@ -1,0 +1,145 @@
+import { Injectable, type MessageEvent } from '@nestjs/common';
+import { Observable, type Subscriber } from 'rxjs';
+import type { SignedIn } from '../auth/access.js';
+import { Accounts } from '../auth/accounts.js';
+import { BatchProgressReads, type BatchProgress } from './batch-progress.js';
+import { EventHub, type HubMessage } from './event-hub.js';
+import { EventLog, isAfter, type LoggedEvent, type Place } from './event-log.js';
+
+const HEARTBEAT_MS = 15_000;
+const PAGE = 500;
+/** Messages that wait while the past is read; more means that the client is better off connecting again. */
+const MAX_WAITING = 20_000;
+/** Text that may wait for a client that does not read; then it is dropped and comes back with Last-Event-ID. */
+export const MAX_PENDING_CHARACTERS = 1_000_000;
+
+export interface StreamRequest {
+  readonly user: SignedIn;
+  /** One batch, which the user may see; `undefined` = everything that the user may see. */
+  readonly batch: string | undefined;
+  /** Id of the last event that the client has; `undefined` = from now on. */
+  readonly after: number | undefined;
+}
+
+/** Past and present of the events for one client, in one order, each once. */
+@Injectable()
+export class EventStream {
+  constructor(
+    private readonly hub: EventHub,
+    private readonly log: EventLog,
+    private readonly progress: BatchProgressReads,
+    private readonly accounts: Accounts,
+  ) {}
+
+  /** Error: `request-invalid` for an unknown `after`. */
+  async open(request: StreamRequest): Promise<Observable<MessageEvent>> {
+    const from = request.after === undefined ? undefined : await this.log.placeOf(request.after);
+    return new Observable<MessageEvent>((client) => {
+      const closing = new AbortController();
+      const heart = setInterval(() => void this.beat(request, client), HEARTBEAT_MS);
+      this.run(request, from, client, closing.signal).catch((error: unknown) => client.error(error));
+      return () => {
+        clearInterval(heart);
+        closing.abort();
+      };
+    });
+  }
+
+  private async run(request: StreamRequest, from: Place | undefined, client: Subscriber<MessageEvent>, closing: AbortSignal): Promise<void> {
+    let waiting: HubMessage[] | undefined = [];
+    let sent = from;
+    const send = (messages: readonly HubMessage[]): void => {
+      for (const message of messages) {
+        if (!isMeantFor(message, request)) continue;
+        if (message.kind === 'event' && sent && !isAfter(message.event, sent)) continue;
+        client.next(message.kind === 'event' ? eventMessage(message.event) : progressMessage(message.batch, message.at, message.progress));
+      }
+    };
+    const { place, leave } = await this.hub.join((messages) => {
+      if (waiting === undefined) send(messages);
+      else if (waiting.length + messages.length <= MAX_WAITING) waiting.push(...messages);
+      else client.complete();
+    });
+    closing.addEventListener('abort', leave, { once: true });
+    if (closing.aborted) {
+      leave();
+      return;
+    }
+    sent = from ? await this.replay(request, from, client, closing) : place;
+    if (request.batch !== undefined) {
+      const now = (await this.progress.of([request.batch])).get(request.batch);
+      if (now) client.next(progressMessage(request.batch, sent, now));
+    }
+    const missed = waiting;
+    waiting = undefined;
+    send(missed);
+  }
+
+  /** Sends what happened behind `from` and gives the place that it reached. */
+  private async replay(request: StreamRequest, from: Place, client: Subscriber<MessageEvent>, closing: AbortSignal): Promise<Place> {
+    const owner = request.user.role === 'admin' ? undefined : request.user.userId;
+    let place = from;
+    while (!closing.aborted) {
+      const rows = await this.log.after(place, PAGE, { batch: request.batch, owner });
+      for (const row of rows) client.next(eventMessage(row));
+      const last = rows.at(-1);
+      if (last) place = { xid: last.xid, seq: last.seq };
+      if (rows.length < PAGE) break;
+    }
+    return place;
+  }
+
+  /** Keeps proxies from closing a silent connection, and ends it when the token or the account has ended. */
+  private async beat(request: StreamRequest, client: Subscriber<MessageEvent>): Promise<void> {
+    try {
+      const user = await this.accounts.byTokenId(request.user.tokenId);
+      if (user?.role !== request.user.role) client.complete();
+      else client.next({ comment: 'still here' });
+    } catch (error) {
+      client.error(error);
+    }
+  }
+}
+
+function isMeantFor(message: HubMessage, { user, batch }: StreamRequest): boolean {
+  if (user.role !== 'admin' && message.owner !== user.userId) return false;
+  return batch === undefined || (message.kind === 'event' ? message.event.batch : message.batch) === batch;
+}
+
+const eventMessage = (event: LoggedEvent): MessageEvent => ({
+  id: String(event.seq),
+  type: event.type,
+  data: JSON.stringify({
+    v: 1,
+    seq: event.seq,
+    at: event.at.toISOString(),
+    type: event.type,
+    batch: event.batch,
+    machine: event.machine,
+    run: event.run,
+    step: event.step,
+    state: event.state,
+    percent: event.percent,
+    code: event.code,
+  }),
+});
+
+/** Carries the number of the last event that it covers: resuming behind it loses nothing. */
+const progressMessage = (batch: string, at: Place, progress: BatchProgress): MessageEvent => ({
+  id: String(at.seq),
+  type: 'batch.progress',
+  data: JSON.stringify({
+    v: 1,
+    seq: at.seq,
+    at: new Date().toISOString(),
+    type: 'batch.progress',
+    batch,
+    machine: null,
+    run: null,
+    step: null,
+    state: progress.state,
+    percent: progress.percent,
+    code: null,
+    data: { counts: progress.counts, remainingSeconds: progress.remainingSeconds },
+  }),
+});
