@@ -10,7 +10,7 @@ import type { BatchHead, BatchStore, IdempotentRequest, Promises } from '../port
 import { plainCall } from '../ports/call.js';
 import type { Hypervisors, Inventory, TemplateInfo } from '../ports/hypervisor.js';
 import type { Secrets } from '../ports/secrets.js';
-import type { Catalog } from './catalog.js';
+import type { Catalog } from '../ports/catalog.js';
 import { composeMachines } from './compose-machines.js';
 import { changeRun, type EngineParts } from './engine.js';
 import type { Actor, BatchRequest, Credential, Intake } from './intake.js';

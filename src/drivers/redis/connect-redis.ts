@@ -20,6 +20,12 @@ function open(url: string): Redis | Cluster {
     const [host, port] = entry.split(':');
     return { host: host ?? '', port: Number(port ?? (kind === 'sentinel' ? 26_379 : 6379)) };
   });
-  if (kind === 'sentinel') return new Redis({ sentinels: hosts, name: name || 'mymaster', maxRetriesPerRequest: null, ...credentials });
+  if (kind === 'sentinel')
+    return new Redis({
+      sentinels: hosts,
+      name: name || 'mymaster',
+      maxRetriesPerRequest: null,
+      ...credentials,
+    });
   return new Cluster(hosts, { redisOptions: { maxRetriesPerRequest: null, ...credentials } });
 }

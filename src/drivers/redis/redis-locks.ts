@@ -1,4 +1,4 @@
-import { Redis } from 'ioredis';
+import type { Cluster, Redis } from 'ioredis';
 import { Mutex } from 'redis-semaphore';
 import { HatcheryError } from '../../core/errors.js';
 import type { HeldLock, Locks } from '../../ports/locks.js';
@@ -13,7 +13,7 @@ const RETRY_MS = 50;
  */
 export class RedisLocks implements Locks {
   constructor(
-    private readonly redis: Redis,
+    private readonly redis: Redis | Cluster,
     private readonly options: { prefix: string; holder: string; lockMs?: number },
   ) {}
 

@@ -1,4 +1,4 @@
-import type { Redis } from 'ioredis';
+import type { Cluster, Redis } from 'ioredis';
 import type { WakeUps } from '../../ports/dispatch.js';
 
 type Topic = Parameters<WakeUps['notify']>[0];
@@ -9,11 +9,11 @@ const JOIN_MS = 5;
 export class RedisWakeUps implements WakeUps {
   private readonly listeners = new Map<Topic, Set<() => void>>();
   private readonly pending = new Set<Topic>();
-  private readonly subscriber: Redis;
+  private readonly subscriber: Redis | Cluster;
   private readonly channel: string;
 
   constructor(
-    private readonly redis: Redis,
+    private readonly redis: Redis | Cluster,
     prefix: string,
     private readonly onError: (error: Error) => void,
   ) {

@@ -1,0 +1,227 @@
+import type { ClusterDefinition, ServiceDefinition } from '../../core/definitions.js';
+import { HatcheryError } from '../../core/errors.js';
+import { BullDispatch, BullStepWorker } from '../../drivers/bullmq/bull-dispatch.js';
+import { GuacamoleDriver } from '../../drivers/guacamole/guacamole.driver.js';
+import { Database } from '../../drivers/postgres/database.js';
+import { PostgresBatchStore } from '../../drivers/postgres/batch-store.js';
+import { PostgresRunStore } from '../../drivers/postgres/run-store.js';
+import { PostgresSecrets } from '../../drivers/postgres/postgres-secrets.js';
+import { storeCatalog } from '../../drivers/postgres/site-catalog.js';
+import { ProxmoxDriver } from '../../drivers/proxmox/proxmox.driver.js';
+import { connectRedis } from '../../drivers/redis/connect-redis.js';
+import { RedisLocks } from '../../drivers/redis/redis-locks.js';
+import { RedisWakeUps } from '../../drivers/redis/redis-wake-ups.js';
+import { systemClock } from '../../drivers/system-clock.js';
+import { WindowsDhcpDriver } from '../../drivers/winrm/windows-dhcp.driver.js';
+import { BatchIntake } from '../../engine/batch-intake.js';
+import { Caretaker, type Notifier } from '../../engine/caretaker.js';
+import { DEFAULT_TIMES, type EngineLog, type EngineParts, type EngineTimes } from '../../engine/engine.js';
+import { EngineWorker } from '../../engine/worker.js';
+import { durationMs, type StepPorts } from '../../plan/step.js';
+import { compileWorkflow } from '../../plan/workflow.js';
+import { noCheckpoints, type Checkpoints } from '../../ports/checkpoints.js';
+import type { DesktopGateway } from '../../ports/desktop-gateway.js';
+import type { Dhcp } from '../../ports/dhcp.js';
+import type { Hypervisor, Hypervisors } from '../../ports/hypervisor.js';
+import { EFFECTS } from '../../steps/effects.js';
+import { STEPS } from '../../steps/index.js';
+import type { SiteConfig } from '../config/site.js';
+
+/** Called with every remote request: seconds and how it ended. */
+export type ObserveRemote = (system: string, op: string, seconds: number, outcome: string) => void;
+
+export interface AssembleOptions {
+  readonly databaseUrl: string;
+  readonly redisUrl: string;
+  readonly redisPrefix: string;
+  /** uuid of the deployment: goes into every mark. */
+  readonly deployment: string;
+  readonly secretKey: Buffer;
+  readonly site: SiteConfig;
+  readonly remoteTimeScale: number;
+  readonly log: EngineLog;
+  readonly observe: ObserveRemote;
+  readonly notify: Notifier;
+  readonly times?: Partial<EngineTimes>;
+  readonly checkpoints?: Checkpoints;
+}
+
+/** Everything between the stores and the API, put together once per process. */
+export interface Assembly {
+  readonly parts: EngineParts;
+  readonly database: Database;
+  readonly intake: BatchIntake;
+  readonly hypervisors: Hypervisors;
+  readonly locks: RedisLocks;
+  readonly wakeUps: RedisWakeUps;
+  readonly caretaker: Caretaker;
+  /** A worker that takes steps from the queue until `stop`. */
+  startWorker(concurrency: number): Promise<{ stop(): Promise<void> }>;
+  close(): Promise<void>;
+}
+
+export async function assemble(options: AssembleOptions): Promise<Assembly> {
+  const onError = (error: Error): void => options.log.warn({ err: error }, 'a store did not answer');
+  const database = new Database(options.databaseUrl, { onError });
+  const redis = connectRedis(options.redisUrl, onError);
+  const wakeUps = new RedisWakeUps(redis, options.redisPrefix, onError);
+  await wakeUps.start();
+  const clusters = options.site.clusters.map((cluster) => cluster.definition);
+  const store = new PostgresRunStore(database, {
+    quarantineMs: (name) => durationMs(clusterNamed(clusters, name).vmids.quarantine),
+    vmids: (name) => clusterNamed(clusters, name).vmids,
+  });
+  const secrets = new PostgresSecrets(database, options.secretKey);
+  const drivers = makeDrivers(options);
+  const locks = new RedisLocks(redis, { prefix: options.redisPrefix, holder: `process ${process.pid}` });
+  const dispatch = new BullDispatch(connectRedis(options.redisUrl, onError), options.redisPrefix);
+  const parts: EngineParts = {
+    store,
+    dispatch,
+    locks,
+    wakeUps,
+    clock: systemClock,
+    checkpoints: options.checkpoints ?? noCheckpoints,
+    ports: { ...drivers, secrets, remoteTimeScale: options.remoteTimeScale },
+    steps: STEPS,
+    effects: EFFECTS,
+    deployment: options.deployment,
+    times: {
+      ...DEFAULT_TIMES,
+      longestRequestMs: Math.max(2_000, DEFAULT_TIMES.longestRequestMs * options.remoteTimeScale),
+      ...options.times,
+    },
+    log: options.log,
+  };
+  const workflows = options.site.workflowFiles.map((file) => compileWorkflow(file.path, file.text, STEPS));
+  const catalog = await storeCatalog(database, { blueprints: options.site.blueprints, workflows, clusters });
+  const intake = new BatchIntake({
+    batches: new PostgresBatchStore(database),
+    catalog,
+    hypervisors: drivers.hypervisors,
+    secrets,
+    engine: parts,
+    remoteTimeScale: options.remoteTimeScale,
+  });
+  const caretaker = new Caretaker(parts, {
+    clusters: clusters.map((cluster) => cluster.name),
+    limitOf: slotLimits(options.site),
+    notify: options.notify,
+  });
+  return {
+    parts,
+    database,
+    intake,
+    hypervisors: drivers.hypervisors,
+    locks,
+    wakeUps,
+    caretaker,
+    startWorker: (concurrency) => startWorker(parts, options, concurrency),
+    async close() {
+      await dispatch.close();
+      await wakeUps.stop();
+      redis.disconnect();
+      await database.close();
+    },
+  };
+}
+
+async function startWorker(
+  parts: EngineParts,
+  options: AssembleOptions,
+  concurrency: number,
+): Promise<{ stop(): Promise<void> }> {
+  const onError = (error: Error): void => options.log.warn({ err: error }, 'the queue did not answer');
+  const worker = new EngineWorker(parts);
+  await worker.start();
+  const jobs = new BullStepWorker(
+    connectRedis(options.redisUrl, onError),
+    { prefix: options.redisPrefix, concurrency, onError },
+    (stepId) => worker.handle(stepId),
+  );
+  await jobs.ready();
+  return {
+    async stop() {
+      await jobs.pause();
+      await worker.stop();
+      await jobs.close();
+    },
+  };
+}
+
+type Drivers = Pick<StepPorts, 'hypervisor' | 'dhcp' | 'desktopGateway'> & {
+  readonly hypervisors: Hypervisors;
+};
+
+function makeDrivers(options: AssembleOptions): Drivers {
+  const common = { clock: systemClock, remoteTimeScale: options.remoteTimeScale };
+  const metricsOf = (system: string) => ({
+    observe: (op: string, seconds: number, outcome: string) => options.observe(system, op, seconds, outcome),
+  });
+  const hypervisors = new Map<string, Hypervisor>();
+  for (const { definition, tokenSecret } of options.site.clusters)
+    hypervisors.set(
+      definition.name,
+      new ProxmoxDriver({
+        ...common,
+        definition,
+        tokenSecret,
+        deployment: options.deployment,
+        log: options.log,
+        metrics: metricsOf('proxmox'),
+      }),
+    );
+  const dhcp = new Map<string, Dhcp>();
+  const gateways = new Map<string, DesktopGateway>();
+  for (const { definition, password } of options.site.services) {
+    const at = { ...common, definition, password, metrics: metricsOf(definition.kind) };
+    if (definition.kind === 'windows-dhcp') dhcp.set(definition.name, new WindowsDhcpDriver(at));
+    else gateways.set(definition.name, new GuacamoleDriver(at));
+  }
+  const get = <T>(map: ReadonlyMap<string, T>, what: string, name: string): T => {
+    const found = map.get(name);
+    if (found !== undefined) return found;
+    throw new HatcheryError('not-found', `Unable to use ${what} ${name}: it is not configured here`, {
+      retry: 'after-fix',
+    });
+  };
+  return {
+    hypervisor: (name) => get(hypervisors, 'cluster', name),
+    dhcp: (name) => get(dhcp, 'DHCP service', name),
+    desktopGateway: (name) => get(gateways, 'desktop gateway', name),
+    hypervisors: { get: (name) => get(hypervisors, 'cluster', name), all: () => [...hypervisors.values()] },
+  };
+}
+
+/** Limits of slots by their name: `clones@storage:<cluster>/...`, `clones@node:<cluster>/...`, `starts@node:<cluster>/...`, `shells@dhcp:<service>`. */
+function slotLimits(site: SiteConfig): (slot: string) => number {
+  const clusters = new Map(site.clusters.map(({ definition }) => [definition.name, definition.limits]));
+  const services = new Map<string, ServiceDefinition>(
+    site.services.map(({ definition }) => [definition.name, definition]),
+  );
+  return (slot) => {
+    const [kind, at = ''] = slot.split(/:(.*)/s);
+    const limits = clusters.get(at.split('/')[0] ?? '');
+    switch (kind) {
+      case 'clones@storage':
+        return limits?.clonesPerStorage ?? 1;
+      case 'clones@node':
+        return limits?.clonesPerNode ?? 1;
+      case 'starts@node':
+        return limits?.startsPerNode ?? 1;
+      case 'shells@dhcp':
+        return services.get(at)?.maxShells ?? 1;
+      default:
+        return 1;
+    }
+  };
+}
+
+function clusterNamed(clusters: readonly ClusterDefinition[], name: string): ClusterDefinition {
+  const found = clusters.find((cluster) => cluster.name === name);
+  if (found) return found;
+  throw new HatcheryError('not-found', `Unable to go on: cluster ${name} is no longer configured`, {
+    retry: 'after-fix',
+    hint: `Bring back clusters/${name}.yaml.`,
+  });
+}
