@@ -20,10 +20,10 @@ import { z } from 'zod';
  * - `world`      exactly once, first line: params `{ timeScale, seed, cluster, nodes, pools, guests: [{vmid, kind, node, owner, incarnation, pool, template}], range }`.
  *                Every guest of this line is foreign: nobody whose journal this is may write to it. A template may only be read and cloned.
  * - `request`    one per request, any verb. `effect` = it changed something by itself (not through a task); `answered` = the whole answer was handed to the socket;
- *                `status` = the HTTP status of that answer (also when it was not delivered); `upid` = the task that it started.
+ *                `status` = the HTTP status of that answer (also when it was not delivered); `upid` = the task that it started; `params.error` = why it was refused.
  * - `task-start` a task began: `op` of the request, `upid`, `actor`, `node`, `vmid` (for a clone the NEW id; the UPID carries the source), `params.type`.
  * - `task-end`   the same with `effect` and `params.verdict` (`OK`, `WARNINGS: n` or the error text).
- * - `hold`       a lock was given back: `resource` = its name (`storage-ceph`, `file-user_cfg`, `pve1:lock-105.conf`), `waitMs`, `holdMs` in simulated
+ * - `hold`       a lock was given back (cluster locks always, file locks only when somebody had to wait): `resource` = its name (`storage-ceph`, `file-user_cfg`, `pve1:lock-105.conf`), `waitMs`, `holdMs` in simulated
  *                milliseconds; never obtained: `effect: false` and no `holdMs`.
  * - `fault`      a rule fired: `fault` = its id, `params { when, effect }`.
  * - `foreign`    somebody who is not the product did it (op `foreign.create`, `foreign.edit`, `foreign.delete`, `foreign.start`, `foreign.stop`, `foreign.migrate`), `actor` = who.
@@ -49,12 +49,14 @@ import { z } from 'zod';
  * Windows DHCP over WinRM (`sim: "winrm"`), beside one `request` line per SOAP message
  * - `dhcp.allow`  request, effect true = the filter was added; `resource` = MAC, lower case with colons; params `{ description, list: "Allow" }`.
  * - `dhcp.remove` request, effect true = a filter went away; `resource` = MAC; params `{ description, list }` of the filter that went.
- * - `winrm.command` request, `resource` = shell id, params `{ script }` name; effect false (its cmdlets are the lines above).
+ * - `winrm.command` request, `resource` = shell id, params `{ script, digest }` (name and version, start of the text's SHA-256); effect false (its cmdlets are the lines above).
+ * - `winrm.script`  request, one per script that ran to its end, effect true = at least one cmdlet changed something; params `{ script, digest, entries, exitCode }`.
  *
  * Guacamole (`sim: "guacamole"`), `resource` = identifier of the object (connection and group: the numeric id as text; user: login)
- * - `guacamole.connection.create|update|delete` params `{ name, parent, protocol, hostname, port }`.
+ * - `guacamole.connection.create|update|delete` params `{ name, parent, protocol, hostname, port }`; `cascade: true` on the delete of what went with its group.
  * - `guacamole.group.create|update|delete`      (connection group) params `{ name, parent }`.
  * - `guacamole.user.create|update|delete`       params `{ mark }` (the attribute that proves whose account it is, when there is one).
+ * - `guacamole.permission.patch`                the request itself; what it changed are the lines below.
  * - `guacamole.permission.add|remove`           `resource` = login, params `{ kind: "connection" | "connectionGroup" | ..., id, permission: "READ" }`; one line per permission that changed.
  * effect true = it changed; refused or already so: effect false.
  */

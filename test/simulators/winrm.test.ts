@@ -246,7 +246,7 @@ describe('scripts', () => {
   });
 
   it('cuts the output anywhere and keeps its bytes', async () => {
-    const result = await run('# hatchery-script: dhcp-filter-list v1\n', {});
+    const result = await run('# hatchery-script: dhcp-filter-check v1\n', {});
     expect(result.pieces.length).toBeGreaterThan(1);
     expect(JSON.parse(result.stdout).ok).toBe(true);
   });

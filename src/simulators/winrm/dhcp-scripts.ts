@@ -14,14 +14,20 @@ export interface ScriptResult {
   readonly data: readonly unknown[];
 }
 
-type Script = (server: DhcpServer, input: ScriptInput) => ScriptResult;
+export interface Caller {
+  /** `DOMAIN\\user`. */
+  readonly user: string;
+  readonly computer: string;
+}
+
+type Script = (server: DhcpServer, input: ScriptInput, caller: Caller) => ScriptResult;
 
 /** What the driver's constant scripts do, by the name and version on their first line. PowerShell itself cannot run here. */
 export const DHCP_SCRIPTS: Readonly<Record<string, Script>> = {
-  'dhcp-filter-list v1': (server) => ({ changed: 0, data: allFilters(server) }),
+  'dhcp-filter-check v1': (server, _, caller) => ({ changed: 0, data: [{ ...server.state, ...caller }] }),
   'dhcp-filter-find v1': (server, { entries }) => {
-    const wanted = new Set(entries.map((entry) => entry.mac));
-    return { changed: 0, data: allFilters(server).filter((filter) => wanted.has(filter.mac)) };
+    const rows = entries.map(({ mac }) => find(server, mac)).filter((filter) => filter !== undefined);
+    return { changed: 0, data: rows.map((filter) => ({ ...filter, outcome: 'present' })) };
   },
   'dhcp-filter-allow v1': (server, { entries }) =>
     forEach(entries, (entry) => {

@@ -49,8 +49,8 @@ export class DhcpServer {
   }
 
   /** `Get-DhcpServerv4FilterList`. */
-  get isAllowEnabled(): boolean {
-    return this.dhcp.allowEnabled;
+  get state(): { allowEnabled: boolean; denyEnabled: boolean } {
+    return { allowEnabled: this.dhcp.allowEnabled, denyEnabled: this.dhcp.denyEnabled };
   }
 
   /** `Add-DhcpServerv4Filter` without `-Force`: an address present in any list is an error. */

@@ -92,7 +92,7 @@ export class ScriptRunner {
     const result =
       isSwallowed || streamError !== undefined
         ? swallowed(streamError)
-        : outcome(() => script(server, input));
+        : outcome(() => script(server, input, { user: actor, computer: this.computer }));
     journal.record({
       sim: 'winrm',
       event: 'request',
@@ -126,12 +126,21 @@ function swallowed(streamError: string | undefined): Result {
 
 function outcome(act: () => { changed: boolean | number; data: readonly unknown[] }): Result {
   try {
-    return { exitCode: 0, stdout: `${JSON.stringify({ ok: true, ...act() })}\r\n` };
+    return { exitCode: 0, stdout: answerLine({ ok: true, ...act() }) };
   } catch (error) {
     if (!(error instanceof CmdletError)) throw error;
     const { id, category, message } = error;
-    return { exitCode: 1, stdout: `${JSON.stringify({ ok: false, id, category, message })}\r\n` };
+    return { exitCode: 1, stdout: answerLine({ ok: false, id, category, message }) };
   }
+}
+
+/** The scripts escape what is not ASCII, so that no code page can spoil it. */
+function answerLine(answer: object): string {
+  const json = JSON.stringify(answer).replace(
+    /[^\x20-\x7e]/g,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+  return `${json}\r\n`;
 }
 
 function readInput(line: string | undefined): z.output<typeof inputSchema> | undefined {
