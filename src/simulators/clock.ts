@@ -1,5 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
-
 /** A wait that ended because the simulator stopped or its task was interrupted. */
 export class Interrupted extends Error {
   override readonly name = 'Interrupted';
@@ -12,6 +10,8 @@ export class Interrupted extends Error {
 export class SimClock {
   readonly #startedAt = process.hrtime.bigint();
   readonly #stopped = new AbortController();
+  readonly #waits = new Set<() => void>();
+  readonly #repeats: NodeJS.Timeout[] = [];
 
   constructor(
     readonly timeScale: number,
@@ -37,25 +37,39 @@ export class SimClock {
   }
 
   /** Waits `simulatedMs`; throws `Interrupted` when `signal` aborts or the clock stops. */
-  async sleep(simulatedMs: number, signal?: AbortSignal): Promise<void> {
-    const either = signal ? AbortSignal.any([signal, this.#stopped.signal]) : this.#stopped.signal;
-    if (either.aborted) throw new Interrupted('the wait was interrupted');
-    try {
-      await delay(Math.max(0, simulatedMs * this.timeScale), undefined, { signal: either });
-    } catch (error) {
-      if (either.aborted) throw new Interrupted('the wait was interrupted');
-      throw error;
-    }
+  sleep(simulatedMs: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const interrupt = (): void => {
+        clearTimeout(timer);
+        done();
+        reject(new Interrupted('the wait was interrupted'));
+      };
+      const done = (): void => {
+        this.#waits.delete(interrupt);
+        signal?.removeEventListener('abort', interrupt);
+      };
+      const timer = setTimeout(
+        () => {
+          done();
+          resolve();
+        },
+        Math.max(0, simulatedMs * this.timeScale),
+      );
+      this.#waits.add(interrupt);
+      signal?.addEventListener('abort', interrupt, { once: true });
+      if (signal?.aborted || this.#stopped.signal.aborted) interrupt();
+    });
   }
 
   /** Calls `act` every `simulatedMs` until the clock stops. */
   every(simulatedMs: number, act: () => void): void {
-    const timer = setInterval(act, Math.max(1, simulatedMs * this.timeScale));
-    this.#stopped.signal.addEventListener('abort', () => clearInterval(timer), { once: true });
+    this.#repeats.push(setInterval(act, Math.max(1, simulatedMs * this.timeScale)));
   }
 
   /** Ends every wait. */
   stop(): void {
     this.#stopped.abort();
+    for (const timer of this.#repeats) clearInterval(timer);
+    for (const interrupt of this.#waits) interrupt();
   }
 }

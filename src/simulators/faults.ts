@@ -8,7 +8,7 @@ import type { SimRandom } from './seed.js';
  * `window` is [from, to] in simulated milliseconds since the start.
  * `when`: before the effect, after the effect and before the answer, or during (in the task).
  * `effect` and `value`: `status` {status, message} answers that · `reset` cuts the connection (RST) · `drop` ends it without an answer (FIN) · `silence` never answers ·
- * `delay` ms (simulated) · `task-error` the text the task ends with · `hold-lock` ms: somebody else holds the lock of the operation's storage that long.
+ * `delay` ms (simulated) · `task-error` the text the task ends with (`after`: the work is done nevertheless; `unexpected status` = its log ends without a verdict) · `hold-lock` ms: somebody else holds the lock of the operation's storage that long.
  */
 export const faultRuleSchema = z.strictObject({
   id: z.string().min(1),
@@ -73,12 +73,12 @@ export class FiredFaults {
     return undefined;
   }
 
-  /** Waits out delays inside a task; gives the text that the task must end with. */
-  async task(signal: AbortSignal): Promise<string | undefined> {
+  /** Called by a task before its work (rules `before` and `during`, delays included) and after it: gives the text that the task must end with. */
+  async task(stage: 'during' | 'after', signal: AbortSignal): Promise<string | undefined> {
     for (const rule of this.rules) {
-      if (rule.when === 'during' && rule.effect === 'delay')
+      if (stage === 'during' && rule.when === 'during' && rule.effect === 'delay')
         await this.clock.sleep(Number(rule.value ?? 0), signal);
-      if (rule.effect === 'task-error')
+      if (rule.effect === 'task-error' && (rule.when === 'after') === (stage === 'after'))
         return typeof rule.value === 'string' ? rule.value : 'unexpected error';
     }
     return undefined;

@@ -1,0 +1,105 @@
+import type { WorldGuest } from '../world.js';
+import { need } from './auth.js';
+import { lockFile } from './clone.js';
+import { drawMs } from './durations.js';
+import { disksOf } from './guest-config.js';
+import type { LockUser } from './locks.js';
+import { OPTIONAL_FLAG } from './params.js';
+import { checkUnlocked, guestOn, type Handled, type Pve, type PveCall, type Route } from './pve.js';
+import { TaskFailure, type Task, type TaskResult } from './task-engine.js';
+import { basesInUse, free } from './volumes.js';
+import { failure, parameterErrors } from './wire.js';
+
+export const destroyRoute: Route = {
+  method: 'DELETE',
+  path: '/nodes/{node}/qemu/{vmid}',
+  op: 'qemu.destroy',
+  kind: 'fork',
+  params: { purge: OPTIONAL_FLAG, 'destroy-unreferenced-disks': OPTIONAL_FLAG, skiplock: OPTIONAL_FLAG },
+  permit: (account, path) => need(account, `/vms/${path['vmid']}`, 'VM.Allocate'),
+  handle: startDestroy,
+};
+
+function startDestroy(call: PveCall): Handled {
+  const { pve, node, vmid, account, op, params, faults } = call;
+  if (params.has('skiplock')) throw parameterErrors({ skiplock: 'Only root may use this option.' });
+  const guest = guestOn(pve, node, vmid);
+  checkDestroyable(guest);
+  const { incarnation } = guest;
+  const task = pve.tasks.start(
+    { node, type: 'qmdestroy', id: String(vmid), actor: account.id, op, vmid, faults },
+    (running) => {
+      const user: LockUser = {
+        actor: account.id,
+        node,
+        vmid,
+        upid: running.upid,
+        signal: running.signal,
+        log: (line) => running.log(line),
+      };
+      return pve.files.with(user, lockFile(vmid), 'exclusive', 10_000, () => destroy(call, running, user));
+    },
+  );
+  return { data: task.upid, journal: { upid: task.upid, incarnation } };
+}
+
+function checkDestroyable(guest: WorldGuest): void {
+  if (guest.config['protection'] === '1')
+    throw failure(`can't remove VM ${guest.vmid} - protection mode enabled`);
+  if (guest.status === 'running') throw failure(`VM ${guest.vmid} is running - destroy failed`);
+}
+
+/** Disks first (a disk that cannot be removed is a warning and stays), then access rights and pool, the config last. */
+async function destroy(call: PveCall, task: Task, user: LockUser): Promise<TaskResult> {
+  const { pve, node, vmid, params } = call;
+  const guest = guestOn(pve, node, vmid);
+  checkUnlocked(guest);
+  checkDestroyable(guest);
+  const used = basesInUse(pve, guest)[0];
+  if (used) throw failure(`base volume '${used.volid}' is still in use by linked cloned`);
+  const freed: string[] = [];
+  const left: string[] = [];
+  const volids = disksOf(guest.config).map((disk) => disk.volid);
+  if (params.flag('destroy-unreferenced-disks'))
+    for (const volume of pve.world.volumes.values())
+      if (volume.vmid === vmid && (volume.node ?? node) === node && !volids.includes(volume.volid))
+        volids.push(volume.volid);
+  if (call.faults.holdLockMs > 0)
+    for (const id of new Set(volids.map((volid) => volid.slice(0, volid.indexOf(':')))))
+      pve.locks.occupy(`storage-${id}`, call.faults.holdLockMs);
+  await task.pass('task');
+  for (const volid of volids) {
+    try {
+      await free(pve, user, volid, vmid);
+      freed.push(volid);
+    } catch (error) {
+      if (task.signal.aborted) throw error;
+      task.log(
+        `Could not remove disk '${volid}', check manually: ${error instanceof Error ? error.message : String(error)}`,
+      );
+      left.push(volid);
+    }
+  }
+  guest.config = { lock: 'destroyed' };
+  await pve.context.clock.sleep(drawMs(pve.context, 'destroy', vmid), user.signal);
+  const about = { vmid, incarnation: guest.incarnation, params: { freed, left } };
+  try {
+    await forgetRights(pve, user, vmid);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new TaskFailure(`access permissions cleanup for VM ${vmid} failed: ${why}`, {
+      ...about,
+      effect: false,
+    });
+  }
+  if (params.flag('purge')) task.log(`purging VM ${vmid} from related configurations..`);
+  if (pve.world.guests.get(vmid) === guest) pve.world.guests.delete(vmid);
+  return { ...about, effect: true, warnings: left.length };
+}
+
+async function forgetRights(pve: Pve, user: LockUser, vmid: number): Promise<void> {
+  await pve.locks.with(user, 'file-user_cfg', async (signal) => {
+    await pve.context.clock.sleep(drawMs(pve.context, 'cluster-write', vmid), signal);
+    for (const pool of pve.world.pools.values()) pool.members.delete(vmid);
+  });
+}

@@ -1,0 +1,52 @@
+import type { SimulatorContext } from '../context.js';
+import type { WorldStorage } from '../world.js';
+
+/** Median and 95th percentile in simulated milliseconds. */
+const MODEL = {
+  read: [15, 60],
+  'protected-read': [30, 150],
+  'storage-content': [150, 450],
+  fork: [150, 600],
+  'config-write': [120, 500],
+  agent: [50, 300],
+  proxied: [15, 20],
+  'cluster-write': [20, 100],
+  start: [2_500, 8_000],
+  'cloud-init-iso': [300, 600],
+  'agent-up': [25_000, 50_000],
+  shutdown: [8_000, 24_000],
+  stop: [1_000, 3_000],
+  destroy: [1_000, 2_500],
+  resize: [500, 1_500],
+} as const;
+export type DurationKind = keyof typeof MODEL;
+
+/** Simulated milliseconds (median) of work under the storage lock: linked clone of a disk, new cloud-init drive, removal. */
+const STORAGE_MODEL = {
+  rbd: { link: 700, cloudInit: 500, free: 150, copyMiBps: 200 },
+  lvmthin: { link: 400, cloudInit: 300, free: 150, copyMiBps: 500 },
+  zfspool: { link: 300, cloudInit: 200, free: 150, copyMiBps: 500 },
+  nfs: { link: 500, cloudInit: 200, free: 100, copyMiBps: 100 },
+  dir: { link: 500, cloudInit: 200, free: 100, copyMiBps: 250 },
+} as const;
+
+/** One draw of how long something takes; the same seed, kind and key give the same series. */
+export function drawMs(context: SimulatorContext, kind: DurationKind, key: string | number): number {
+  const [median, p95] = MODEL[kind];
+  return context.random.stream(kind, key).logNormal(median, p95);
+}
+
+export function drawStorageMs(
+  context: SimulatorContext,
+  storage: WorldStorage,
+  step: 'link' | 'cloudInit' | 'free',
+  key: string | number,
+): number {
+  const median = STORAGE_MODEL[storage.type][step];
+  return context.random.stream('storage', storage.id, step, key).logNormal(median, median * 3);
+}
+
+/** Of one copy that runs alone. */
+export function copyMiBps(storage: WorldStorage): number {
+  return STORAGE_MODEL[storage.type].copyMiBps;
+}

@@ -1,0 +1,153 @@
+import { createHash } from 'node:crypto';
+import type { WorldGuest } from '../world.js';
+import type { RandomStream } from '../seed.js';
+
+const DISK_KEY = /^(scsi|virtio|sata|ide|efidisk|tpmstate|unused|mp)[0-9]+$|^rootfs$/;
+
+/** The config file's text: description as leading comment lines, then the keys in order. */
+export function renderConfig(config: Readonly<Record<string, string>>): string {
+  const { description, ...rest } = config;
+  const comment = (description ?? '')
+    .split('\n')
+    .filter((line, index, all) => line !== '' || index < all.length - 1)
+    .map((line) => `#${encodeURI(line)}\n`)
+    .join('');
+  const keys = Object.keys(rest)
+    .sort()
+    .map((key) => `${key}: ${rest[key]}\n`)
+    .join('');
+  return comment + keys;
+}
+
+/** SHA-1 of the file, what PVE calls `digest`. */
+export function digestOf(guest: WorldGuest): string {
+  return createHash('sha1').update(renderConfig(guest.config)).digest('hex');
+}
+
+/** `virtio=BC:..,bridge=vmbr0,tag=5` or `model=virtio,macaddr=..`, with the model and the MAC under their own names. */
+export function parseNet(text: string): {
+  model: string;
+  mac: string | undefined;
+  rest: Map<string, string>;
+} {
+  const rest = new Map<string, string>();
+  let model = '';
+  let mac: string | undefined;
+  for (const part of text.split(',')) {
+    const [key = '', value] = part.split(/=(.*)/s);
+    if (key === 'model') model = value ?? '';
+    else if (key === 'macaddr' || key === 'hwaddr') mac = value;
+    else if (/^(virtio|e1000e?|rtl8139|vmxnet3|ne2k_pci|ne2k_isa|i8255[79]er|i82551|pcnet)$/.test(key)) {
+      model = key;
+      mac = value;
+    } else rest.set(key, value ?? '');
+  }
+  return { model, mac, rest };
+}
+
+/** Puts a network device in PVE's own form; without a MAC it draws one of its prefix. */
+export function normaliseNet(text: string, random: RandomStream): string {
+  const { model, mac, rest } = parseNet(text);
+  const more = [...rest].sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, value]) => `,${key}=${value}`);
+  return `${model || 'virtio'}=${(mac ?? randomMac(random)).toUpperCase()}${more.join('')}`;
+}
+
+export function randomMac(random: RandomStream): string {
+  return `BC:24:11:${random
+    .hex(6)
+    .toUpperCase()
+    .replace(/(..)(..)(..)/, '$1:$2:$3')}`;
+}
+
+/** MAC of net0 in lower case, or `undefined`. */
+export function macOf(guest: WorldGuest): string | undefined {
+  const net = guest.config['net0'];
+  return net === undefined ? undefined : parseNet(net).mac?.toLowerCase();
+}
+
+export interface DiskLine {
+  readonly key: string;
+  /** `ceph:vm-105-disk-0`. */
+  readonly volid: string;
+  readonly storage: string;
+  readonly options: Readonly<Record<string, string>>;
+  readonly isCloudInit: boolean;
+}
+
+/** The drives that own a volume, by key. */
+export function disksOf(config: Readonly<Record<string, string>>): DiskLine[] {
+  return Object.keys(config)
+    .filter((key) => DISK_KEY.test(key))
+    .sort()
+    .flatMap((key) => parseDisk(key, config[key] ?? '') ?? []);
+}
+
+function parseDisk(key: string, text: string): DiskLine | undefined {
+  const [volid = '', ...parts] = text.split(',');
+  const colon = volid.indexOf(':');
+  if (colon < 0) return undefined;
+  const options = Object.fromEntries(
+    parts.map((part) => {
+      const [name = '', value = ''] = part.split(/=(.*)/s);
+      return [name, value];
+    }),
+  );
+  const isCloudInit = /cloudinit/.test(volid);
+  if (options['media'] === 'cdrom' && !isCloudInit) return undefined;
+  return { key, volid, storage: volid.slice(0, colon), options, isCloudInit };
+}
+
+export function formatDisk(volid: string, options: Readonly<Record<string, string>>): string {
+  const more = Object.keys(options)
+    .sort()
+    .map((key) => `,${key}=${options[key]}`);
+  return volid + more.join('');
+}
+
+/** `20G` in GiB. */
+export function sizeGiB(text: string): number {
+  const match = /^([0-9]+(?:\.[0-9]+)?)([KMGT]?)$/.exec(text);
+  if (!match) return 0;
+  const factor = { '': 1 / 1024 ** 3, K: 1 / 1024 ** 2, M: 1 / 1024, G: 1, T: 1024 }[
+    match[2] as '' | 'K' | 'M' | 'G' | 'T'
+  ];
+  return Number(match[1]) * factor;
+}
+
+const NUMBERS = new Set([
+  'cores',
+  'sockets',
+  'onboot',
+  'template',
+  'protection',
+  'numa',
+  'balloon',
+  'swap',
+  'unprivileged',
+  'vcpus',
+]);
+
+/** Config as GET shows it: pending changes merged unless `current`, passwords masked, some numbers as numbers, a description that ends in a newline. */
+export function shownConfig(guest: WorldGuest, current: boolean): Record<string, string | number> {
+  const shown: Record<string, string | number> = {};
+  const merged: Record<string, string | null> = current
+    ? guest.config
+    : { ...guest.config, ...guest.pending };
+  for (const [key, value] of Object.entries(merged)) {
+    if (value === null) continue;
+    if (key === 'cipassword') shown[key] = '**********';
+    else if (key === 'description') shown[key] = value.endsWith('\n') ? value : `${value}\n`;
+    else shown[key] = NUMBERS.has(key) ? Number(value) : value;
+  }
+  return { ...shown, digest: digestOf(guest) };
+}
+
+/** The mark line that a deployment writes last into the description, for the journal. */
+export function markLine(guest: WorldGuest): string | undefined {
+  const last = guest.config['description']?.trimEnd().split('\n').at(-1);
+  return last?.startsWith('[hatchery ') ? last : undefined;
+}
+
+export function agentEnabled(guest: WorldGuest): boolean {
+  return /^(1|enabled=1)(,|$)/.test(guest.config['agent'] ?? '');
+}

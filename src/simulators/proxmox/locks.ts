@@ -1,0 +1,195 @@
+import { Interrupted } from '../clock.js';
+import type { SimulatorContext } from '../context.js';
+import { failure } from './wire.js';
+
+export interface LockUser {
+  readonly actor: string;
+  readonly node: string;
+  readonly vmid?: number;
+  readonly upid?: string;
+  readonly signal?: AbortSignal | undefined;
+  readonly log?: (line: string) => void;
+}
+
+interface FileLock {
+  shared: number;
+  isExclusive: boolean;
+  readonly waiters: { readonly mode: Mode; readonly grant: () => void }[];
+}
+type Mode = 'shared' | 'exclusive';
+
+/** flock files of the nodes: blocking, first come first served, with the waits and texts of PVE. Contended ones are in the journal. */
+export class FileLocks {
+  readonly #locks = new Map<string, FileLock>();
+
+  constructor(private readonly context: SimulatorContext) {}
+
+  async with<T>(
+    user: LockUser,
+    path: string,
+    mode: Mode,
+    waitMs: number,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    const { clock, journal } = this.context;
+    const key = `${user.node}:${path}`;
+    const askedAt = clock.elapsedMs();
+    const isContended = !this.#tryTake(key, mode);
+    const hold = {
+      sim: 'proxmox',
+      event: 'hold',
+      cluster: this.context.world.cluster,
+      op: 'lock.file',
+    } as const;
+    const by = {
+      actor: user.actor,
+      node: user.node,
+      resource: `${user.node}:${path.slice(path.lastIndexOf('/') + 1)}`,
+    };
+    const more = {
+      ...(user.vmid === undefined ? {} : { vmid: user.vmid }),
+      ...(user.upid === undefined ? {} : { upid: user.upid }),
+    };
+    if (isContended) {
+      user.log?.('trying to acquire lock...');
+      if (!(await this.#wait(key, mode, waitMs, user.signal))) {
+        journal.record({
+          ...hold,
+          ...by,
+          ...more,
+          effect: false,
+          waitMs: Math.round(clock.elapsedMs() - askedAt),
+        });
+        throw failure(`can't lock file '${path}' - got timeout`);
+      }
+    }
+    const gotAt = clock.elapsedMs();
+    try {
+      return await work();
+    } finally {
+      this.#release(key, mode);
+      const [waited, held] = [gotAt - askedAt, clock.elapsedMs() - gotAt].map(Math.round);
+      if (isContended)
+        journal.record({ ...hold, ...by, ...more, effect: true, waitMs: waited, holdMs: held });
+    }
+  }
+
+  #tryTake(key: string, mode: Mode): boolean {
+    const lock = this.#locks.get(key) ?? { shared: 0, isExclusive: false, waiters: [] };
+    this.#locks.set(key, lock);
+    if (lock.isExclusive || lock.waiters.length > 0 || (mode === 'exclusive' && lock.shared > 0))
+      return false;
+    if (mode === 'exclusive') lock.isExclusive = true;
+    else lock.shared += 1;
+    return true;
+  }
+
+  async #wait(key: string, mode: Mode, waitMs: number, signal: AbortSignal | undefined): Promise<boolean> {
+    const lock = this.#locks.get(key)!;
+    const over = new AbortController();
+    let isGranted = false;
+    const waiter = {
+      mode,
+      grant: () => {
+        isGranted = true;
+        over.abort();
+      },
+    };
+    lock.waiters.push(waiter);
+    try {
+      await this.context.clock.sleep(waitMs, signal ? AbortSignal.any([over.signal, signal]) : over.signal);
+    } catch (error) {
+      if (!(error instanceof Interrupted)) throw error;
+      if (isGranted && !signal?.aborted) return true;
+      if (isGranted) this.#release(key, mode);
+      else lock.waiters.splice(lock.waiters.indexOf(waiter), 1);
+      throw error;
+    }
+    if (isGranted) return true;
+    lock.waiters.splice(lock.waiters.indexOf(waiter), 1);
+    this.#grantNext(key);
+    return false;
+  }
+
+  #release(key: string, mode: Mode): void {
+    const lock = this.#locks.get(key)!;
+    if (mode === 'exclusive') lock.isExclusive = false;
+    else lock.shared -= 1;
+    this.#grantNext(key);
+  }
+
+  #grantNext(key: string): void {
+    const lock = this.#locks.get(key)!;
+    for (let next = lock.waiters[0]; next !== undefined; next = lock.waiters[0]) {
+      if (lock.isExclusive || (next.mode === 'exclusive' && lock.shared > 0)) return;
+      lock.waiters.shift();
+      if (next.mode === 'exclusive') lock.isExclusive = true;
+      else lock.shared += 1;
+      next.grant();
+    }
+    if (!lock.isExclusive && lock.shared === 0) this.#locks.delete(key);
+  }
+}
+
+const OBTAIN_MS = 10_000;
+const WORK_MS = 60_000;
+
+/**
+ * Cluster-wide locks (`storage-<id>`, `file-user_cfg`): polled, not queued, hence unfair; 10 s to obtain, 60 s for the work.
+ * Polling of pve-cluster from 9.1.0: pauses of a tenth of the remaining time, at most 1 s.
+ */
+export class ClusterLocks {
+  readonly #held = new Set<string>();
+
+  constructor(private readonly context: SimulatorContext) {}
+
+  async with<T>(user: LockUser, id: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const { clock, journal, world } = this.context;
+    const askedAt = clock.elapsedMs();
+    const line = {
+      sim: 'proxmox',
+      event: 'hold',
+      op: 'lock.cluster',
+      cluster: world.cluster,
+      actor: user.actor,
+      node: user.node,
+      resource: id,
+      ...(user.vmid === undefined ? {} : { vmid: user.vmid }),
+      ...(user.upid === undefined ? {} : { upid: user.upid }),
+    } as const;
+    while (this.#held.has(id)) {
+      const remainingMs = OBTAIN_MS - (clock.elapsedMs() - askedAt);
+      if (remainingMs <= 0) {
+        journal.record({ ...line, effect: false, waitMs: Math.round(clock.elapsedMs() - askedAt) });
+        throw failure(`cfs-lock '${id}' error: got lock request timeout`);
+      }
+      user.log?.(`trying to acquire cfs lock '${id}' ...`);
+      await clock.sleep(Math.min(1_000, remainingMs / 10), user.signal);
+    }
+    this.#held.add(id);
+    const gotAt = clock.elapsedMs();
+    const over = new AbortController();
+    try {
+      const limit = clock.sleep(WORK_MS, over.signal).then(
+        () => Promise.reject(failure(`'${id}'-locked command timed out - aborting`)),
+        () => new Promise<never>(() => undefined),
+      );
+      const stop = user.signal ? AbortSignal.any([user.signal, over.signal]) : over.signal;
+      return await Promise.race([work(stop), limit]);
+    } finally {
+      over.abort();
+      this.#held.delete(id);
+      const [waited, held] = [gotAt - askedAt, clock.elapsedMs() - gotAt].map(Math.round);
+      journal.record({ ...line, effect: true, waitMs: waited, holdMs: held });
+    }
+  }
+
+  /** Somebody else takes the lock for this long, as soon as it is free. */
+  occupy(id: string, ms: number): void {
+    const user = { actor: 'foreign:lock-holder', node: this.context.world.nodes[0]!.name };
+    void this.with(user, id, (signal) => this.context.clock.sleep(ms, signal)).catch((error: unknown) => {
+      if (!(error instanceof Interrupted))
+        this.context.journal.record({ sim: 'proxmox', event: 'hold', resource: id, effect: false });
+    });
+  }
+}

@@ -1,0 +1,100 @@
+import type { ListenOptions, RunningSimulator, SimulatorContext } from '../context.js';
+import { listen, type Listener } from '../http.js';
+import type { HoldPoint } from '../hold.js';
+import type { WorldGuest } from '../world.js';
+import { Broadcast } from './broadcast.js';
+import { ForeignActors } from './foreign.js';
+import { ClusterLocks, FileLocks } from './locks.js';
+import type { Pve } from './pve.js';
+import { nodeServer } from './server.js';
+import { TaskEngine } from './task-engine.js';
+import { Workers } from './workers.js';
+
+const WORKERS_PER_NODE = 3;
+const BODY_LIMIT_BYTES = 524_288;
+
+export interface ProxmoxSimulator extends RunningSimulator {
+  readonly caPem: string;
+  readonly caFile: string;
+  readonly fingerprint: string;
+  /** By node name. */
+  readonly fingerprints: Readonly<Record<string, string>>;
+  /** The minimal role of one deployment: writes only through its pool. */
+  readonly token: { readonly id: string; readonly secret: string };
+  /** All rights (but, being a token, not root). */
+  readonly rootToken: { readonly id: string; readonly secret: string };
+  guests(): readonly WorldGuest[];
+  guest(vmid: number): WorldGuest | undefined;
+  hold(op: string, where?: HoldPoint): void;
+  reached(op: string, where?: HoldPoint, count?: number): Promise<void>;
+  release(op: string, where?: HoldPoint): void;
+  readonly foreign: ForeignActors;
+}
+
+/**
+ * A Proxmox VE 9.1 cluster on real HTTPS: one listener per node, on `port`, `port + 1`, ... (or `ports`), all on one world.
+ * Only token sign-in; the calls of router.ts; anything else is 501 as on the real thing.
+ */
+export async function startProxmoxSimulator(
+  context: SimulatorContext,
+  options: ListenOptions & { readonly ports?: readonly number[] } = {},
+): Promise<ProxmoxSimulator> {
+  const { world, holds, authority } = context;
+  const certificates = new Map(world.nodes.map(({ name }) => [name, authority.issue(name)]));
+  const fingerprints = new Map(
+    [...certificates].map(([name, certificate]) => [name, certificate.fingerprint]),
+  );
+  const pve: Pve = {
+    context,
+    world,
+    files: new FileLocks(context),
+    locks: new ClusterLocks(context),
+    tasks: new TaskEngine(context),
+    broadcast: new Broadcast(context),
+    copies: new Map(),
+    fingerprints,
+  };
+  const workers = new Map(world.nodes.map(({ name }) => [name, new Workers(WORKERS_PER_NODE)]));
+  const listeners: Listener[] = [];
+  const stop = async (): Promise<void> => {
+    await Promise.all(listeners.map((listener) => listener.stop()));
+  };
+  try {
+    for (const [index, { name }] of world.nodes.entries()) {
+      const port = options.ports?.[index] ?? (options.port ? options.port + index : 0);
+      const handle = nodeServer(pve, name, workers);
+      listeners.push(
+        await listen({
+          port,
+          certificate: certificates.get(name)!,
+          bodyLimitBytes: BODY_LIMIT_BYTES,
+          maxRequestsPerSocket: 100,
+          handle,
+        }),
+      );
+    }
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  const tokenOf = (id: string): { id: string; secret: string } => ({
+    id,
+    secret: world.tokens.find((token) => token.id === id)?.secret ?? '',
+  });
+  return {
+    endpoints: listeners.map((listener) => listener.url),
+    caPem: authority.caPem,
+    caFile: context.caFile,
+    fingerprint: fingerprints.get(world.nodes[0]!.name)!,
+    fingerprints: Object.fromEntries(fingerprints),
+    token: tokenOf(world.tokenId),
+    rootToken: tokenOf(world.rootTokenId),
+    guests: () => [...world.guests.values()],
+    guest: (vmid) => world.guests.get(vmid),
+    hold: (op, where) => holds.hold(op, where),
+    reached: (op, where, count) => holds.reached(op, where, count),
+    release: (op, where) => holds.release(op, where),
+    foreign: new ForeignActors(pve),
+    stop,
+  };
+}

@@ -1,0 +1,78 @@
+import type { SimulatorContext } from '../context.js';
+import type { FiredFaults } from '../faults.js';
+import type { JournalEntry } from '../journal.js';
+import type { World, WorldGuest } from '../world.js';
+import type { Account } from './auth.js';
+import type { Broadcast } from './broadcast.js';
+import type { ClusterLocks, FileLocks } from './locks.js';
+import type { Params, ParamSpecs } from './params.js';
+import type { TaskEngine } from './task-engine.js';
+import { failure } from './wire.js';
+
+/** The running cluster: the world and what only lives while the simulator runs. */
+export interface Pve {
+  readonly context: SimulatorContext;
+  readonly world: World;
+  readonly files: FileLocks;
+  readonly locks: ClusterLocks;
+  readonly tasks: TaskEngine;
+  readonly broadcast: Broadcast;
+  /** Copies that run now, by storage: they share its rate. */
+  readonly copies: Map<string, number>;
+  /** SHA-256 of each node's certificate. */
+  readonly fingerprints: ReadonlyMap<string, string>;
+}
+
+/** One call as a handler sees it: authenticated, permitted, checked. */
+export interface PveCall {
+  readonly pve: Pve;
+  readonly account: Account;
+  /** The node that got the request. */
+  readonly local: string;
+  /** The node of the path, or `local`. */
+  readonly node: string;
+  /** Of the path; 0 where the path has none. */
+  readonly vmid: number;
+  readonly path: Readonly<Record<string, string>>;
+  readonly params: Params;
+  readonly faults: FiredFaults;
+  readonly op: string;
+}
+
+export interface Handled {
+  readonly data: unknown;
+  readonly total?: number;
+  readonly journal?: Partial<JournalEntry>;
+}
+
+/** How long a call takes before it is handled: see durations.ts. */
+export type CallKind = 'read' | 'protected-read' | 'storage-content' | 'fork' | 'config-write' | 'agent';
+
+export interface Route {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  readonly path: string;
+  readonly op: string;
+  readonly kind: CallKind;
+  readonly params: ParamSpecs;
+  /** The declared permission: tested before the parameters. Throws. `raw` are unchecked parameters. */
+  readonly permit?: (
+    account: Account,
+    path: Readonly<Record<string, string>>,
+    raw: (key: string) => string | undefined,
+  ) => void;
+  readonly handle: (call: PveCall) => Handled | Promise<Handled>;
+}
+
+/** The guest of this kind on this node, or the error of a missing config file. */
+export function guestOn(pve: Pve, node: string, vmid: number, kind: 'qemu' | 'lxc' = 'qemu'): WorldGuest {
+  const guest = pve.world.guests.get(vmid);
+  const folder = kind === 'qemu' ? 'qemu-server' : 'lxc';
+  if (!guest || guest.node !== node || guest.kind !== kind)
+    throw failure(`Configuration file 'nodes/${node}/${folder}/${vmid}.conf' does not exist`);
+  return guest;
+}
+
+export function checkUnlocked(guest: WorldGuest): void {
+  const lock = guest.config['lock'];
+  if (lock !== undefined) throw failure(`VM is locked (${lock})`);
+}

@@ -1,0 +1,58 @@
+import { accessRoutes } from './access.js';
+import { agentRoutes } from './agent.js';
+import { cloneRoute } from './clone.js';
+import { clusterRoutes } from './cluster.js';
+import { destroyRoute } from './destroy.js';
+import { nodeRoutes } from './nodes.js';
+import { poolRoutes } from './pools.js';
+import { powerRoutes } from './power.js';
+import type { Route } from './pve.js';
+import { configRoutes } from './qemu-config.js';
+import { qemuRoutes } from './qemu.js';
+import { storageRoutes } from './storage.js';
+import { taskRoutes } from './tasks.js';
+
+const ROUTES: readonly Route[] = [
+  ...clusterRoutes,
+  ...nodeRoutes,
+  ...taskRoutes,
+  ...storageRoutes,
+  ...qemuRoutes,
+  ...configRoutes,
+  cloneRoute,
+  destroyRoute,
+  ...powerRoutes,
+  ...agentRoutes,
+  ...accessRoutes,
+  ...poolRoutes,
+];
+
+const compiled = ROUTES.map((route) => ({ route, parts: route.path.split('/').slice(1) }));
+
+/** The call that a path means, with the values of its placeholders; `undefined` = no such path or method. */
+export function findRoute(
+  method: string,
+  path: string,
+): { route: Route; values: Record<string, string> } | undefined {
+  const given = path.split('/').slice(1).map(decode);
+  for (const { route, parts } of compiled) {
+    if (route.method !== method || parts.length !== given.length) continue;
+    const values: Record<string, string> = {};
+    const fits = parts.every((part, index) => {
+      const value = given[index] ?? '';
+      if (!part.startsWith('{')) return part === value;
+      values[part.slice(1, -1)] = value;
+      return value !== '';
+    });
+    if (fits) return { route, values };
+  }
+  return undefined;
+}
+
+function decode(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
