@@ -48,6 +48,7 @@ export class Caretaker {
 
   async stop(): Promise<void> {
     this.stopping.abort();
+    for (const wake of this.wakers.values()) wake();
     for (const off of this.unsubscribe) off();
     await Promise.all(this.loops);
     await Promise.all([...this.dispatcherOf.values()].map((held) => held.release()));
@@ -65,13 +66,15 @@ export class Caretaker {
         });
         if (woken) continue;
         await new Promise<void>((resolve) => {
-          const timer = setTimeout(resolve, everyMs);
-          this.wakers.set(name, () => {
-            woken = true;
+          const wake = (): void => {
             clearTimeout(timer);
             resolve();
+          };
+          const timer = setTimeout(wake, everyMs);
+          this.wakers.set(name, () => {
+            woken = true;
+            wake();
           });
-          signal.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true });
         });
       }
     };

@@ -94,7 +94,8 @@ const sshKeys = (blueprint: Blueprint, row: RosterRow): string[] => [
   ...(blueprint.cloudInit.sshKeys.includes('site') ? blueprint.siteSshKeys : []),
 ];
 
-function newMachine(
+/** One machine with its run: nothing is due but what needs nothing. */
+export function newMachine(
   workflow: CompiledPlan,
   registry: StepRegistry,
   row: RosterRow,

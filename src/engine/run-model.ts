@@ -154,7 +154,6 @@ export class RunModel {
       this.toStep(step, 'failed', failure.error);
       if (compiled.onFailure === 'undo' && this.at.run.wanted === 'done') {
         this.at.run.error = failure.error;
-        this.at.machine.error = failure.error;
         this.at.run.undoEndsAs = 'failed';
         this.at.run.wanted = 'gone';
         this.changes.run = true;
@@ -317,7 +316,10 @@ export class RunModel {
     }
     const endsAs = this.at.run.undoEndsAs ?? 'cancelled';
     this.toRunIfNot(endsAs);
-    this.toMachine(endsAs === 'failed' ? 'failed' : 'deleted', this.at.machine.error);
+    this.toMachine(
+      endsAs === 'failed' ? 'failed' : 'deleted',
+      endsAs === 'failed' ? this.at.run.error : undefined,
+    );
     this.changes.released = true;
   }
 
