@@ -31,7 +31,7 @@ export async function runMigrations(databaseUrl: string, folder: string = FOLDER
       migrations: [...files].map(([name, file]) => migrationClass(name, file)),
       migrationsTransactionMode: 'each',
       poolSize: 1,
-      logging: false,
+      logger: 'debug',
     });
     await source.initialize();
     try {
