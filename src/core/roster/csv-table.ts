@@ -16,8 +16,9 @@ export function readCsvTable(bytes: Uint8Array): Table {
   const nulAt = bytes.indexOf(0);
   if (nulAt >= 0) return onlyProblem(nulProblem(bytes, nulAt));
   const { text, delimiter: declared } = takeSeparatorLine(decodeText(bytes));
-  const lines = countFilledLines(text);
-  if (lines - 1 > ROSTER_LIMITS.rows) return onlyProblem(tooManyRows(lines - 1));
+  const lines = countLines(text);
+  if (lines.filled - 1 > ROSTER_LIMITS.rows) return onlyProblem(tooManyRows(lines.filled - 1));
+  if (lines.all > ROSTER_LIMITS.csvLines) return onlyProblem(tooManyLines(lines.all));
 
   const delimiter = declared ?? findDelimiter(text);
   const rows: TableRow[] = [];
@@ -45,14 +46,21 @@ export function readCsvTable(bytes: Uint8Array): Table {
 }
 
 /** Bytes that are no UTF-8 are taken as Windows-1252, what Excel in French writes under "CSV". */
-export function decodeText(bytes: Uint8Array): string {
+function decodeText(bytes: Uint8Array): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
-    return new TextDecoder('windows-1252').decode(bytes);
+    const latin1 = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
+    return latin1.replace(
+      /[\u0080-\u009f]/g,
+      (letter) => WINDOWS_1252[letter.charCodeAt(0) - 0x80] ?? letter,
+    );
   }
 }
+
+/** Letters of the bytes 0x80 to 0x9f. Node 20's own decoder of this name reads these bytes as Latin-1, which loses Œ, € and ’. */
+const WINDOWS_1252 = [...'€\u0081‚ƒ„…†‡ˆ‰Š‹Œ\u008dŽ\u008f\u0090‘’“”•–—˜™š›œ\u009džŸ'];
 
 /** The separator under which most header cells are known columns; with a tie the one that occurs most. */
 function findDelimiter(text: string): string {
@@ -92,20 +100,29 @@ function takeSeparatorLine(text: string): { text: string; delimiter: string | un
   return match ? { text: text.slice(match[0].length), delimiter: match[1] } : { text, delimiter: undefined };
 }
 
-/** Lines that hold more than separators, found without parsing: a huge file is refused at once. */
-function countFilledLines(text: string): number {
-  let count = 0;
+/** Lines, and those that hold more than separators; counted without parsing, so that a huge file is refused at once. */
+function countLines(text: string): { all: number; filled: number } {
+  let all = 1;
+  let filled = 0;
   let isFilled = false;
   for (let at = 0; at < text.length; at += 1) {
     const code = text.charCodeAt(at);
-    if (code === 10 || code === 13) isFilled = false;
-    else if (!isFilled && code > 32 && code !== 34 && code !== 44 && code !== 59) {
+    if (code === 10 || code === 13) {
+      isFilled = false;
+      all += 1;
+    } else if (!isFilled && code > 32 && code !== 34 && code !== 44 && code !== 59) {
       isFilled = true;
-      count += 1;
+      filled += 1;
     }
   }
-  return count;
+  return { all, filled };
 }
+
+const tooManyLines = (lines: number): Problem => ({
+  code: 'too-many-rows',
+  detail: `The file has ${lines} lines, most of them empty; at most ${ROSTER_LIMITS.csvLines} are read.`,
+  hint: 'Delete the empty rows below the list and save the file again.',
+});
 
 function onlyProblem(problem: Problem): Table {
   return { rows: [], problems: [problem] };

@@ -6,6 +6,8 @@ export const ROSTER_LIMITS = {
   xlsxEntries: 1000,
   /** People; the header and blank rows are not counted. */
   rows: 2000,
+  /** Lines of a CSV file, empty ones and those of only separators included. */
+  csvLines: 50_000,
   /** Highest row of a sheet that may hold a value. */
   lastSheetRow: 10_000,
   columns: 64,

@@ -7,7 +7,7 @@ export function refuseRoster(problems: readonly Problem[]): never {
   const others = problems.length > 1 ? `, and ${problems.length - 1} more` : '';
   throw new HatcheryError(
     'roster-invalid',
-    `Unable to read the roster: ${first?.detail ?? 'it is empty'}${where}${others}`,
+    `Unable to read the roster: ${first?.detail.replace(/[.]$/, '') ?? 'it is empty'}${where}${others}`,
     {
       hint: first?.hint ?? 'Correct the cells named below and send the file again; nothing was created.',
       problems,
