@@ -36,7 +36,7 @@ class PlainAgent extends http.Agent {
   }
 
   // The typings know only the form that answers at once; with the callback, Node waits for it.
-  createConnection(options: http.RequestOptions, connected: Connected): undefined {
+  override createConnection(options: http.RequestOptions, connected: Connected): undefined {
     const socket = connect(Number(options.port ?? 80), options.host ?? 'localhost');
     whenReady(socket, 'connect', this.endpointOptions.connectMs, connected);
     return undefined;
@@ -60,10 +60,15 @@ class TlsAgent extends https.Agent {
     };
   }
 
-  createConnection(options: https.RequestOptions, connected: Connected): undefined {
+  override createConnection(options: https.RequestOptions, connected: Connected): undefined {
     const host = options.host ?? 'localhost';
     const port = Number(options.port ?? 443);
-    const socket = tls.connect({ host, port, ...(isIP(host) === 0 && { servername: host }), ...this.#settings });
+    const socket = tls.connect({
+      host,
+      port,
+      ...(isIP(host) === 0 && { servername: host }),
+      ...this.#settings,
+    });
     whenReady(socket, 'secureConnect', this.#connectMs, (error, ready) => {
       const untrusted = error === null ? this.#pinError(socket) : chainError(socket, error);
       if (untrusted !== undefined) socket.destroy();
@@ -87,7 +92,12 @@ function chainError(socket: tls.TLSSocket, error: Error): UntrustedPeer | undefi
   return new UntrustedPeer(`its certificate is not trusted: ${error.message}`, { cause: error });
 }
 
-function whenReady(socket: Socket, event: 'connect' | 'secureConnect', limitMs: number, done: Connected): void {
+function whenReady(
+  socket: Socket,
+  event: 'connect' | 'secureConnect',
+  limitMs: number,
+  done: Connected,
+): void {
   const timer = setTimeout(() => socket.destroy(new Error(`no connection after ${limitMs} ms`)), limitMs);
   const settle = (error: Error | null): void => {
     clearTimeout(timer);
@@ -112,9 +122,13 @@ function readCa(file: string): Buffer {
   try {
     return readFileSync(file);
   } catch (cause) {
-    throw new HatcheryError('settings-invalid', `Unable to read the CA file ${file}: ${(cause as Error).message}`, {
-      hint: 'copy the certificate of the authority there (PEM), or pin the server by its SHA-256 fingerprint',
-      cause,
-    });
+    throw new HatcheryError(
+      'settings-invalid',
+      `Unable to read the CA file ${file}: ${(cause as Error).message}`,
+      {
+        hint: 'copy the certificate of the authority there (PEM), or pin the server by its SHA-256 fingerprint',
+        cause,
+      },
+    );
   }
 }

@@ -98,7 +98,10 @@ interface Passage {
 function guardedTransport(request: HttpRequest, passage: Passage) {
   const protocol = request.url.startsWith('https:') ? https : http;
   return {
-    request(options: https.RequestOptions, onResponse: (response: http.IncomingMessage) => void): http.ClientRequest {
+    request(
+      options: https.RequestOptions,
+      onResponse: (response: http.IncomingMessage) => void,
+    ): http.ClientRequest {
       const outgoing = protocol.request(options, onResponse);
       outgoing.once('socket', (socket) => {
         try {
