@@ -46,7 +46,7 @@ export interface ListenSetup {
   /** Idle keep-alive sockets die after this (wall time). Default 5,000. */
   readonly keepAliveMs?: number;
   readonly maxRequestsPerSocket?: number;
-  /** Called per request; `delivered` tells later whether the whole answer was handed to the socket. */
+  /** Called per request; `delivered` tells later whether the answer was handed to an open socket, before the client can see it. */
   readonly handle: (request: SimRequest, delivered: Promise<boolean>) => Promise<SimAnswer>;
 }
 
@@ -100,9 +100,9 @@ async function answer(
   const { body, tooLarge } = await readBody(incoming, setup.bodyLimitBytes ?? 1_048_576);
   const url = incoming.url ?? '/';
   const mark = url.indexOf('?');
+  let tellDelivered: (isDelivered: boolean) => void = () => undefined;
   const delivered = new Promise<boolean>((resolve) => {
-    response.once('finish', () => resolve(true));
-    response.once('close', () => resolve(response.writableFinished));
+    tellDelivered = resolve;
   });
   const reply = await setup.handle(
     {
@@ -116,6 +116,7 @@ async function answer(
     },
     delivered,
   );
+  tellDelivered(typeof reply === 'object' && !incoming.socket.destroyed);
   if (reply === 'silence') return;
   if (reply === 'reset') {
     reset();

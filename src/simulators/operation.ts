@@ -22,7 +22,7 @@ export interface Outcome {
 
 /**
  * Runs one request as every simulator does: hold and faults before the effect, `act`, hold and faults after the effect, then the journal line
- * (`ns` = moment of the effect, `answered` = the client got the whole answer). `status` gives a fault's status the envelope of this API.
+ * (`ns` = moment of the effect, `answered` = the answer was handed to an open socket). `status` gives a fault's status the envelope of this API.
  */
 export async function perform(
   context: SimulatorContext,
