@@ -106,6 +106,10 @@ const engineSettings = z.object({
     whole: true,
     write: 'write a whole number from 1 to 1000',
   }).default(32),
+  HATCHERY_NOTIFY_HOSTS: text
+    .regex(/^[A-Za-z0-9.:-]+(,[A-Za-z0-9.:-]+)*$/, 'write host names with commas between, e.g. chat.example.org,10.0.0.5')
+    .transform((value) => value.split(','))
+    .optional(),
 });
 
 const SUBSYSTEMS = {
@@ -159,6 +163,8 @@ export interface Settings {
     /** Multiplies waits that face a remote side; 1 outside the demo and the tests. */
     readonly remoteTimeScale: number;
     readonly workerConcurrency: number;
+    /** Hosts inside our networks that a batch's notify URL may name. */
+    readonly notifyHosts: readonly string[];
   };
 }
 
@@ -198,6 +204,7 @@ export function readSettings(env: Env): Settings {
       secretKey: engine.HATCHERY_SECRET_KEY,
       remoteTimeScale: engine.HATCHERY_REMOTE_TIME_SCALE,
       workerConcurrency: engine.HATCHERY_WORKER_CONCURRENCY,
+      notifyHosts: engine.HATCHERY_NOTIFY_HOSTS ?? [],
     },
   };
   const conflicts = contradictions(settings);

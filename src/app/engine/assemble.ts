@@ -2,6 +2,7 @@ import type { ClusterDefinition, ServiceDefinition } from '../../core/definition
 import { HatcheryError } from '../../core/errors.js';
 import { BullDispatch, BullStepWorker } from '../../drivers/bullmq/bull-dispatch.js';
 import { GuacamoleDriver } from '../../drivers/guacamole/guacamole.driver.js';
+import { batchSummary } from '../../drivers/postgres/batch-summary.js';
 import { Database } from '../../drivers/postgres/database.js';
 import { PostgresBatchStore } from '../../drivers/postgres/batch-store.js';
 import { PostgresRunStore } from '../../drivers/postgres/run-store.js';
@@ -12,9 +13,10 @@ import { connectRedis } from '../../drivers/redis/connect-redis.js';
 import { RedisLocks } from '../../drivers/redis/redis-locks.js';
 import { RedisWakeUps } from '../../drivers/redis/redis-wake-ups.js';
 import { systemClock } from '../../drivers/system-clock.js';
+import type { Webhook } from '../../drivers/webhook/webhook.js';
 import { WindowsDhcpDriver } from '../../drivers/winrm/windows-dhcp.driver.js';
 import { BatchIntake } from '../../engine/batch-intake.js';
-import { Caretaker, type Notifier } from '../../engine/caretaker.js';
+import { Caretaker } from '../../engine/caretaker.js';
 import { DEFAULT_TIMES, type EngineLog, type EngineParts, type EngineTimes } from '../../engine/engine.js';
 import { EngineWorker } from '../../engine/worker.js';
 import { durationMs, type StepPorts } from '../../plan/step.js';
@@ -41,7 +43,7 @@ export interface AssembleOptions {
   readonly remoteTimeScale: number;
   readonly log: EngineLog;
   readonly observe: ObserveRemote;
-  readonly notify: Notifier;
+  readonly webhook: Pick<Webhook, 'post'>;
   readonly times?: Partial<EngineTimes>;
   readonly checkpoints?: Checkpoints;
 }
@@ -106,7 +108,10 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   const caretaker = new Caretaker(parts, {
     clusters: clusters.map((cluster) => cluster.name),
     limitOf: slotLimits(options.site),
-    notify: options.notify,
+    notify: async (batchId) => {
+      const summary = await batchSummary(database, batchId);
+      if (summary) await options.webhook.post(summary.url, summary.body, `batch-${batchId}`);
+    },
   });
   return {
     parts,

@@ -1,0 +1,72 @@
+import {
+  Inject,
+  Module,
+  type DynamicModule,
+  type OnApplicationBootstrap,
+  type OnApplicationShutdown,
+} from '@nestjs/common';
+import { Webhook } from '../../drivers/webhook/webhook.js';
+import type { AppContext } from '../context.js';
+import type { RemoteMetrics } from '../metrics/remote-metrics.js';
+import { CONTEXT, HYPERVISORS, INTAKE, REMOTE_METRICS, WAKE_UPS } from '../tokens.js';
+import { assemble, type Assembly } from './assemble.js';
+
+const ASSEMBLY = Symbol('Assembly');
+const NOTIFY_TIMEOUT_MS = 10_000;
+
+/** The engine in this process: the relay everywhere, a worker in the roles that work. */
+@Module({})
+export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdown {
+  private worker: { stop(): Promise<void> } | undefined;
+
+  constructor(
+    @Inject(ASSEMBLY) private readonly assembly: Assembly,
+    @Inject(CONTEXT) private readonly context: AppContext,
+  ) {}
+
+  static create(): DynamicModule {
+    return {
+      module: EngineModule,
+      global: true,
+      providers: [
+        { provide: ASSEMBLY, inject: [CONTEXT, REMOTE_METRICS], useFactory: assembleFor },
+        { provide: INTAKE, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.intake },
+        { provide: WAKE_UPS, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.wakeUps },
+        {
+          provide: HYPERVISORS,
+          inject: [ASSEMBLY],
+          useFactory: (assembly: Assembly) => assembly.hypervisors,
+        },
+      ],
+      exports: [INTAKE, WAKE_UPS, HYPERVISORS],
+    };
+  }
+
+  async onApplicationBootstrap(): Promise<void> {
+    this.assembly.caretaker.start();
+    const { role, workerConcurrency } = this.context.settings.engine;
+    if (role !== 'api') this.worker = await this.assembly.startWorker(workerConcurrency);
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.worker?.stop();
+    await this.assembly.caretaker.stop();
+    await this.assembly.close();
+  }
+}
+
+async function assembleFor(context: AppContext, metrics: RemoteMetrics): Promise<Assembly> {
+  const { settings, stores, logger } = context;
+  return assemble({
+    databaseUrl: stores.databaseUrl,
+    redisUrl: stores.redisUrl,
+    redisPrefix: stores.redisPrefix,
+    deployment: context.deployment.id,
+    secretKey: context.secretKey,
+    site: context.site,
+    remoteTimeScale: settings.engine.remoteTimeScale,
+    log: logger,
+    observe: (system, op, seconds, outcome) => metrics.observe(system, op, seconds, outcome),
+    webhook: new Webhook({ allowedHosts: settings.engine.notifyHosts, timeoutMs: NOTIFY_TIMEOUT_MS }),
+  });
+}
