@@ -1,0 +1,158 @@
+import { HatcheryError } from '../../core/errors.js';
+import { describeWithMark, type MarkIdentity } from '../../core/mark.js';
+import type { Call } from '../../ports/call.js';
+import type { TaskRef, TaskVerdict } from '../../ports/hypervisor.js';
+import { writeAs, type Cluster } from './cluster.js';
+import { reasonOf } from './errors.js';
+import { smbiosUuidOf } from './guest-config.js';
+import { foreignGuest, type GuestReads, type Owned } from './guests.js';
+import type { Tasks } from './tasks.js';
+import { parseUpid } from './upid.js';
+import { upid } from './wire.js';
+
+export interface DestroyOptions {
+  readonly smbiosUuid: string | undefined;
+  readonly deletingRun: string;
+}
+
+const GONE_POLLS = 5;
+const GONE_POLL_MS = 1_000;
+const LOOK_BACK_S = 3_600;
+
+/**
+ * Safe delete: read, match mark and incarnation, write the deleting mark with the digest, stop, wait, read again, DELETE, follow, verify gone.
+ * Each call begins with a read, so a delete that was cut anywhere is taken up where it stands. Nothing is deleted on a mismatch.
+ */
+export class SafeDelete {
+  readonly #cluster: Cluster;
+  readonly #guests: GuestReads;
+  readonly #tasks: Tasks;
+
+  constructor(cluster: Cluster, guests: GuestReads, tasks: Tasks) {
+    this.#cluster = cluster;
+    this.#guests = guests;
+    this.#tasks = tasks;
+  }
+
+  async destroy(identity: MarkIdentity, options: DestroyOptions, call: Call): Promise<{ existed: boolean }> {
+    const what = `delete guest ${identity.vmid}`;
+    const first = await this.#guests.readOwned(identity, call.signal);
+    if (first.answer === 'none') return { existed: false };
+    const owned = await this.#needSame(what, identity, options, call);
+    const isResumed = owned.mark.deleting === options.deletingRun;
+    const underWay = isResumed ? await this.#runningDestroy(owned.node, identity.vmid, call) : undefined;
+    if (underWay === undefined) {
+      refuseProtected(what, owned);
+      if (!isResumed) await this.#markDeleting(what, identity, owned, options, call);
+      await this.#stop(owned.node, identity.vmid, call);
+      // Somebody may have changed hands with the id while it stopped.
+      const last = await this.#needSame(what, identity, options, call);
+      const task = await this.#sendDelete(what, identity.vmid, last.node, call);
+      if (task) refuseFailure(what, await this.#tasks.follow(task, call));
+    } else {
+      refuseFailure(what, await this.#tasks.follow(underWay, call));
+    }
+    await this.#verifyGone(what, identity.vmid, call);
+    return { existed: true };
+  }
+
+  async #needSame(
+    what: string,
+    identity: MarkIdentity,
+    { smbiosUuid }: DestroyOptions,
+    call: Call,
+  ): Promise<Owned> {
+    const owned = await this.#guests.need(what, identity, call.signal);
+    const seen = smbiosUuidOf(owned.config);
+    if (smbiosUuid !== undefined && seen !== smbiosUuid.toLowerCase())
+      throw foreignGuest(
+        what,
+        identity.vmid,
+        `it bears our mark but is another incarnation (${seen ?? 'no SMBIOS UUID'} instead of ${smbiosUuid})`,
+      );
+    return owned;
+  }
+
+  /** The digest makes it a compare-and-set, the only one that the API offers: whoever changed the guest since our read stops the delete. */
+  async #markDeleting(
+    what: string,
+    identity: MarkIdentity,
+    { node, config, mark }: Owned,
+    { deletingRun }: DestroyOptions,
+    call: Call,
+  ): Promise<void> {
+    const human = (config.description ?? '').trimEnd().split('\n').slice(0, -1).join('\n');
+    const description = describeWithMark(human, { ...mark, deleting: deletingRun });
+    const path = `/nodes/${node}/qemu/${identity.vmid}/config`;
+    await this.#cluster.http.write(
+      { op: 'config-write', what, method: 'PUT', node, path, params: { description, digest: config.digest } },
+      call,
+    );
+  }
+
+  async #stop(node: string, vmid: number, call: Call): Promise<void> {
+    if ((await this.#guests.status(node, vmid, call.signal)) === 'stopped') return;
+    const what = `stop guest ${vmid}`;
+    const path = `/nodes/${node}/qemu/${vmid}/status/stop`;
+    const id = await writeAs(this.#cluster, upid, { op: 'stop', what, method: 'POST', node, path }, call);
+    refuseFailure(what, await this.#tasks.follow({ id }, call));
+    if ((await this.#guests.status(node, vmid, call.signal)) !== 'stopped')
+      throw new HatcheryError('remote-refused', `Unable to ${what}: it runs again`, { retry: 'later' });
+  }
+
+  /** `undefined` = gone before our request came. */
+  async #sendDelete(what: string, vmid: number, node: string, call: Call): Promise<TaskRef | undefined> {
+    const path = `/nodes/${node}/qemu/${vmid}`;
+    const request = { op: 'destroy', what, method: 'DELETE', node, path, params: { purge: true } } as const;
+    try {
+      return { id: await writeAs(this.#cluster, upid, request, call) };
+    } catch (error) {
+      if (reasonOf(error) === 'config-missing') return undefined;
+      throw error;
+    }
+  }
+
+  /** A DELETE that an earlier attempt sent and that still works: a second one would only wait for its lock. */
+  async #runningDestroy(node: string, vmid: number, call: Call): Promise<TaskRef | undefined> {
+    const since = Math.floor(this.#cluster.clock.wallMs() / 1_000) - LOOK_BACK_S;
+    const rows = await this.#tasks.list(node, { since, vmid, typefilter: 'qmdestroy' }, call.signal);
+    const running = rows.find((row) => {
+      const task = parseUpid(row.upid);
+      const isRunning = row.endtime === undefined && (row.status === undefined || row.status === 'RUNNING');
+      return isRunning && task?.type === 'qmdestroy' && task.id === String(vmid);
+    });
+    return running && { id: running.upid };
+  }
+
+  async #verifyGone(what: string, vmid: number, call: Call): Promise<void> {
+    const pollMs = Math.max(200, GONE_POLL_MS * this.#cluster.remoteTimeScale);
+    for (let poll = 1; poll <= GONE_POLLS; poll += 1) {
+      if (await this.#guests.isGone(vmid, call.signal)) return;
+      await this.#cluster.clock.sleep(pollMs, call.signal);
+    }
+    throw new HatcheryError(
+      'outcome-unknown',
+      `Unable to ${what}: it was sent, but the guest is not seen to be gone`,
+      {
+        retry: 'later',
+      },
+    );
+  }
+}
+
+function refuseProtected(what: string, { config, node, mark }: Owned): void {
+  if (!config.protection) return;
+  throw new HatcheryError('remote-refused', `Unable to ${what}: somebody protected it`, {
+    retry: 'after-fix',
+    hint: `ask why; an admin takes the protection off on ${node}: qm set ${mark.vmid} --protection 0`,
+    facts: { reason: 'protected' },
+  });
+}
+
+/** A task without a verdict is judged by what is left; one that failed says why. */
+function refuseFailure(what: string, verdict: TaskVerdict): void {
+  if (verdict.verdict !== 'error') return;
+  throw new HatcheryError(verdict.code ?? 'remote-refused', `Unable to ${what}: ${verdict.text}`, {
+    retry: verdict.retry ?? 'never',
+  });
+}

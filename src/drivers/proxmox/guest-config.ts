@@ -1,0 +1,181 @@
+import { isOwnMark, parseMark, type Mark, type MarkIdentity } from '../../core/mark.js';
+import type { GuestSettings, OwnGuest } from '../../ports/hypervisor.js';
+import type { VmConfig } from './wire.js';
+
+/** `a=1,b=2` in order; a first part without `=` (the default key of most property strings) is under ''. */
+export function parseProperties(text: string): Map<string, string> {
+  return new Map(
+    text.split(',').map((part) => {
+      const equals = part.indexOf('=');
+      return equals < 0 ? ['', part] : [part.slice(0, equals), part.slice(equals + 1)];
+    }),
+  );
+}
+
+export interface Drive {
+  /** `ceph:vm-105-disk-0`. */
+  readonly volume: string;
+  readonly storage: string;
+  readonly sizeGiB: number | undefined;
+  readonly isCloudInit: boolean;
+}
+
+const DRIVE_KEY = /^(scsi|virtio|sata|ide|efidisk|tpmstate)[0-9]+$/;
+
+/** The drives that own a volume, by key; a CD image that is only mounted is none of them. */
+export function drivesOf(config: VmConfig): Map<string, Drive> {
+  const drives = new Map<string, Drive>();
+  for (const [key, value] of Object.entries(config)) {
+    if (!DRIVE_KEY.test(key) || typeof value !== 'string') continue;
+    const properties = parseProperties(value);
+    const volume = properties.get('') ?? properties.get('file') ?? '';
+    const colon = volume.indexOf(':');
+    const isCloudInit = /cloudinit/.test(volume);
+    if (colon < 1 || (properties.get('media') === 'cdrom' && !isCloudInit)) continue;
+    drives.set(key, {
+      volume,
+      storage: volume.slice(0, colon),
+      sizeGiB: sizeGiB(properties.get('size')),
+      isCloudInit,
+    });
+  }
+  return drives;
+}
+
+const UNIT_GIB = { '': 1 / 1024 ** 3, K: 1 / 1024 ** 2, M: 1 / 1024, G: 1, T: 1024 } as const;
+
+/** `20G` in GiB; `undefined` when it is no size. */
+function sizeGiB(text: string | undefined): number | undefined {
+  const match = /^([0-9]+(?:\.[0-9]+)?)([KMGT]?)$/.exec(text ?? '');
+  return match ? Number(match[1]) * UNIT_GIB[match[2] as keyof typeof UNIT_GIB] : undefined;
+}
+
+const NET_MODEL = /^(virtio|e1000e?|e1000-82540em|rtl8139|vmxnet3|ne2k_(?:pci|isa)|i8255[0-9a-z]+|pcnet)$/;
+
+/** MAC address of a network device in lower case. */
+export function macOf(net: string | undefined): string | undefined {
+  for (const [key, value] of parseProperties(net ?? ''))
+    if (NET_MODEL.test(key) || key === 'macaddr') return value.toLowerCase();
+  return undefined;
+}
+
+/** UUID of `smbios1`, which is new with every clone: half of a guest's incarnation. */
+export function smbiosUuidOf(config: VmConfig): string | undefined {
+  return parseProperties(config.smbios1 ?? '')
+    .get('uuid')
+    ?.toLowerCase();
+}
+
+/** Whose guest a config says it is. `unknown` = the temporary config of a clone, which bears no mark yet. */
+export type Ownership =
+  | { readonly owner: 'ours'; readonly mark: Mark }
+  | { readonly owner: 'foreign'; readonly why: string }
+  | { readonly owner: 'unknown'; readonly why: string };
+
+/** Reads the mark of a config and compares it with the identity that we expect there. Pure. */
+export function ownershipOf(config: VmConfig, identity: MarkIdentity): Ownership {
+  const mark = parseMark(config.description);
+  if (mark !== undefined) {
+    if (isOwnMark(mark, identity)) return { owner: 'ours', mark };
+    return { owner: 'foreign', why: foreignMark(mark, identity) };
+  }
+  if (config.lock === 'clone' || config.lock === 'create')
+    return { owner: 'unknown', why: `guest ${identity.vmid} is being made and bears no mark yet` };
+  return { owner: 'foreign', why: `guest ${identity.vmid} bears no mark of ours` };
+}
+
+function foreignMark(mark: Mark, identity: MarkIdentity): string {
+  if (mark.deployment !== identity.deployment)
+    return `guest ${identity.vmid} bears the mark of another deployment (${mark.deployment})`;
+  if (mark.vmid !== identity.vmid)
+    return `guest ${identity.vmid} bears the mark of guest ${mark.vmid}, of which somebody made a copy`;
+  return `guest ${identity.vmid} bears the mark of another machine (${mark.machine})`;
+}
+
+/** A guest of ours as the port shows it. */
+export function ownGuest(
+  config: VmConfig,
+  mark: Mark,
+  place: { readonly node: string; readonly pool: string | undefined; readonly status: OwnGuest['status'] },
+): OwnGuest {
+  return {
+    vmid: mark.vmid,
+    node: place.node,
+    mark,
+    lock: config.lock,
+    pool: place.pool,
+    status: place.status,
+    smbiosUuid: smbiosUuidOf(config),
+    name: config.name,
+    cores: config.cores === undefined ? undefined : config.cores * (config.sockets ?? 1),
+    memoryMiB: config.memory,
+    mac: macOf(config.net0),
+    ciUser: config.ciuser,
+    disks: Object.fromEntries(
+      [...drivesOf(config)].map(([key, { volume, sizeGiB: size }]) => [key, { volume, sizeGiB: size }]),
+    ),
+    configDigest: config.digest,
+  };
+}
+
+/** What a config write must set and delete so that the guest has these settings; both empty = nothing to do. Pure. */
+export function settingsChange(
+  config: VmConfig,
+  settings: GuestSettings,
+): { readonly set: Readonly<Record<string, string | number>>; readonly remove: readonly string[] } {
+  const set: Record<string, string | number> = {};
+  const remove: string[] = [];
+  if ((config.sockets ?? 1) !== 1) set['sockets'] = 1;
+  if (config.cores !== settings.cores) set['cores'] = settings.cores;
+  if (config.memory !== settings.memoryMiB) set['memory'] = settings.memoryMiB;
+  // A balloon above the memory is refused by the API.
+  if (config.balloon !== undefined && config.balloon > settings.memoryMiB)
+    set['balloon'] = settings.memoryMiB;
+  if (!hasNetwork(config.net0, settings)) set['net0'] = networkDevice(config.net0, settings);
+  if (config.ciuser !== settings.ciUser) set['ciuser'] = settings.ciUser;
+  // A password is masked when read and salted when written: it cannot be compared.
+  if (settings.ciPassword !== undefined) set['cipassword'] = settings.ciPassword;
+  const keys = settings.sshKeys.map((key) => key.trim()).join('\n');
+  if (decoded(config.sshkeys) !== keys) {
+    if (keys === '') remove.push('sshkeys');
+    // The API wants this one value percent-encoded by itself, before the form is encoded.
+    else set['sshkeys'] = encodeURIComponent(keys);
+  }
+  if (config.ipconfig0 !== 'ip=dhcp') set['ipconfig0'] = 'ip=dhcp';
+  if (!isAgentEnabled(config.agent)) set['agent'] = 1;
+  return { set, remove };
+}
+
+export function isAgentEnabled(agent: string | undefined): boolean {
+  return /^(?:1|enabled=1)(?:,|$)/.test(agent ?? '');
+}
+
+function hasNetwork(net: string | undefined, { mac, bridge, vlan }: GuestSettings): boolean {
+  const properties = parseProperties(net ?? '');
+  return (
+    properties.get('virtio')?.toLowerCase() === mac.toLowerCase() &&
+    properties.get('bridge') === bridge &&
+    properties.get('tag') === (vlan === undefined ? undefined : String(vlan))
+  );
+}
+
+/** Model, MAC, bridge and tag are ours; what else the template's device says (firewall, mtu, ...) stays. */
+function networkDevice(net: string | undefined, { mac, bridge, vlan }: GuestSettings): string {
+  const kept = [...parseProperties(net ?? '')].filter(
+    ([key]) => !NET_MODEL.test(key) && !['', 'model', 'macaddr', 'bridge', 'tag'].includes(key),
+  );
+  return [
+    `virtio=${mac.toUpperCase()}`,
+    `bridge=${bridge}`,
+    ...(vlan === undefined ? [] : [`tag=${vlan}`]),
+    ...kept.map(([key, value]) => `${key}=${value}`),
+  ].join(',');
+}
+
+function decoded(sshkeys: string | undefined): string {
+  try {
+    return decodeURIComponent(sshkeys ?? '').trim();
+  } catch {
+    return 'not readable';
+  }
+}

@@ -1,0 +1,256 @@
+import { HatcheryError } from '../../core/errors.js';
+import type { Mark, MarkIdentity } from '../../core/mark.js';
+import type { Call } from '../../ports/call.js';
+import type { GuestInfo, OwnGuest, OwnLookup, VmidLookup } from '../../ports/hypervisor.js';
+import { readAs, type Cluster } from './cluster.js';
+import { reasonOf } from './errors.js';
+import { ownershipOf, ownGuest } from './guest-config.js';
+import type { ClusterReads } from './inventory.js';
+import { guestStatus, nextId, vmConfig, type VmConfig } from './wire.js';
+
+/** How old the shared reads may be for a lookup that is confirmed by a live read anyway. */
+const MAP_AGE_MS = 2_000;
+const KNOWN_PLACES = 5_000;
+
+type Found =
+  | { readonly found: 'config'; readonly node: string; readonly config: VmConfig }
+  | { readonly found: 'container'; readonly node: string }
+  | { readonly found: 'none' }
+  | { readonly found: 'unknown'; readonly why: string };
+
+/** A guest that was just read and bears our mark. */
+export interface Owned {
+  readonly node: string;
+  readonly config: VmConfig;
+  readonly mark: Mark;
+}
+
+/** Finds guests and tells whose they are. All answers are three-valued: what cannot be read proves nothing. */
+export class GuestReads {
+  readonly #cluster: Cluster;
+  readonly #reads: ClusterReads;
+  /** Where a guest was last seen; a hint that saves an inventory read, checked by each config read. */
+  readonly #places = new Map<number, string>();
+
+  constructor(cluster: Cluster, reads: ClusterReads) {
+    this.#cluster = cluster;
+    this.#reads = reads;
+  }
+
+  async lookupVmid(vmid: number, { signal }: Call): Promise<VmidLookup> {
+    try {
+      const row = await this.#row(vmid, MAP_AGE_MS, signal);
+      if (row) return { answer: 'used', by: `${row.kind} ${vmid} on ${row.node}` };
+    } catch (error) {
+      return { answer: 'unknown', why: whyUnknown(error, signal) };
+    }
+    return this.#isTaken(vmid, signal);
+  }
+
+  async readOwn(identity: MarkIdentity, { signal }: Call): Promise<OwnLookup> {
+    const found = await this.#find(identity.vmid, signal);
+    const judged = judge(found, identity);
+    if (judged.answer !== 'ours') return judged;
+    const { node, config, mark } = judged.owned;
+    try {
+      const pool = await this.#poolOf(identity.vmid, signal);
+      const status = config.lock === undefined ? await this.status(node, identity.vmid, signal) : 'unknown';
+      return { answer: 'ours', guest: ownGuest(config, mark, { node, pool, status }) };
+    } catch (error) {
+      return { answer: 'unknown', why: whyUnknown(error, signal) };
+    }
+  }
+
+  /** As `readOwn` with one config read only: no status, no pool. */
+  async readOwned(
+    identity: MarkIdentity,
+    signal: AbortSignal,
+  ): Promise<Exclude<OwnLookup, { answer: 'ours' }> | { answer: 'ours'; owned: Owned }> {
+    return judge(await this.#find(identity.vmid, signal), identity);
+  }
+
+  /**
+   * Our guest, right before a write.
+   * Errors: `foreign-guest`; `lock-timeout` while the config is locked; `remote-refused` (after-fix) when it is gone; `cluster-unreachable` when it cannot be told.
+   */
+  async need(
+    what: string,
+    identity: MarkIdentity,
+    signal: AbortSignal,
+    lock: 'free' | 'any' = 'free',
+  ): Promise<Owned> {
+    const read = await this.readOwned(identity, signal);
+    switch (read.answer) {
+      case 'none':
+        throw new HatcheryError(
+          'remote-refused',
+          `Unable to ${what}: guest ${identity.vmid} is not there any more`,
+          {
+            retry: 'after-fix',
+            hint: 'somebody removed it: delete the machine and create it again',
+            facts: { reason: 'config-missing' },
+          },
+        );
+      case 'foreign':
+        throw foreignGuest(what, identity.vmid, read.why);
+      case 'unknown':
+        throw new HatcheryError('cluster-unreachable', `Unable to ${what}: ${read.why}`, { retry: 'later' });
+      case 'ours':
+        if (lock === 'free' && read.owned.config.lock !== undefined)
+          throw lockedGuest(what, identity.vmid, read.owned);
+        return read.owned;
+    }
+  }
+
+  /** Live, from the node that runs it. */
+  async status(node: string, vmid: number, signal: AbortSignal): Promise<OwnGuest['status']> {
+    const path = `/nodes/${node}/qemu/${vmid}/status/current`;
+    const what = `read the status of guest ${vmid}`;
+    const { status } = await readAs(this.#cluster, guestStatus, { op: 'guest-status', what, path }, signal);
+    return status === 'running' || status === 'stopped' ? status : 'unknown';
+  }
+
+  /** The node of a guest by what was seen last, else by the shared inventory; `undefined` = nobody knows it. */
+  async place(vmid: number, signal: AbortSignal): Promise<string | undefined> {
+    return this.#places.get(vmid) ?? (await this.#row(vmid, MAP_AGE_MS, signal))?.node;
+  }
+
+  forgetPlace(vmid: number): void {
+    this.#places.delete(vmid);
+  }
+
+  /** Live absence: no config where it was last seen, and the cluster's own id table calls the id free. */
+  async isGone(vmid: number, signal: AbortSignal): Promise<boolean> {
+    return (await this.#find(vmid, signal)).found === 'none';
+  }
+
+  async #find(vmid: number, signal: AbortSignal): Promise<Found> {
+    try {
+      const seen = this.#places.get(vmid);
+      const row = seen === undefined ? await this.#row(vmid, MAP_AGE_MS, signal) : undefined;
+      const first = await this.#at(vmid, seen ?? row?.node, row?.kind, signal);
+      if (first) return first;
+      const taken = await this.#isTaken(vmid, signal);
+      if (taken.answer === 'free') return { found: 'none' };
+      if (taken.answer === 'unknown') return { found: 'unknown', why: taken.why };
+      const fresh = await this.#row(vmid, 0, signal);
+      const second = await this.#at(vmid, fresh?.node, fresh?.kind, signal);
+      return (
+        second ?? { found: 'unknown', why: `guest ${vmid} exists, but its config is not to be seen yet` }
+      );
+    } catch (error) {
+      return { found: 'unknown', why: whyUnknown(error, signal) };
+    }
+  }
+
+  /** `undefined` = no config there. */
+  async #at(
+    vmid: number,
+    node: string | undefined,
+    kind: GuestInfo['kind'] | undefined,
+    signal: AbortSignal,
+  ): Promise<Found | undefined> {
+    if (node === undefined) return undefined;
+    if (kind === 'lxc') return { found: 'container', node };
+    try {
+      const config = await this.#readConfig(node, vmid, signal);
+      this.#remember(vmid, node);
+      return { found: 'config', node, config };
+    } catch (error) {
+      if (reasonOf(error) !== 'config-missing') throw error;
+      this.#places.delete(vmid);
+      return undefined;
+    }
+  }
+
+  #readConfig(node: string, vmid: number, signal: AbortSignal): Promise<VmConfig> {
+    const what = `read the config of guest ${vmid} on ${node}`;
+    return readAs(
+      this.#cluster,
+      vmConfig,
+      { op: 'config-read', what, path: `/nodes/${node}/qemu/${vmid}/config` },
+      signal,
+    );
+  }
+
+  /** Asks the id table, which knows both kinds on all nodes and guests that we may not see; "free" counts only with quorum. */
+  async #isTaken(vmid: number, signal: AbortSignal): Promise<VmidLookup> {
+    try {
+      const request = {
+        op: 'nextid',
+        what: `look up VMID ${vmid}`,
+        path: '/cluster/nextid',
+        query: { vmid },
+      };
+      const answer = await readAs(this.#cluster, nextId, request, signal);
+      if (answer !== vmid)
+        return { answer: 'unknown', why: `the cluster answers ${answer} when asked about ${vmid}` };
+      const isQuorate = await this.#reads.quorate(MAP_AGE_MS, signal);
+      return isQuorate ? { answer: 'free' } : { answer: 'unknown', why: 'the cluster has no quorum' };
+    } catch (error) {
+      if (reasonOf(error) === 'already-exists') return { answer: 'used', by: `a guest with VMID ${vmid}` };
+      return { answer: 'unknown', why: whyUnknown(error, signal) };
+    }
+  }
+
+  async #row(vmid: number, maxAgeMs: number, signal: AbortSignal): Promise<GuestInfo | undefined> {
+    const map = await this.#reads.map(maxAgeMs, signal);
+    return map.guests.find((guest) => guest.vmid === vmid);
+  }
+
+  /** Membership does not go away by itself, so a kept "yes" is good; a kept "no" may be older than the clone's last act. */
+  async #poolOf(vmid: number, signal: AbortSignal): Promise<string | undefined> {
+    const own = this.#cluster.definition.pool;
+    const row = await this.#row(vmid, MAP_AGE_MS, signal);
+    if (row?.pool !== undefined) return row.pool;
+    return (await this.#reads.poolMembers(0, signal)).has(vmid) ? own : undefined;
+  }
+
+  #remember(vmid: number, node: string): void {
+    this.#places.delete(vmid);
+    this.#places.set(vmid, node);
+    const oldest = this.#places.keys().next().value;
+    if (this.#places.size > KNOWN_PLACES && oldest !== undefined) this.#places.delete(oldest);
+  }
+}
+
+function judge(
+  found: Found,
+  identity: MarkIdentity,
+): Exclude<OwnLookup, { answer: 'ours' }> | { answer: 'ours'; owned: Owned } {
+  switch (found.found) {
+    case 'none':
+      return { answer: 'none' };
+    case 'unknown':
+      return { answer: 'unknown', why: found.why };
+    case 'container':
+      return { answer: 'foreign', why: `VMID ${identity.vmid} is a container on ${found.node}` };
+    case 'config': {
+      const ownership = ownershipOf(found.config, identity);
+      if (ownership.owner !== 'ours') return { answer: ownership.owner, why: ownership.why };
+      return { answer: 'ours', owned: { node: found.node, config: found.config, mark: ownership.mark } };
+    }
+  }
+}
+
+export function foreignGuest(what: string, vmid: number, why: string): HatcheryError {
+  return new HatcheryError('foreign-guest', `Unable to ${what}: ${why}`, {
+    retry: 'after-fix',
+    hint: 'nothing was written to it; find out who made it',
+    facts: { vmid },
+  });
+}
+
+function lockedGuest(what: string, vmid: number, { config, node }: Owned): HatcheryError {
+  return new HatcheryError('lock-timeout', `Unable to ${what}: guest ${vmid} is locked (${config.lock})`, {
+    retry: 'later',
+    hint: `wait for the job that holds the lock; if nothing runs any more, an admin unlocks on ${node}: qm unlock ${vmid}`,
+    facts: { reason: 'locked', lock: config.lock },
+  });
+}
+
+/** The sentence of a failed read, for a three-valued answer. What is not a remote failure (abort, bug) goes on as it is. */
+function whyUnknown(error: unknown, signal: AbortSignal): string {
+  if (signal.aborted || !(error instanceof HatcheryError)) throw error;
+  return error.message;
+}

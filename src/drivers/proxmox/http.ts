@@ -1,0 +1,330 @@
+import axios from 'axios';
+import https from 'node:https';
+import type { ClientRequest, IncomingMessage } from 'node:http';
+import type { ClusterDefinition } from '../../core/definitions.js';
+import { HatcheryError } from '../../core/errors.js';
+import type { Call } from '../../ports/call.js';
+import type { Secret } from '../../ports/secrets.js';
+import { PinnedAgent } from './agent.js';
+import { noAnswer, notSent, reasonOf, refusal, type RemoteAnswer, type RemoteRequest } from './errors.js';
+import { Permits } from './permits.js';
+import { endpointTrust } from './trust.js';
+import { envelope, type Envelope } from './wire.js';
+
+export type Params = Readonly<Record<string, string | number | boolean | undefined>>;
+
+/** One call of the API. `what` completes "Unable to ..."; `op` is its kind in the metrics; `path` starts after `/api2/json`. */
+export interface ReadRequest {
+  readonly op: string;
+  readonly what: string;
+  readonly path: string;
+  readonly query?: Params;
+}
+
+export interface WriteRequest {
+  readonly op: string;
+  readonly what: string;
+  readonly method: 'POST' | 'PUT' | 'DELETE';
+  /** The node that does the work; its permit is held for this call. */
+  readonly node: string;
+  readonly path: string;
+  /** Form of POST and PUT; a DELETE has none and puts it into the query, because it must not have a body. */
+  readonly params?: Params;
+}
+
+export interface CallMetrics {
+  /** One HTTP call: its kind, how long it took, and `ok`, a status, `not-sent`, `no-answer` or `aborted`. */
+  observe(op: string, seconds: number, outcome: string): void;
+}
+
+export interface TimeoutsMs {
+  readonly connect: number;
+  readonly read: number;
+  readonly write: number;
+}
+
+/** Waits shrink with the remote time scale, but never below what a busy machine needs for an honest answer. */
+export function timeoutsFor(remoteTimeScale: number): TimeoutsMs {
+  return {
+    connect: Math.max(2_000, 5_000 * remoteTimeScale),
+    read: Math.max(5_000, 30_000 * remoteTimeScale),
+    write: Math.max(5_000, 35_000 * remoteTimeScale),
+  };
+}
+
+export interface HttpOptions {
+  readonly definition: ClusterDefinition;
+  readonly tokenSecret: Secret;
+  readonly timeoutsMs: TimeoutsMs;
+  readonly metrics?: CallMetrics | undefined;
+}
+
+interface Endpoint {
+  readonly url: URL;
+  readonly agent: PinnedAgent;
+}
+
+interface Attempt {
+  readonly method: 'GET' | WriteRequest['method'];
+  readonly op: string;
+  readonly path: string;
+  readonly body: string | undefined;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+  readonly beforeSend: (() => void) | undefined;
+}
+
+/** How one try on one endpoint ended, when not with an answer. `sent` = bytes of the request may have left. */
+class TryFailed extends Error {
+  constructor(
+    readonly sent: boolean,
+    override readonly cause: Error,
+    readonly code: string | undefined,
+    readonly timedOut: boolean,
+  ) {
+    super(cause.message);
+  }
+}
+
+/**
+ * The wire to one cluster: token, trust, fail-over, permits, translation of errors.
+ * Any endpoint answers for the whole cluster. A call that certainly was not sent goes to the next endpoint; one that was sent never does.
+ * A GET on a kept connection that the server closed meanwhile is repeated once; a write never.
+ */
+export class ProxmoxHttp {
+  readonly #endpoints: readonly Endpoint[];
+  readonly #permits: Permits;
+  readonly #authorization: string;
+  readonly #options: HttpOptions;
+  /** Index of the endpoint that answered last. */
+  #preferred = 0;
+
+  constructor(options: HttpOptions) {
+    this.#options = options;
+    const { definition, tokenSecret, timeoutsMs } = options;
+    this.#authorization = `PVEAPIToken=${definition.token.id}=${tokenSecret.reveal()}`;
+    this.#permits = new Permits(definition.limits.writesPerNode);
+    this.#endpoints = definition.endpoints.map((text) => {
+      const url = new URL(text);
+      return { url, agent: new PinnedAgent(endpointTrust(definition.trust, url), timeoutsMs.connect) };
+    });
+  }
+
+  /** Answers the whole envelope. Errors: see errors.ts; `signal`'s reason when it aborted. */
+  async read(request: ReadRequest, signal: AbortSignal): Promise<Envelope> {
+    const { op, what, path, query } = request;
+    const attempt: Attempt = {
+      method: 'GET',
+      op,
+      path: withQuery(path, query),
+      body: undefined,
+      timeoutMs: this.#options.timeoutsMs.read,
+      signal,
+      beforeSend: undefined,
+    };
+    return this.#anyEndpoint(attempt, this.#remote(what, false));
+  }
+
+  /** As `read`; `call.beforeSend` runs when the connection stands and before its first byte. */
+  async write(request: WriteRequest, call: Call): Promise<Envelope> {
+    const { op, what, method, node, path, params } = request;
+    const inQuery = method === 'DELETE';
+    const attempt: Attempt = {
+      method,
+      op,
+      path: inQuery ? withQuery(path, params) : path,
+      body: inQuery ? undefined : encodeForm(params ?? {}),
+      timeoutMs: this.#options.timeoutsMs.write,
+      signal: call.signal,
+      beforeSend: call.beforeSend,
+    };
+    return this.#permits.with(node, call.signal, () => this.#anyEndpoint(attempt, this.#remote(what, true)));
+  }
+
+  /** Reads from one endpoint only, for the check of each of them. */
+  async readFrom(endpoint: string, request: ReadRequest, signal: AbortSignal): Promise<Envelope> {
+    const found = this.#endpoints.find(({ url }) => url.href === new URL(endpoint).href);
+    const remote = this.#remote(request.what, false);
+    if (!found) throw notSent(remote, `${endpoint} is not an endpoint of the cluster`);
+    const { timeoutsMs } = this.#options;
+    const path = withQuery(request.path, request.query);
+    const base = { method: 'GET', op: request.op, body: undefined, beforeSend: undefined } as const;
+    return this.#judged(found, { ...base, path, signal, timeoutMs: timeoutsMs.read }, remote);
+  }
+
+  /** Drops every connection; calls under way fail. */
+  close(): void {
+    for (const { agent } of this.#endpoints) agent.destroy();
+  }
+
+  #remote(what: string, isWrite: boolean): RemoteRequest {
+    return { what, isWrite, tokenId: this.#options.definition.token.id };
+  }
+
+  async #anyEndpoint(attempt: Attempt, remote: RemoteRequest): Promise<Envelope> {
+    const first = this.#preferred;
+    let last: unknown;
+    for (let offset = 0; offset < this.#endpoints.length; offset += 1) {
+      const index = (first + offset) % this.#endpoints.length;
+      try {
+        const answer = await this.#judged(this.#endpoints[index]!, attempt, remote);
+        this.#preferred = index;
+        return answer;
+      } catch (error) {
+        if (!mayTryNext(error, attempt)) {
+          this.#leaveSilent(index, error);
+          throw error;
+        }
+        last = error;
+      }
+    }
+    throw last;
+  }
+
+  /** An endpoint that hangs, or that sits in a part of the cluster without quorum, is not asked first the next time. */
+  #leaveSilent(index: number, error: unknown): void {
+    if (!(error instanceof HatcheryError) || index !== this.#preferred) return;
+    if (['cluster-unreachable', 'outcome-unknown', 'cluster-no-quorum'].includes(error.code))
+      this.#preferred = (index + 1) % this.#endpoints.length;
+  }
+
+  async #judged(endpoint: Endpoint, attempt: Attempt, remote: RemoteRequest): Promise<Envelope> {
+    const answer = await this.#answered(endpoint, attempt, remote);
+    if (answer.status !== 200) throw refusal(remote, answer);
+    const parsed = envelope(answer.body);
+    if (parsed === undefined) throw noAnswer(remote, 'the answer is not JSON of the Proxmox API');
+    return parsed;
+  }
+
+  async #answered(
+    endpoint: Endpoint,
+    attempt: Attempt,
+    remote: RemoteRequest,
+    again = true,
+  ): Promise<RemoteAnswer> {
+    try {
+      return await this.#tryOnce(endpoint, attempt);
+    } catch (error) {
+      if (!(error instanceof TryFailed)) throw error;
+      if (again && attempt.method === 'GET' && error.sent && CUT_CODES.has(error.code ?? ''))
+        return this.#answered(endpoint, attempt, remote, false);
+      const why = `${endpoint.url.host}: ${error.timedOut ? `no answer after ${attempt.timeoutMs} ms` : error.message}`;
+      if (error.sent) throw noAnswer(remote, why, error.cause);
+      throw notSent(remote, why, { cause: error.cause, facts: { sent: false } });
+    }
+  }
+
+  /** One HTTP request. Throws `TryFailed`, the signal's reason (only when nothing was sent, or for a read) or what `beforeSend` threw. */
+  async #tryOnce(endpoint: Endpoint, attempt: Attempt): Promise<RemoteAnswer> {
+    const { signal, beforeSend } = attempt;
+    signal.throwIfAborted();
+    const stop = new AbortController();
+    const onAbort = (): void => stop.abort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    let timedOut = false;
+    const timer = setTimeout(() => {
+      timedOut = true;
+      stop.abort();
+    }, attempt.timeoutMs);
+    const state: SendState = { sent: false, refused: undefined };
+    const startedAt = performance.now();
+    let outcome = 'aborted';
+    try {
+      const response = await axios.request<string>({
+        method: attempt.method,
+        url: `${endpoint.url.origin}/api2/json${attempt.path}`,
+        ...(attempt.body !== undefined && { data: attempt.body }),
+        headers: {
+          Authorization: this.#authorization,
+          Accept: 'application/json',
+          ...(attempt.body !== undefined && { 'Content-Type': 'application/x-www-form-urlencoded' }),
+        },
+        transport: guardedTransport(state, beforeSend),
+        httpsAgent: endpoint.agent,
+        proxy: false,
+        maxRedirects: 0,
+        maxContentLength: 64 * 1024 * 1024,
+        responseType: 'text',
+        transformResponse: (text: string) => text,
+        validateStatus: () => true,
+        signal: stop.signal,
+      });
+      outcome = response.status === 200 ? 'ok' : String(response.status);
+      return { status: response.status, reasonPhrase: response.statusText, body: response.data };
+    } catch (error) {
+      if (state.refused) throw state.refused.error;
+      outcome = state.sent ? 'no-answer' : 'not-sent';
+      if (signal.aborted && !timedOut && (!state.sent || attempt.method === 'GET')) {
+        outcome = 'aborted';
+        throw signal.reason;
+      }
+      const cause = signal.aborted && !timedOut ? toError(signal.reason) : toError(error);
+      throw new TryFailed(state.sent, cause, (error as { code?: string }).code, timedOut);
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', onAbort);
+      this.#options.metrics?.observe(attempt.op, (performance.now() - startedAt) / 1000, outcome);
+    }
+  }
+}
+
+interface SendState {
+  sent: boolean;
+  refused: { error: unknown } | undefined;
+}
+
+/**
+ * Node emits `socket` when the connection stands (our agent: handshake done and peer verified) and flushes the request right after it,
+ * in the same turn: so this listener is the last act before the bytes leave, also when the request waited long for its connection.
+ */
+function guardedTransport(state: SendState, beforeSend: (() => void) | undefined) {
+  return {
+    request: (
+      options: https.RequestOptions,
+      onResponse: (response: IncomingMessage) => void,
+    ): ClientRequest => {
+      const request = https.request(options, onResponse);
+      request.once('socket', () => {
+        try {
+          beforeSend?.();
+          state.sent = true;
+        } catch (error) {
+          state.refused = { error };
+          request.destroy(toError(error));
+        }
+      });
+      return request;
+    },
+  };
+}
+
+const CUT_CODES = new Set(['ECONNRESET', 'EPIPE']);
+
+function mayTryNext(error: unknown, attempt: Attempt): boolean {
+  if (!(error instanceof HatcheryError)) return false;
+  if (error.facts['sent'] === false) return true;
+  // 595 of a read that is not bound to a node: the daemon of the asked node is down, another node can answer.
+  return (
+    attempt.method === 'GET' && reasonOf(error) === 'node-unreachable' && !attempt.path.startsWith('/nodes/')
+  );
+}
+
+function toError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}
+
+function withQuery(path: string, query: Params | undefined): string {
+  const text = encodeForm(query ?? {});
+  return text === '' ? path : `${path}?${text}`;
+}
+
+/** Form encoding as the API reads it: `;` is a separator there and must be encoded, booleans are 0 and 1, `undefined` is left out. */
+export function encodeForm(params: Params): string {
+  return Object.entries(params)
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => {
+      const text = typeof value === 'boolean' ? (value ? '1' : '0') : String(value);
+      return `${encodeURIComponent(name)}=${encodeURIComponent(text)}`;
+    })
+    .join('&');
+}

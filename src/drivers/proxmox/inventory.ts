@@ -1,0 +1,127 @@
+import { HatcheryError } from '../../core/errors.js';
+import type { GuestInfo, Inventory, NodeInfo, StorageInfo } from '../../ports/hypervisor.js';
+import { readAs, type Cluster } from './cluster.js';
+import { SharedRead } from './shared-read.js';
+import { clusterStatus, pools, resources, type GuestRow, type NodeRow, type StorageRow } from './wire.js';
+
+const MIB = 1024 ** 2;
+const GIB = 1024 ** 3;
+
+/** An inventory as the driver sees it. */
+export interface ClusterMap extends Inventory {
+  /** Nodes that a site excluded from placement stand here too. */
+  readonly allNodes: readonly NodeInfo[];
+}
+
+/**
+ * Reads of the whole cluster, each shared by all callers of the process.
+ * Existence, node and pool of a guest are live in it (the server keeps an answer for 2 s); names are broadcast every 10 s and say nothing about identity.
+ */
+export class ClusterReads {
+  readonly #cluster: Cluster;
+  readonly #map: SharedRead<ClusterMap>;
+  readonly #quorate: SharedRead<boolean>;
+  readonly #poolMembers: SharedRead<ReadonlySet<number>>;
+
+  constructor(cluster: Cluster) {
+    this.#cluster = cluster;
+    this.#map = new SharedRead(cluster.clock, (signal) => this.#readMap(signal));
+    this.#quorate = new SharedRead(cluster.clock, (signal) => this.#readQuorate(signal));
+    this.#poolMembers = new SharedRead(cluster.clock, (signal) => this.#readPool(signal));
+  }
+
+  map(maxAgeMs: number, signal: AbortSignal): Promise<ClusterMap> {
+    return this.#map.get(maxAgeMs, signal);
+  }
+
+  /** Without quorum every answer of the cluster may be old: absence then proves nothing. */
+  quorate(maxAgeMs: number, signal: AbortSignal): Promise<boolean> {
+    return this.#quorate.get(maxAgeMs, signal);
+  }
+
+  /** VMIDs in our pool; live, unlike the pool column of a kept inventory answer. */
+  poolMembers(maxAgeMs: number, signal: AbortSignal): Promise<ReadonlySet<number>> {
+    return this.#poolMembers.get(maxAgeMs, signal);
+  }
+
+  async #readMap(signal: AbortSignal): Promise<ClusterMap> {
+    const what = `read the inventory of cluster ${this.#cluster.definition.name}`;
+    const takenAtMs = this.#cluster.clock.wallMs();
+    const request = { op: 'inventory', what, path: '/cluster/resources' };
+    const rows = await readAs(this.#cluster, resources, request, signal);
+    const allNodes = rows.nodes.map(nodeInfo);
+    if (allNodes.length === 0)
+      throw new HatcheryError('cluster-unreachable', `Unable to ${what}: the answer holds no node`, {
+        retry: 'later',
+      });
+    const excluded = new Set(this.#cluster.definition.nodes.exclude);
+    return {
+      takenAtMs,
+      allNodes,
+      nodes: allNodes.filter((node) => !excluded.has(node.name)),
+      storages: storageInfos(rows.storages),
+      guests: rows.guests.map(guestInfo),
+    };
+  }
+
+  async #readQuorate(signal: AbortSignal): Promise<boolean> {
+    const what = 'read the state of the cluster';
+    const rows = await readAs(
+      this.#cluster,
+      clusterStatus,
+      { op: 'cluster-status', what, path: '/cluster/status' },
+      signal,
+    );
+    const whole = rows.find((row) => row.type === 'cluster');
+    // A single node that is in no cluster has no such row and always decides alone.
+    return whole === undefined ? rows.length === 1 : whole.quorate;
+  }
+
+  async #readPool(signal: AbortSignal): Promise<ReadonlySet<number>> {
+    const { pool } = this.#cluster.definition;
+    const request = { op: 'pool', what: `read the pool ${pool}`, path: '/pools', query: { poolid: pool } };
+    const found = await readAs(this.#cluster, pools, request, signal);
+    const own = found.find((entry) => entry.poolid === pool);
+    return new Set((own?.members ?? []).flatMap((member) => member.vmid ?? []));
+  }
+}
+
+function nodeInfo(row: NodeRow): NodeInfo {
+  return {
+    name: row.node,
+    online: row.status === 'online',
+    cores: row.maxcpu,
+    memoryTotalMiB: Math.floor(row.maxmem / MIB),
+    memoryUsedMiB: Math.ceil(row.mem / MIB),
+  };
+}
+
+function guestInfo(row: GuestRow): GuestInfo {
+  return {
+    vmid: row.vmid,
+    kind: row.type,
+    node: row.node,
+    name: row.name,
+    template: row.template,
+    pool: row.pool === '' ? undefined : row.pool,
+    memoryMiB: Math.floor(row.maxmem / MIB),
+    cores: row.maxcpu,
+  };
+}
+
+/** Every node reports a shared storage; a node that cannot reach it reports zeros, so the largest row is the one that saw it. */
+function storageInfos(rows: readonly StorageRow[]): StorageInfo[] {
+  const found = new Map<string, StorageInfo>();
+  for (const row of rows) {
+    const key = row.shared ? row.storage : `${row.node}/${row.storage}`;
+    const before = found.get(key);
+    found.set(key, {
+      id: row.storage,
+      node: row.shared ? undefined : row.node,
+      shared: row.shared,
+      totalGiB: Math.max(before?.totalGiB ?? 0, row.maxdisk / GIB),
+      usedGiB: Math.max(before?.usedGiB ?? 0, row.disk / GIB),
+    });
+  }
+  return [...found.values()];
+}

@@ -1,0 +1,156 @@
+import type { ClusterDefinition } from '../../core/definitions.js';
+import type { MarkIdentity } from '../../core/mark.js';
+import type { Call } from '../../ports/call.js';
+import type { Clock } from '../../ports/clock.js';
+import type {
+  CheckFinding,
+  CloneRequest,
+  GuestSettings,
+  Hypervisor,
+  Inventory,
+  OwnGuest,
+  OwnLookup,
+  TaskProgress,
+  TaskRef,
+  TaskVerdict,
+  TemplateInfo,
+  Trace,
+  VmidLookup,
+} from '../../ports/hypervisor.js';
+import type { Secret } from '../../ports/secrets.js';
+import { checkCluster } from './check.js';
+import { Clones } from './clone.js';
+import type { Cluster, DriverLog } from './cluster.js';
+import { SafeDelete, type DestroyOptions } from './destroy.js';
+import { GuestReads } from './guests.js';
+import { ProxmoxHttp, timeoutsFor, type CallMetrics, type TimeoutsMs } from './http.js';
+import { ClusterReads } from './inventory.js';
+import { Operations } from './operations.js';
+import { Tasks } from './tasks.js';
+import { Templates } from './templates.js';
+
+export interface ProxmoxDriverOptions {
+  readonly definition: ClusterDefinition;
+  readonly tokenSecret: Secret;
+  /** Uuid of this deployment, as in our marks. */
+  readonly deployment: string;
+  readonly clock: Clock;
+  /** Scales polls, settle times and time-outs; 1 outside the demo and the tests. */
+  readonly remoteTimeScale: number;
+  readonly metrics?: CallMetrics;
+  readonly log: DriverLog;
+  /** Instead of those that follow from the time scale. */
+  readonly timeoutsMs?: TimeoutsMs;
+}
+
+const INVENTORY_AGE_MS = 2_000;
+
+/**
+ * One Proxmox VE cluster (8.1 or later) over its REST API, with an API token.
+ * Errors and their `retry`: errors.ts; promises of each method: the port.
+ * `startClone` into a VMID where our own earlier clone is found gives that clone's task instead of an error.
+ * Source: API viewer of PVE 9.1; behaviour pinned by test/contract/hypervisor.contract.ts.
+ */
+export class ProxmoxDriver implements Hypervisor {
+  readonly cluster: string;
+  readonly #context: Cluster;
+  readonly #reads: ClusterReads;
+  readonly #guests: GuestReads;
+  readonly #tasks: Tasks;
+  readonly #templates: Templates;
+  readonly #clones: Clones;
+  readonly #operations: Operations;
+  readonly #deletes: SafeDelete;
+
+  constructor(options: ProxmoxDriverOptions) {
+    const { definition, tokenSecret, deployment, clock, remoteTimeScale, metrics, log } = options;
+    const timeoutsMs = options.timeoutsMs ?? timeoutsFor(remoteTimeScale);
+    const http = new ProxmoxHttp({ definition, tokenSecret, timeoutsMs, metrics });
+    const cluster: Cluster = { definition, deployment, http, clock, remoteTimeScale, log };
+    this.cluster = definition.name;
+    this.#context = cluster;
+    this.#reads = new ClusterReads(cluster);
+    this.#guests = new GuestReads(cluster, this.#reads);
+    this.#tasks = new Tasks(cluster);
+    this.#templates = new Templates(cluster, this.#reads);
+    this.#clones = new Clones({
+      cluster,
+      reads: this.#reads,
+      guests: this.#guests,
+      tasks: this.#tasks,
+      templates: this.#templates,
+    });
+    this.#operations = new Operations(cluster, this.#guests);
+    this.#deletes = new SafeDelete(cluster, this.#guests, this.#tasks);
+  }
+
+  inventory(options: { maxAgeMs?: number; signal?: AbortSignal } = {}): Promise<Inventory> {
+    return this.#reads.map(
+      options.maxAgeMs ?? INVENTORY_AGE_MS,
+      options.signal ?? new AbortController().signal,
+    );
+  }
+
+  template(name: string, call: Call): Promise<TemplateInfo> {
+    return this.#templates.byName(name, call.signal);
+  }
+
+  lookupVmid(vmid: number, call: Call): Promise<VmidLookup> {
+    return this.#guests.lookupVmid(vmid, call);
+  }
+
+  readOwn(identity: MarkIdentity, call: Call): Promise<OwnLookup> {
+    return this.#guests.readOwn(identity, call);
+  }
+
+  startClone(request: CloneRequest, call: Call): Promise<TaskRef> {
+    return this.#clones.start(request, call);
+  }
+
+  traceClone(
+    request: CloneRequest,
+    identity: MarkIdentity,
+    sinceMs: number,
+    call: Call,
+  ): Promise<Trace<TaskRef>> {
+    return this.#clones.trace(request, identity, sinceMs, call);
+  }
+
+  followTask(task: TaskRef, call: Call, onProgress?: (progress: TaskProgress) => void): Promise<TaskVerdict> {
+    return this.#tasks.follow(task, call, onProgress);
+  }
+
+  configure(identity: MarkIdentity, settings: GuestSettings, call: Call): Promise<OwnGuest> {
+    return this.#operations.configure(identity, settings, call);
+  }
+
+  startResize(
+    identity: MarkIdentity,
+    disk: string,
+    sizeGiB: number,
+    call: Call,
+  ): Promise<TaskRef | undefined> {
+    return this.#operations.startResize(identity, disk, sizeGiB, call);
+  }
+
+  startGuest(identity: MarkIdentity, call: Call): Promise<TaskRef | undefined> {
+    return this.#operations.startGuest(identity, call);
+  }
+
+  guestAddress(identity: MarkIdentity, mac: string, call: Call): Promise<string | undefined> {
+    return this.#operations.guestAddress(identity.vmid, mac, call);
+  }
+
+  destroyOwn(identity: MarkIdentity, options: DestroyOptions, call: Call): Promise<{ existed: boolean }> {
+    return this.#deletes.destroy(identity, options, call);
+  }
+
+  check(call: Call): Promise<readonly CheckFinding[]> {
+    return checkCluster(this.#context, this.#reads, call.signal);
+  }
+
+  /** Drops every connection. */
+  close(): void {
+    this.#context.http.close();
+  }
+}

@@ -1,0 +1,118 @@
+import type { Call } from '../../ports/call.js';
+import { HatcheryError } from '../../core/errors.js';
+import type { TaskProgress, TaskRef, TaskVerdict } from '../../ports/hypervisor.js';
+import { readAs, type Cluster } from './cluster.js';
+import { cleanText, reasonOf } from './errors.js';
+import { TaskFollower } from './task-follower.js';
+import { parseUpid, percentOf, SETTLED, verdictOf } from './upid.js';
+import { logLines, taskRows, taskStatus, type TaskRow } from './wire.js';
+
+/** How many rows one list may have; a task that does not fit is asked for by itself. */
+const LIST_LIMIT = 500;
+
+/** Remote tasks: lists, logs, and following them to their verdict. */
+export class Tasks {
+  readonly #cluster: Cluster;
+  readonly #followers = new Map<string, TaskFollower>();
+  /** Clones of this process that copy nothing: their logs tell no percentage. */
+  readonly #linked = new Set<string>();
+
+  constructor(cluster: Cluster) {
+    this.#cluster = cluster;
+  }
+
+  noteLinkedClone(upid: string): void {
+    this.#linked.add(upid);
+    const oldest = this.#linked.values().next().value;
+    if (this.#linked.size > 1_000 && oldest !== undefined) this.#linked.delete(oldest);
+  }
+
+  async follow(
+    task: TaskRef,
+    call: Call,
+    onProgress?: (progress: TaskProgress) => void,
+  ): Promise<TaskVerdict> {
+    if (task.id.startsWith(SETTLED)) return { verdict: 'ok', warnings: 0 };
+    const upid = parseUpid(task.id);
+    if (!upid) return { verdict: 'unknown', text: `"${cleanText(task.id)}" names no task` };
+    const tellsProgress = upid.type === 'qmclone' && !this.#linked.has(task.id);
+    return this.#follower(upid.node).follow(task.id, call.signal, tellsProgress ? onProgress : undefined);
+  }
+
+  #follower(node: string): TaskFollower {
+    let follower = this.#followers.get(node);
+    if (!follower) {
+      follower = new TaskFollower({
+        clock: this.#cluster.clock,
+        tickMs: Math.max(200, 1_000 * this.#cluster.remoteTimeScale),
+        list: (sinceS, signal) => this.list(node, { since: sinceS }, signal),
+        verdict: (upid, signal) => this.verdict(upid, signal),
+        progress: (upid, from, signal) => this.#progress(upid, from, signal),
+        onTrouble: (error) =>
+          this.#cluster.log.warn({ node, error: error.message }, 'tasks of a node cannot be listed'),
+      });
+      this.#followers.set(node, follower);
+    }
+    return follower;
+  }
+
+  /** Tasks of a node, running ones included, newest first. */
+  list(
+    node: string,
+    query: { since?: number; vmid?: number; typefilter?: string },
+    signal: AbortSignal,
+  ): Promise<TaskRow[]> {
+    const what = `list the tasks of ${node}`;
+    const path = `/nodes/${node}/tasks`;
+    return readAs(
+      this.#cluster,
+      taskRows,
+      { op: 'task-list', what, path, query: { source: 'all', limit: LIST_LIMIT, ...query } },
+      signal,
+    );
+  }
+
+  /** The verdict of one task by its own status; `undefined` while it runs. */
+  async verdict(id: string, signal: AbortSignal): Promise<TaskVerdict | undefined> {
+    const { node, type } = parseUpid(id) ?? { node: '', type: '' };
+    const path = `/nodes/${node}/tasks/${encodeURIComponent(id)}/status`;
+    try {
+      const request = { op: 'task-status', what: `read the status of task ${id}`, path };
+      const status = await readAs(this.#cluster, taskStatus, request, signal);
+      return status.status === 'stopped' ? verdictOf(status.exitstatus ?? '', type) : undefined;
+    } catch (error) {
+      if (reasonOf(error) === 'task-missing') return { verdict: 'unknown', text: 'no such task' };
+      throw error;
+    }
+  }
+
+  /** The lines of a log from line `from` (0 = first), and how many there are in all. */
+  async log(
+    id: string,
+    from: number,
+    signal: AbortSignal,
+  ): Promise<{ lines: readonly string[]; total: number }> {
+    const node = parseUpid(id)?.node ?? '';
+    const what = `read the log of task ${id}`;
+    const path = `/nodes/${node}/tasks/${encodeURIComponent(id)}/log`;
+    const request = { op: 'task-log', what, path, query: { start: from, limit: 50 } };
+    const { data, total } = await this.#cluster.http.read(request, signal);
+    const parsed = logLines.safeParse(data);
+    if (!parsed.success)
+      throw new HatcheryError('cluster-unreachable', `Unable to ${what}: the answer cannot be read`, {
+        retry: 'later',
+      });
+    const lines = parsed.data.map((line) => line.t ?? '');
+    return { lines, total: total ?? from + lines.length };
+  }
+
+  async #progress(
+    id: string,
+    from: number,
+    signal: AbortSignal,
+  ): Promise<{ percent: number | undefined; next: number }> {
+    const { lines, total } = await this.log(id, from, signal);
+    // The end of a long log is what counts: the next read starts near it.
+    return { percent: percentOf(lines), next: Math.max(from, total - 10) };
+  }
+}

@@ -1,0 +1,152 @@
+import { createHash } from 'node:crypto';
+import { HatcheryError } from '../../core/errors.js';
+import type { CloneRequest, TemplateInfo } from '../../ports/hypervisor.js';
+import { readAs, type Cluster } from './cluster.js';
+import { reasonOf } from './errors.js';
+import { drivesOf, isAgentEnabled } from './guest-config.js';
+import type { ClusterReads } from './inventory.js';
+import { SharedRead } from './shared-read.js';
+import { vmConfig, type VmConfig } from './wire.js';
+
+const MAP_AGE_MS = 2_000;
+const CONFIG_AGE_MS = 2_000;
+
+/** Templates by name, and the check that a pinned one is still what it was. A class of clones shares one config read every 2 s. */
+export class Templates {
+  readonly #cluster: Cluster;
+  readonly #reads: ClusterReads;
+  readonly #configs = new Map<string, SharedRead<VmConfig>>();
+
+  constructor(cluster: Cluster, reads: ClusterReads) {
+    this.#cluster = cluster;
+    this.#reads = reads;
+  }
+
+  /** Errors: `not-found` (nobody has this name, or several have). */
+  async byName(name: string, signal: AbortSignal): Promise<TemplateInfo> {
+    const map = await this.#reads.map(MAP_AGE_MS, signal);
+    const found = map.guests.filter(
+      (guest) => guest.template && guest.kind === 'qemu' && guest.name === name,
+    );
+    const [only, ...more] = found;
+    if (only === undefined)
+      throw new HatcheryError(
+        'not-found',
+        `Unable to find the template "${name}": no template has this name`,
+        {
+          hint: `templates of the cluster: ${templateNames(map.guests)}`,
+        },
+      );
+    if (more.length > 0)
+      throw new HatcheryError(
+        'not-found',
+        `Unable to find the template "${name}": ${found.map((one) => `${one.vmid} on ${one.node}`).join(' and ')} have this name`,
+        { hint: 'rename all but one of them' },
+      );
+    const config = await this.#config(only.node, only.vmid).get(CONFIG_AGE_MS, signal);
+    const drives = drivesOf(config);
+    const disk = mainDisk(config);
+    const main = disk === undefined ? undefined : drives.get(disk);
+    const shared = new Set(map.storages.filter((storage) => storage.shared).map((storage) => storage.id));
+    return {
+      name,
+      vmid: only.vmid,
+      node: only.node,
+      digest: copiedDigest(config),
+      storage: main?.storage ?? '',
+      storageShared: drives.size > 0 && [...drives.values()].every((drive) => shared.has(drive.storage)),
+      disk: disk ?? '',
+      diskGiB: main?.sizeGiB ?? 0,
+      problems: problemsOf(config),
+    };
+  }
+
+  /** Errors: `template-changed` when the template is gone, moved or another than at plan time. */
+  async verifyPinned(template: CloneRequest['template'], signal: AbortSignal): Promise<void> {
+    const { vmid, node, digest } = template;
+    let config: VmConfig;
+    try {
+      config = await this.#config(node, vmid).get(CONFIG_AGE_MS, signal);
+    } catch (error) {
+      if (reasonOf(error) !== 'config-missing') throw error;
+      throw templateChanged(vmid, `it is not on ${node} any more`);
+    }
+    if (!config.template) throw templateChanged(vmid, 'it is no template any more');
+    if (copiedDigest(config) !== digest)
+      throw templateChanged(vmid, 'its config is not the one that was planned with');
+  }
+
+  #config(node: string, vmid: number): SharedRead<VmConfig> {
+    const key = `${node}/${vmid}`;
+    let shared = this.#configs.get(key);
+    if (!shared) {
+      const path = `/nodes/${node}/qemu/${vmid}/config`;
+      const request = { op: 'template-read', what: `read the config of template ${vmid} on ${node}`, path };
+      shared = new SharedRead(this.#cluster.clock, (signal) =>
+        readAs(this.#cluster, vmConfig, request, signal),
+      );
+      this.#configs.set(key, shared);
+    }
+    return shared;
+  }
+}
+
+function templateChanged(vmid: number, why: string): HatcheryError {
+  return new HatcheryError('template-changed', `Unable to clone template ${vmid}: ${why}`, {
+    retry: 'after-fix',
+    hint: 'put the template back as it was, or delete these machines and create them again',
+    facts: { template: vmid },
+  });
+}
+
+function templateNames(guests: readonly { template: boolean; name: string | undefined }[]): string {
+  const names = guests.flatMap((guest) => (guest.template && guest.name ? [guest.name] : []));
+  return names.length === 0 ? 'none' : names.sort().join(', ');
+}
+
+/** Keys that a clone does not take over, or gets new. */
+const NOT_COPIED = new Set([
+  'digest',
+  'name',
+  'description',
+  'smbios1',
+  'vmgenid',
+  'meta',
+  'lock',
+  'template',
+  'parent',
+  'snaptime',
+]);
+
+/** sha256 over what a clone copies: every other key, network devices without their MAC. */
+export function copiedDigest(config: VmConfig): string {
+  const lines = Object.entries(config)
+    .filter(([key, value]) => value !== undefined && !NOT_COPIED.has(key) && !/^unused[0-9]+$/.test(key))
+    .map(([key, value]) => {
+      const text = typeof value === 'boolean' ? String(Number(value)) : String(value);
+      return `${key}: ${/^net[0-9]+$/.test(key) ? text.replace(/=([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}/, '') : text}`;
+    })
+    .sort();
+  return createHash('sha256').update(lines.join('\n')).digest('hex');
+}
+
+/** The first drive of the boot order that holds a disk, else the first disk by bus. */
+function mainDisk(config: VmConfig): string | undefined {
+  const disks = [...drivesOf(config)].filter(
+    ([key, drive]) => !drive.isCloudInit && /^(scsi|virtio|sata|ide)/.test(key),
+  );
+  const order = /order=([^,]*)/.exec(config.boot ?? '')?.[1]?.split(';') ?? [config.bootdisk ?? ''];
+  return order.find((key) => disks.some(([disk]) => disk === key)) ?? disks[0]?.[0];
+}
+
+/** What makes clones of this template fail later; each a sentence. */
+function problemsOf(config: VmConfig): string[] {
+  const drives = [...drivesOf(config).values()];
+  const cloudInits = drives.filter((drive) => drive.isCloudInit).length;
+  return [
+    ...(drives.some((drive) => !drive.isCloudInit) ? [] : ['it has no disk']),
+    ...(cloudInits === 1 ? [] : [`it has ${cloudInits} cloud-init drives instead of one`]),
+    ...(isAgentEnabled(config.agent) ? [] : ['the guest agent is not enabled']),
+    ...(config.lock === undefined ? [] : [`it is locked (${config.lock})`]),
+  ];
+}
