@@ -28,7 +28,13 @@ export function Operation(operationId: string, options: OperationOptions): Metho
       standardSchema: ProblemDetails,
     }),
     ...(idempotent
-      ? [ApiHeader({ name: 'Idempotency-Key', required: false, description: 'The same key and content again gives the first answer' })]
+      ? [
+          ApiHeader({
+            name: 'Idempotency-Key',
+            required: false,
+            description: 'The same key and content again gives the first answer',
+          }),
+        ]
       : []),
     ...(access === 'public' ? [Public()] : [Roles(...access), ApiBearerAuth()]),
   );

@@ -22,6 +22,7 @@ export type SignedInRequest = Request & { user?: SignedIn };
 /** The signed-in person of a request. */
 export const Me = createParamDecorator((_data: unknown, context: ExecutionContext): SignedIn => {
   const { user } = context.switchToHttp().getRequest<SignedInRequest>();
-  if (user === undefined) throw new HatcheryError('not-signed-in', 'Unable to answer the request: nobody is signed in');
+  if (user === undefined)
+    throw new HatcheryError('not-signed-in', 'Unable to answer the request: nobody is signed in');
   return user;
 });

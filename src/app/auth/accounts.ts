@@ -41,7 +41,9 @@ export class Accounts {
       .createQueryBuilder('token')
       .innerJoinAndSelect('token.user', 'user')
       .where(condition, values)
-      .andWhere('token.revokedAt is null and (token.expiresAt is null or token.expiresAt > now()) and user.disabledAt is null')
+      .andWhere(
+        'token.revokedAt is null and (token.expiresAt is null or token.expiresAt > now()) and user.disabledAt is null',
+      )
       .getOne();
     if (!found) return undefined;
     if (Date.now() - (found.lastUsedAt?.getTime() ?? 0) > USED_EVERY_MS)
@@ -50,7 +52,10 @@ export class Accounts {
   }
 
   async byPassword(login: string, password: string): Promise<UserEntity | undefined> {
-    const user = await this.users.createQueryBuilder('u').where('lower(u.login) = lower(:login)', { login }).getOne();
+    const user = await this.users
+      .createQueryBuilder('u')
+      .where('lower(u.login) = lower(:login)', { login })
+      .getOne();
     const right = await isRightPassword(user?.disabledAt ? null : user?.passwordHash, password);
     return right ? (user ?? undefined) : undefined;
   }
@@ -78,8 +83,12 @@ export class Accounts {
 
   /** Own tokens only: somebody else's is `not-found`. */
   async revokeToken(userId: string, tokenId: string): Promise<void> {
-    const { affected } = await this.tokens.update({ id: tokenId, userId, revokedAt: IsNull() }, { revokedAt: () => 'now()' });
-    if (!affected) throw new HatcheryError('not-found', `Unable to revoke token ${tokenId}: there is no such token`);
+    const { affected } = await this.tokens.update(
+      { id: tokenId, userId, revokedAt: IsNull() },
+      { revokedAt: () => 'now()' },
+    );
+    if (!affected)
+      throw new HatcheryError('not-found', `Unable to revoke token ${tokenId}: there is no such token`);
   }
 
   listUsers(): Promise<UserEntity[]> {
@@ -95,12 +104,22 @@ export class Accounts {
     const made = await this.users
       .createQueryBuilder()
       .insert()
-      .values({ id: uuidv7(), login, role, passwordHash: await hashPassword(password), createdAt: new Date(), disabledAt: null })
+      .values({
+        id: uuidv7(),
+        login,
+        role,
+        passwordHash: await hashPassword(password),
+        createdAt: new Date(),
+        disabledAt: null,
+      })
       .orIgnore()
       .returning('id')
       .execute();
     const [row] = made.raw as { id: string }[];
-    if (!row) throw new HatcheryError('name-taken', `Unable to create user ${login}: the login is taken`, { hint: 'Choose another login.' });
+    if (!row)
+      throw new HatcheryError('name-taken', `Unable to create user ${login}: the login is taken`, {
+        hint: 'Choose another login.',
+      });
     return this.users.findOneByOrFail({ id: row.id });
   }
 }

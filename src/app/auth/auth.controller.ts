@@ -27,12 +27,21 @@ export class AuthController {
   }
 
   @Post('login')
-  @Operation('login', { summary: 'Gives a token for a login and password', access: 'public', answer: LoginAnswer })
-  async login(@Body({ schema: LoginRequest }) body: z.infer<typeof LoginRequest>, @Ip() address: string): Promise<z.infer<typeof LoginAnswer>> {
+  @Operation('login', {
+    summary: 'Gives a token for a login and password',
+    access: 'public',
+    answer: LoginAnswer,
+  })
+  async login(
+    @Body({ schema: LoginRequest }) body: z.infer<typeof LoginRequest>,
+    @Ip() address: string,
+  ): Promise<z.infer<typeof LoginAnswer>> {
     await this.throttle.count(body.login, address);
     const user = await this.accounts.byPassword(body.login, body.password);
     if (!user)
-      throw new HatcheryError('not-signed-in', 'Unable to sign in: login or password is wrong', { hint: 'Check both and try again.' });
+      throw new HatcheryError('not-signed-in', 'Unable to sign in: login or password is wrong', {
+        hint: 'Check both and try again.',
+      });
     await this.throttle.forgive(body.login, address);
     const { token, entity } = await this.accounts.issueToken(user.id, 'login', SESSION_MS);
     return {
@@ -43,13 +52,21 @@ export class AuthController {
   }
 
   @Post('logout')
-  @Operation('logout', { summary: 'Revokes the token of this request', access: ['admin', 'teacher'], status: 204 })
+  @Operation('logout', {
+    summary: 'Revokes the token of this request',
+    access: ['admin', 'teacher'],
+    status: 204,
+  })
   async logout(@Me() me: SignedIn): Promise<void> {
     await this.accounts.revokeToken(me.userId, me.tokenId);
   }
 
   @Get('me')
-  @Operation('whoAmI', { summary: 'Who the token of this request stands for', access: ['admin', 'teacher'], answer: MeView })
+  @Operation('whoAmI', {
+    summary: 'Who the token of this request stands for',
+    access: ['admin', 'teacher'],
+    answer: MeView,
+  })
   whoAmI(@Me() me: SignedIn): z.infer<typeof MeView> {
     return { id: me.userId, login: me.login, role: me.role };
   }

@@ -9,7 +9,10 @@ import type { Accounts } from './accounts.js';
  * Makes the first account of a new deployment from HATCHERY_ADMIN_LOGIN and HATCHERY_ADMIN_PASSWORD; later starts ignore both.
  * Without a password one is made and written to `admin-password` in the state folder (0600); only the path is logged.
  */
-export async function makeFirstAdmin(accounts: Accounts, { settings, stateDir, logger }: AppContext): Promise<void> {
+export async function makeFirstAdmin(
+  accounts: Accounts,
+  { settings, stateDir, logger }: AppContext,
+): Promise<void> {
   if ((await accounts.countUsers()) > 0) return;
   const { adminLogin, adminPassword } = settings.identity;
   const password = adminPassword?.reveal() ?? randomBytes(18).toString('base64url');

@@ -20,7 +20,12 @@ export class TokensController {
   }
 
   @Post()
-  @Operation('createToken', { summary: 'Makes a token for scripts; it is shown once', access: ['admin', 'teacher'], status: 201, answer: CreatedToken })
+  @Operation('createToken', {
+    summary: 'Makes a token for scripts; it is shown once',
+    access: ['admin', 'teacher'],
+    status: 201,
+    answer: CreatedToken,
+  })
   async create(
     @Me() me: SignedIn,
     @Body({ schema: CreateTokenRequest }) body: z.infer<typeof CreateTokenRequest>,
@@ -31,7 +36,11 @@ export class TokensController {
   }
 
   @Delete(':id')
-  @Operation('revokeToken', { summary: 'Ends one of your tokens at once', access: ['admin', 'teacher'], status: 204 })
+  @Operation('revokeToken', {
+    summary: 'Ends one of your tokens at once',
+    access: ['admin', 'teacher'],
+    status: 204,
+  })
   async revoke(@Me() me: SignedIn, @Param('id', { schema: z.uuid() }) id: string): Promise<void> {
     await this.accounts.revokeToken(me.userId, id);
   }

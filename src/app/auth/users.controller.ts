@@ -18,7 +18,9 @@ export class UsersController {
 
   @Post()
   @Operation('createUser', { summary: 'Makes an account', access: ['admin'], status: 201, answer: UserView })
-  async create(@Body({ schema: CreateUserRequest }) body: z.infer<typeof CreateUserRequest>): Promise<z.infer<typeof UserView>> {
+  async create(
+    @Body({ schema: CreateUserRequest }) body: z.infer<typeof CreateUserRequest>,
+  ): Promise<z.infer<typeof UserView>> {
     return userView(await this.accounts.createUser(body.login, body.password, body.role));
   }
 }

@@ -26,11 +26,19 @@ export class BatchReads {
     const query = this.visible(actor);
     if (isUuid(idOrName)) query.andWhere('batch.id = :id', { id: idOrName });
     else query.andWhere('batch.name = :name', { name: idOrName });
-    const batch = await query.orderBy('batch.deletedAt', 'DESC', 'NULLS FIRST').addOrderBy('batch.id', 'DESC').limit(1).getOne();
+    const batch = await query
+      .orderBy('batch.deletedAt', 'DESC', 'NULLS FIRST')
+      .addOrderBy('batch.id', 'DESC')
+      .limit(1)
+      .getOne();
     if (!batch)
-      throw new HatcheryError('not-found', `Unable to find batch ${idOrName}: there is none of that id or name among yours`, {
-        hint: 'List yours with GET /api/v1/batches.',
-      });
+      throw new HatcheryError(
+        'not-found',
+        `Unable to find batch ${idOrName}: there is none of that id or name among yours`,
+        {
+          hint: 'List yours with GET /api/v1/batches.',
+        },
+      );
     return batch;
   }
 
@@ -41,14 +49,24 @@ export class BatchReads {
   }
 
   /** Newest first. Two statements whatever the number of batches. */
-  async list(actor: Actor, query: { limit: number; cursor?: string | undefined; deleted: boolean }): Promise<Page<BatchView>> {
+  async list(
+    actor: Actor,
+    query: { limit: number; cursor?: string | undefined; deleted: boolean },
+  ): Promise<Page<BatchView>> {
     const after = decodeCursor(query.cursor, z.tuple([z.uuid()]));
-    const select = this.visible(actor).orderBy('batch.id', 'DESC').limit(query.limit + 1);
+    const select = this.visible(actor)
+      .orderBy('batch.id', 'DESC')
+      .limit(query.limit + 1);
     if (!query.deleted) select.andWhere('batch.deletedAt is null');
     if (after) select.andWhere('batch.id < :after', { after: after[0] });
     const rows = await select.getMany();
     const counts = await this.counts(rows.map((row) => row.id));
-    return toPage(rows, query.limit, (row) => [row.id], (row) => toView(row, counts.get(row.id)));
+    return toPage(
+      rows,
+      query.limit,
+      (row) => [row.id],
+      (row) => toView(row, counts.get(row.id)),
+    );
   }
 
   async counts(batchIds: readonly string[]): Promise<ReadonlyMap<string, Counts>> {

@@ -35,14 +35,22 @@ export class ClustersController {
   }
 
   @Post('clusters/:name/check')
-  @Operation('checkCluster', { summary: 'Looks at rights, pool, range and reachability', access: ['admin'], answer: ClusterCheck })
+  @Operation('checkCluster', {
+    summary: 'Looks at rights, pool, range and reachability',
+    access: ['admin'],
+    answer: ClusterCheck,
+  })
   async check(@Param('name', { schema: slug }) name: string): Promise<z.infer<typeof ClusterCheck>> {
     const findings = await this.hypervisors.get(name).check(plainCall(AbortSignal.timeout(CHECK_MS)));
     return { cluster: name, ok: findings.every(({ ok }) => ok), findings: [...findings] };
   }
 
   @Get('blueprints')
-  @Operation('listBlueprints', { summary: 'What people may choose', access: ['admin', 'teacher'], answer: BlueprintList })
+  @Operation('listBlueprints', {
+    summary: 'What people may choose',
+    access: ['admin', 'teacher'],
+    answer: BlueprintList,
+  })
   blueprints(): z.infer<typeof BlueprintList> {
     return {
       items: this.context.site.blueprints.map((blueprint) => ({

@@ -107,7 +107,10 @@ const engineSettings = z.object({
     write: 'write a whole number from 1 to 1000',
   }).default(32),
   HATCHERY_NOTIFY_HOSTS: text
-    .regex(/^[A-Za-z0-9.:-]+(,[A-Za-z0-9.:-]+)*$/, 'write host names with commas between, e.g. chat.example.org,10.0.0.5')
+    .regex(
+      /^[A-Za-z0-9.:-]+(,[A-Za-z0-9.:-]+)*$/,
+      'write host names with commas between, e.g. chat.example.org,10.0.0.5',
+    )
     .transform((value) => value.split(','))
     .optional(),
 });

@@ -65,7 +65,9 @@ describe('loadSite', () => {
   it('reads clusters, services and blueprints with their secrets and certificates', () => {
     const site = load(good);
     expect(site.clusters[0]?.tokenSecret.reveal()).toBe('token-secret');
-    expect(site.clusters[0]?.trust).toEqual({ ca: 'PEM\n' });
+    expect(site.clusters[0]?.definition.trust).toEqual({
+      caFile: expect.stringMatching(/^\/.*\/clusters\/ca\.pem$/),
+    });
     expect(site.services[0]?.password.reveal()).toBe('p');
     expect(site.blueprints.map(({ name }) => name)).toEqual(['desk']);
     expect(JSON.stringify(site)).not.toContain('token-secret');

@@ -16,19 +16,15 @@ import { Secret } from '../../ports/secrets.js';
 import { PACKAGE_ROOT } from './package-root.js';
 import { YamlFile } from './yaml-file.js';
 
-/** How to know the other side, with certificate files read: `ca` is PEM text. */
-export type ResolvedTrust = { readonly ca: string } | Exclude<Trust, { caFile: string }>;
-
+/** `caFile` of a definition is an absolute path of a readable file. */
 export interface SiteCluster {
   readonly definition: ClusterDefinition;
   readonly tokenSecret: Secret;
-  readonly trust: ResolvedTrust;
 }
 
 export interface SiteService {
   readonly definition: ServiceDefinition;
   readonly password: Secret;
-  readonly trust: ResolvedTrust | undefined;
 }
 
 export interface WorkflowFile {
@@ -68,14 +64,14 @@ export function loadSite({ configDir, env, packageRoot = PACKAGE_ROOT }: SiteSou
     );
   const reader = new SiteReader(env);
   const clusters = reader.named(siteFiles(configDir, 'clusters'), clusterSchema, (definition, file) => ({
-    definition,
+    definition: { ...definition, trust: reader.trust(definition.trust, file) },
     tokenSecret: reader.secret(definition.token.secret, ['token', 'secret'], file),
-    trust: reader.trust(definition.trust, file),
   }));
   const services = reader.named(siteFiles(configDir, 'services'), serviceSchema, (definition, file) => ({
-    definition,
+    definition: definition.trust
+      ? { ...definition, trust: reader.trust(definition.trust, file) }
+      : definition,
     password: reader.secret(definition.password, ['password'], file),
-    trust: definition.trust && reader.trust(definition.trust, file),
   }));
   const known = { clusters: names(clusters), services: names(services) };
   const own = reader.named(siteFiles(configDir, 'blueprints'), blueprintSchema, (definition, file) => {
@@ -153,8 +149,10 @@ class SiteReader {
     return new Secret(this.text(source.file, [...path, 'file'], file).trimEnd());
   }
 
-  trust(trust: Trust, file: YamlFile): ResolvedTrust {
-    return 'caFile' in trust ? { ca: this.text(trust.caFile, ['trust', 'caFile'], file) } : trust;
+  trust(trust: Trust, file: YamlFile): Trust {
+    if (!('caFile' in trust)) return trust;
+    this.text(trust.caFile, ['trust', 'caFile'], file);
+    return { caFile: resolve(dirname(file.path), trust.caFile) };
   }
 
   /** A file named in a YAML file, relative to it. */

@@ -12,21 +12,36 @@ export const LoginRequest = z
 export const UserView = z
   .object({ id: z.uuid(), login: z.string(), role, createdAt: z.iso.datetime(), disabled: z.boolean() })
   .meta({ id: 'User' });
-export const UserList = z.object({ items: z.array(UserView), nextCursor: z.string().nullable() }).meta({ id: 'UserList' });
+export const UserList = z
+  .object({ items: z.array(UserView), nextCursor: z.string().nullable() })
+  .meta({ id: 'UserList' });
 
 export const Me = z.object({ id: z.uuid(), login: z.string(), role }).meta({ id: 'Me' });
-export const LoginAnswer = z.object({ token: z.string(), expiresAt: z.iso.datetime(), user: Me }).meta({ id: 'LoginAnswer' });
+export const LoginAnswer = z
+  .object({ token: z.string(), expiresAt: z.iso.datetime(), user: Me })
+  .meta({ id: 'LoginAnswer' });
 
 export const CreateUserRequest = z
   .strictObject({
-    login: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'write lower-case letters, digits, dots, hyphens and underscores, at most 64'),
+    login: z
+      .string()
+      .regex(
+        /^[a-z0-9][a-z0-9._-]{0,63}$/,
+        'write lower-case letters, digits, dots, hyphens and underscores, at most 64',
+      ),
     password: z.string().min(8, 'write at least 8 characters').max(1000),
     role,
   })
-  .meta({ id: 'CreateUserRequest', example: { login: 'jane.doe', password: 'at least 8 characters', role: 'teacher' } });
+  .meta({
+    id: 'CreateUserRequest',
+    example: { login: 'jane.doe', password: 'at least 8 characters', role: 'teacher' },
+  });
 
 export const CreateTokenRequest = z
-  .strictObject({ name: z.string().trim().min(1).max(100), expiresInDays: z.number().int().min(1).max(3650).optional() })
+  .strictObject({
+    name: z.string().trim().min(1).max(100),
+    expiresInDays: z.number().int().min(1).max(3650).optional(),
+  })
   .meta({ id: 'CreateTokenRequest', example: { name: 'timetable script', expiresInDays: 90 } });
 
 export const TokenView = z
@@ -38,7 +53,9 @@ export const TokenView = z
     lastUsedAt: z.iso.datetime().nullable(),
   })
   .meta({ id: 'Token' });
-export const TokenList = z.object({ items: z.array(TokenView), nextCursor: z.string().nullable() }).meta({ id: 'TokenList' });
+export const TokenList = z
+  .object({ items: z.array(TokenView), nextCursor: z.string().nullable() })
+  .meta({ id: 'TokenList' });
 export const CreatedToken = TokenView.extend({ token: z.string() }).meta({ id: 'CreatedToken' });
 
 export const userView = (user: UserEntity): z.infer<typeof UserView> => ({

@@ -5,7 +5,7 @@ import { pageOf, pageQuery } from './page.dto.js';
 
 const batchState = z.enum(['working', 'ready', 'attention', 'deleting', 'deleted']);
 const flag = z
-  .enum(['true', 'false', ''])
+  .enum(['true', 'false'])
   .default('false')
   .transform((value) => value === 'true');
 
@@ -26,7 +26,10 @@ export const CreateBatchFields = z.strictObject({
 export const AddMachinesFields = z.strictObject({ skipExisting: flag });
 
 /** Machines of a batch by state; every state is there. */
-const counts = z.object({ total: z.number().int(), ...Object.fromEntries(MACHINE_STATES.map((state) => [state, z.number().int()])) } as {
+const counts = z.object({
+  total: z.number().int(),
+  ...Object.fromEntries(MACHINE_STATES.map((state) => [state, z.number().int()])),
+} as {
   total: z.ZodNumber;
 } & Record<(typeof MACHINE_STATES)[number], z.ZodNumber>);
 export const Counts = counts.meta({ id: 'MachineCounts' });
@@ -77,7 +80,12 @@ export const BatchPlanView = z
         note: z.string().optional(),
       }),
     ),
-    vmids: z.object({ total: z.number().int(), free: z.number().int(), used: z.number().int(), resting: z.number().int() }),
+    vmids: z.object({
+      total: z.number().int(),
+      free: z.number().int(),
+      used: z.number().int(),
+      resting: z.number().int(),
+    }),
     estimateSeconds: z.number(),
     counts: z.object({
       rows: z.number().int(),
@@ -85,14 +93,48 @@ export const BatchPlanView = z
       conflict: z.number().int(),
       noCapacity: z.number().int(),
     }),
+    /** What was read in the roster that people may want to know, e.g. columns left out. */
+    notes: z.array(z.string()),
     refusal: z.object({ code: z.string(), detail: z.string(), hint: z.string() }).optional(),
   })
   .meta({ id: 'BatchPlan' });
 
-export const ResultsQuery = z.strictObject({ format: z.enum(['json', 'csv']).default('json') });
+export const ResultsQuery = z.strictObject({
+  format: z.enum(['json', 'csv']).default('json').describe('csv answers text/csv with the same columns'),
+});
+
+export const ResultsView = z
+  .object({
+    batch: z.string(),
+    counts: Counts,
+    items: z.array(
+      z.object({
+        login: z.string(),
+        lastName: z.string(),
+        firstName: z.string(),
+        email: z.string().optional(),
+        group: z.string().optional(),
+        machine: z.string(),
+        vmid: z.number().int(),
+        node: z.string(),
+        address: z.string().optional(),
+        link: z.string().optional(),
+        state: z.enum(MACHINE_STATES),
+        code: z.string().optional(),
+        reason: z.string().optional(),
+        next: z.string().optional(),
+      }),
+    ),
+    causes: z.array(
+      z.object({ code: z.string(), count: z.number().int(), sentence: z.string(), next: z.string() }),
+    ),
+  })
+  .meta({ id: 'BatchResults' });
 
 export const CredentialsView = z
   .object({
-    items: z.array(z.object({ login: z.string(), machine: z.string(), user: z.string(), password: z.string() })),
+    items: z.array(
+      z.object({ login: z.string(), machine: z.string(), user: z.string(), password: z.string() }),
+    ),
   })
   .meta({ id: 'Credentials' });

@@ -20,7 +20,12 @@ export const EventView = z
   .meta({ id: 'Event' });
 
 export const EventsQuery = z.strictObject({
-  after: z.coerce.number().int().min(0).optional().describe('Id of the last event that you have; Last-Event-ID does the same'),
+  after: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .optional()
+    .describe('Id of the last event that you have; Last-Event-ID does the same'),
 });
 
 /** The header wins: a browser sends it when it comes back to the same address. */

@@ -7,7 +7,8 @@ export const pageQuery = {
   cursor: z.string().max(500).optional(),
 };
 
-export const pageOf = <T extends z.ZodType>(item: T) => z.object({ items: z.array(item), nextCursor: z.string().nullable() });
+export const pageOf = <T extends z.ZodType>(item: T) =>
+  z.object({ items: z.array(item), nextCursor: z.string().nullable() });
 
 export interface Page<T> {
   readonly items: T[];
@@ -15,9 +16,13 @@ export interface Page<T> {
 }
 
 /** A cursor is the sort key of the last row of a page, opaque to clients. */
-export const encodeCursor = (key: readonly (string | number)[]): string => Buffer.from(JSON.stringify(key)).toString('base64url');
+export const encodeCursor = (key: readonly (string | number)[]): string =>
+  Buffer.from(JSON.stringify(key)).toString('base64url');
 
-export function decodeCursor<S extends z.ZodType>(cursor: string | undefined, key: S): z.output<S> | undefined {
+export function decodeCursor<S extends z.ZodType>(
+  cursor: string | undefined,
+  key: S,
+): z.output<S> | undefined {
   if (cursor === undefined) return undefined;
   try {
     return key.parse(JSON.parse(Buffer.from(cursor, 'base64url').toString('utf8')));
@@ -30,8 +35,16 @@ export function decodeCursor<S extends z.ZodType>(cursor: string | undefined, ke
 }
 
 /** Rows were asked for with `limit + 1`: the one too many says that there is a next page. */
-export function toPage<R, T>(rows: readonly R[], limit: number, key: (row: R) => readonly (string | number)[], view: (row: R) => T): Page<T> {
+export function toPage<R, T>(
+  rows: readonly R[],
+  limit: number,
+  key: (row: R) => readonly (string | number)[],
+  view: (row: R) => T,
+): Page<T> {
   const shown = rows.slice(0, limit);
   const last = shown.at(-1);
-  return { items: shown.map(view), nextCursor: rows.length > limit && last !== undefined ? encodeCursor(key(last)) : null };
+  return {
+    items: shown.map(view),
+    nextCursor: rows.length > limit && last !== undefined ? encodeCursor(key(last)) : null,
+  };
 }

@@ -28,6 +28,7 @@ export const ListRunsQuery = z.strictObject({
   batch: z.string().min(1).max(100).optional().describe('Id or name of a batch'),
   machine: z.uuid().optional(),
   state: z.enum(RUN_STATES).optional(),
+  code: z.string().max(100).optional().describe('Code of the error that stopped the run'),
 });
 
 const attempt = z.object({
@@ -63,7 +64,9 @@ const effect = z.object({
   confirmedAt: time.nullable(),
   undoneAt: time.nullable(),
 });
-export const RunDetail = RunView.extend({ steps: z.array(step), effects: z.array(effect) }).meta({ id: 'RunDetail' });
+export const RunDetail = RunView.extend({ steps: z.array(step), effects: z.array(effect) }).meta({
+  id: 'RunDetail',
+});
 export type RunDetail = z.infer<typeof RunDetail>;
 
 export const runView = (run: RunEntity): RunView => ({

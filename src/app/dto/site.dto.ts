@@ -9,7 +9,9 @@ export const ClusterView = z
     vmids: z.object({ from: z.number().int(), to: z.number().int() }),
   })
   .meta({ id: 'Cluster' });
-export const ClusterList = z.object({ items: z.array(ClusterView), nextCursor: z.string().nullable() }).meta({ id: 'ClusterList' });
+export const ClusterList = z
+  .object({ items: z.array(ClusterView), nextCursor: z.string().nullable() })
+  .meta({ id: 'ClusterList' });
 
 export const ClusterCheck = z
   .object({
@@ -32,4 +34,6 @@ export const BlueprintView = z
     workflow: z.string(),
   })
   .meta({ id: 'Blueprint' });
-export const BlueprintList = z.object({ items: z.array(BlueprintView), nextCursor: z.string().nullable() }).meta({ id: 'BlueprintList' });
+export const BlueprintList = z
+  .object({ items: z.array(BlueprintView), nextCursor: z.string().nullable() })
+  .meta({ id: 'BlueprintList' });

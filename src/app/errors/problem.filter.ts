@@ -11,14 +11,16 @@ export class ProblemFilter implements ExceptionFilter {
     const response = http.getResponse<Response>();
     const error = asHatcheryError(thrown);
     // pino-http writes `err` with the request's line.
-    if (error.code === 'internal') response.err = thrown instanceof Error ? thrown : new Error(String(thrown));
+    if (error.code === 'internal')
+      response.err = thrown instanceof Error ? thrown : new Error(String(thrown));
     if (response.headersSent) {
       response.end();
       return;
     }
     const body = problemBody(error, request.id);
     if (error.code === 'not-signed-in') response.setHeader('WWW-Authenticate', 'Bearer');
-    if (error.afterMs !== undefined) response.setHeader('Retry-After', String(Math.max(1, Math.ceil(error.afterMs / 1000))));
+    if (error.afterMs !== undefined)
+      response.setHeader('Retry-After', String(Math.max(1, Math.ceil(error.afterMs / 1000))));
     response.status(body.status).type('application/problem+json').send(JSON.stringify(body));
   }
 }

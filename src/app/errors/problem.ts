@@ -18,10 +18,14 @@ export function asHatcheryError(error: unknown): HatcheryError {
   if (error instanceof HatcheryError) return error;
   const status = statusOf(error);
   if (status === undefined || status >= 500)
-    return new HatcheryError('internal', 'Unable to answer the request: something went wrong inside the service', {
-      hint: 'Give the requestId to an admin: the reason stands in the log.',
-      cause: error,
-    });
+    return new HatcheryError(
+      'internal',
+      'Unable to answer the request: something went wrong inside the service',
+      {
+        hint: 'Give the requestId to an admin: the reason stands in the log.',
+        cause: error,
+      },
+    );
   const text = error instanceof Error ? error.message : 'refused';
   switch (status) {
     case 401:
@@ -29,13 +33,19 @@ export function asHatcheryError(error: unknown): HatcheryError {
     case 403:
       return new HatcheryError('forbidden', `Unable to answer the request: ${text}`);
     case 404:
-      return new HatcheryError('not-found', 'Unable to answer the request: there is no such route', { hint: 'The routes are listed at /docs.' });
+      return new HatcheryError('not-found', 'Unable to answer the request: there is no such route', {
+        hint: 'The routes are listed at /docs.',
+      });
     case 413:
-      return new HatcheryError('payload-too-large', `Unable to read the request: ${text}`, { hint: 'A roster may have at most 5 MiB.' });
+      return new HatcheryError('payload-too-large', `Unable to read the request: ${text}`, {
+        hint: 'A roster may have at most 5 MiB.',
+      });
     case 429:
       return new HatcheryError('too-many-requests', `Unable to answer the request: ${text}`);
     default:
-      return new HatcheryError('request-invalid', `Unable to read the request: ${text}`, { hint: 'The form of every request is described at /docs.' });
+      return new HatcheryError('request-invalid', `Unable to read the request: ${text}`, {
+        hint: 'The form of every request is described at /docs.',
+      });
   }
 }
 

@@ -21,7 +21,9 @@ type Row = Record<MachineState, number> & {
   is_deleted: boolean;
 };
 
-const STATE_COUNTS = MACHINE_STATES.map((state) => `count(*) filter (where m.state = '${state}')::int as ${state}`).join(', ');
+const STATE_COUNTS = MACHINE_STATES.map(
+  (state) => `count(*) filter (where m.state = '${state}')::int as ${state}`,
+).join(', ');
 
 @Injectable()
 export class BatchProgressReads {
@@ -45,7 +47,10 @@ export class BatchProgressReads {
 }
 
 function progressOf(row: Row): BatchProgress {
-  const counts = Object.fromEntries([['total', row.total], ...MACHINE_STATES.map((state) => [state, row[state]])]) as BatchProgress['counts'];
+  const counts = Object.fromEntries([
+    ['total', row.total],
+    ...MACHINE_STATES.map((state) => [state, row[state]]),
+  ]) as BatchProgress['counts'];
   const state = row.is_deleted ? 'deleted' : batchState(counts);
   const share = row.steps_total === 0 ? 0 : row.steps_done / row.steps_total;
   const isWorking = state === 'working';

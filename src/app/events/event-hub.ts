@@ -13,7 +13,13 @@ const OWNERS_KEPT = 10_000;
 /** One thing to tell clients; `owner` decides who may hear it. */
 export type HubMessage =
   | { readonly kind: 'event'; readonly event: LoggedEvent; readonly owner: string | undefined }
-  | { readonly kind: 'progress'; readonly batch: string; readonly owner: string | undefined; readonly at: Place; readonly progress: BatchProgress };
+  | {
+      readonly kind: 'progress';
+      readonly batch: string;
+      readonly owner: string | undefined;
+      readonly at: Place;
+      readonly progress: BatchProgress;
+    };
 
 type Listener = (messages: readonly HubMessage[]) => void;
 
@@ -67,7 +73,9 @@ export class EventHub implements OnApplicationBootstrap, OnApplicationShutdown {
       return;
     }
     this.reading = this.read()
-      .catch((error: unknown) => this.context.logger.warn({ err: error }, 'unable to read events, trying again'))
+      .catch((error: unknown) =>
+        this.context.logger.warn({ err: error }, 'unable to read events, trying again'),
+      )
       .finally(() => {
         this.reading = undefined;
         if (this.again) {
@@ -84,7 +92,13 @@ export class EventHub implements OnApplicationBootstrap, OnApplicationShutdown {
       if (last) {
         await this.learnOwners(rows.flatMap((row) => row.batch ?? []));
         this.position = { xid: last.xid, seq: last.seq };
-        this.tell(rows.map((event) => ({ kind: 'event', event, owner: event.batch === null ? undefined : this.owners.get(event.batch) })));
+        this.tell(
+          rows.map((event) => ({
+            kind: 'event',
+            event,
+            owner: event.batch === null ? undefined : this.owners.get(event.batch),
+          })),
+        );
         for (const row of rows) if (row.batch !== null) this.changed.add(row.batch);
       }
       if (rows.length < ROWS_AT_ONCE) break;
@@ -101,7 +115,15 @@ export class EventHub implements OnApplicationBootstrap, OnApplicationShutdown {
     // The next tick brings what changes while this is asked: what is told is at least as new as its place.
     const at = this.position;
     const found = await this.progress.of(batches);
-    this.tell([...found].map(([batch, progress]) => ({ kind: 'progress', batch, owner: this.owners.get(batch), at, progress })));
+    this.tell(
+      [...found].map(([batch, progress]) => ({
+        kind: 'progress',
+        batch,
+        owner: this.owners.get(batch),
+        at,
+        progress,
+      })),
+    );
   }
 
   private tell(messages: readonly HubMessage[]): void {

@@ -26,7 +26,8 @@ export interface LoggedEvent extends Place {
 
 export const START: Place = { xid: '0', seq: 0 };
 
-const COLUMNS = 'xid::text as xid, seq::float8 as seq, at, type, batch, machine, run, step, state, percent, code';
+const COLUMNS =
+  'xid::text as xid, seq::float8 as seq, at, type, batch, machine, run, step, state, percent, code';
 const SETTLED = 'xid < pg_snapshot_xmin(pg_current_snapshot())';
 
 /** True when `a` stands after `b`. */
@@ -51,16 +52,27 @@ export class EventLog {
   /** The place of an id that a client saw. Error: `request-invalid` for an id that never was. */
   async placeOf(seq: number): Promise<Place> {
     if (seq === 0) return START;
-    const [row] = await this.source.query<Place[]>('select xid::text as xid, seq::float8 as seq from events where seq = $1', [seq]);
+    const [row] = await this.source.query<Place[]>(
+      'select xid::text as xid, seq::float8 as seq from events where seq = $1',
+      [seq],
+    );
     if (!row)
-      throw new HatcheryError('request-invalid', `Unable to resume the events after ${seq}: there is no event of that id`, {
-        hint: 'Connect without Last-Event-ID, or with after=0 for everything.',
-      });
+      throw new HatcheryError(
+        'request-invalid',
+        `Unable to resume the events after ${seq}: there is no event of that id`,
+        {
+          hint: 'Connect without Last-Event-ID, or with after=0 for everything.',
+        },
+      );
     return row;
   }
 
   /** Settled rows behind `place`, at most `limit`; only of `batch` or of batches of `owner` when given. */
-  async after(place: Place, limit: number, only: { batch?: string | undefined; owner?: string | undefined } = {}): Promise<LoggedEvent[]> {
+  async after(
+    place: Place,
+    limit: number,
+    only: { batch?: string | undefined; owner?: string | undefined } = {},
+  ): Promise<LoggedEvent[]> {
     return this.source.query<LoggedEvent[]>(
       `select ${COLUMNS} from events
         where (events.xid, events.seq) > ($1::text::xid8, $2::bigint) and ${SETTLED}

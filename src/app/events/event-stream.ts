@@ -45,14 +45,23 @@ export class EventStream {
     });
   }
 
-  private async run(request: StreamRequest, from: Place | undefined, client: Subscriber<MessageEvent>, closing: AbortSignal): Promise<void> {
+  private async run(
+    request: StreamRequest,
+    from: Place | undefined,
+    client: Subscriber<MessageEvent>,
+    closing: AbortSignal,
+  ): Promise<void> {
     let waiting: HubMessage[] | undefined = [];
     let sent = from;
     const send = (messages: readonly HubMessage[]): void => {
       for (const message of messages) {
         if (!isMeantFor(message, request)) continue;
         if (message.kind === 'event' && sent && !isAfter(message.event, sent)) continue;
-        client.next(message.kind === 'event' ? eventMessage(message.event) : progressMessage(message.batch, message.at, message.progress));
+        client.next(
+          message.kind === 'event'
+            ? eventMessage(message.event)
+            : progressMessage(message.batch, message.at, message.progress),
+        );
       }
     };
     const { place, leave } = await this.hub.join((messages) => {
@@ -76,7 +85,12 @@ export class EventStream {
   }
 
   /** Sends what happened behind `from` and gives the place that it reached. */
-  private async replay(request: StreamRequest, from: Place, client: Subscriber<MessageEvent>, closing: AbortSignal): Promise<Place> {
+  private async replay(
+    request: StreamRequest,
+    from: Place,
+    client: Subscriber<MessageEvent>,
+    closing: AbortSignal,
+  ): Promise<Place> {
     const owner = request.user.role === 'admin' ? undefined : request.user.userId;
     let place = from;
     while (!closing.aborted) {

@@ -13,7 +13,11 @@ export class EventsController {
   constructor(private readonly stream: EventStream) {}
 
   @Sse('', { maxPendingDataLength: MAX_PENDING_CHARACTERS })
-  @Operation('events', { summary: 'Everything that happens to what you may see', access: ['admin', 'teacher'], answer: EventView })
+  @Operation('events', {
+    summary: 'Everything that happens to what you may see',
+    access: ['admin', 'teacher'],
+    answer: EventView,
+  })
   @ApiProduces('text/event-stream')
   @ApiHeader({ name: 'Last-Event-ID', required: false })
   events(

@@ -21,14 +21,20 @@ export class MachineReads {
 
   async view(id: string, actor: Actor): Promise<MachineView> {
     const machine = await this.visible(actor).andWhere('machine.id = :id', { id }).getOne();
-    if (!machine) throw new HatcheryError('not-found', `Unable to find machine ${id}: there is none of that id among yours`);
+    if (!machine)
+      throw new HatcheryError(
+        'not-found',
+        `Unable to find machine ${id}: there is none of that id among yours`,
+      );
     return machineView(machine);
   }
 
   /** Newest first. */
   async list(actor: Actor, query: MachineQuery): Promise<Page<MachineView>> {
     const after = decodeCursor(query.cursor, z.tuple([z.uuid()]));
-    const select = this.visible(actor).orderBy('machine.id', 'DESC').limit(query.limit + 1);
+    const select = this.visible(actor)
+      .orderBy('machine.id', 'DESC')
+      .limit(query.limit + 1);
     if (after) select.andWhere('machine.id < :after', { after: after[0] });
     if (query.state) select.andWhere('machine.state = :state', { state: query.state });
     else select.andWhere("machine.state <> 'deleted'");
@@ -38,7 +44,11 @@ export class MachineReads {
   /** In the order of the roster. */
   async listOfBatch(batchId: string, query: MachineQuery): Promise<Page<MachineView>> {
     const after = decodeCursor(query.cursor, z.tuple([z.number().int(), z.uuid()]));
-    const select = this.all().where('machine.batchId = :batchId', { batchId }).orderBy('machine.row').addOrderBy('machine.id').limit(query.limit + 1);
+    const select = this.all()
+      .where('machine.batchId = :batchId', { batchId })
+      .orderBy('machine.row')
+      .addOrderBy('machine.id')
+      .limit(query.limit + 1);
     if (after) select.andWhere('(machine.row, machine.id) > (:row, :id)', { row: after[0], id: after[1] });
     if (query.state) select.andWhere('machine.state = :state', { state: query.state });
     return toPage(await select.getMany(), query.limit, (row) => [row.row, row.id], machineView);
@@ -46,14 +56,23 @@ export class MachineReads {
 
   /** Every machine of a batch in the order of the roster: at most as many as a roster may have rows. */
   allOfBatch(batchId: string): Promise<MachineEntity[]> {
-    return this.all().where('machine.batchId = :batchId', { batchId }).orderBy('machine.row').addOrderBy('machine.id').getMany();
+    return this.all()
+      .where('machine.batchId = :batchId', { batchId })
+      .orderBy('machine.row')
+      .addOrderBy('machine.id')
+      .getMany();
   }
 
   private all(): SelectQueryBuilder<MachineEntity> {
-    return this.machines.createQueryBuilder('machine').innerJoin('machine.batch', 'batch').addSelect(['batch.id', 'batch.name']);
+    return this.machines
+      .createQueryBuilder('machine')
+      .innerJoin('machine.batch', 'batch')
+      .addSelect(['batch.id', 'batch.name']);
   }
 
   private visible(actor: Actor): SelectQueryBuilder<MachineEntity> {
-    return actor.role === 'admin' ? this.all().where('true') : this.all().where('machine.ownerId = :me', { me: actor.userId });
+    return actor.role === 'admin'
+      ? this.all().where('true')
+      : this.all().where('machine.ownerId = :me', { me: actor.userId });
   }
 }

@@ -17,8 +17,15 @@ export class MachinesController {
   ) {}
 
   @Get()
-  @Operation('listMachines', { summary: 'Machines, newest first', access: ['admin', 'teacher'], answer: MachinePage })
-  list(@Me() me: SignedIn, @Query({ schema: ListMachinesQuery }) query: z.infer<typeof ListMachinesQuery>): Promise<z.infer<typeof MachinePage>> {
+  @Operation('listMachines', {
+    summary: 'Machines, newest first',
+    access: ['admin', 'teacher'],
+    answer: MachinePage,
+  })
+  list(
+    @Me() me: SignedIn,
+    @Query({ schema: ListMachinesQuery }) query: z.infer<typeof ListMachinesQuery>,
+  ): Promise<z.infer<typeof MachinePage>> {
     return this.reads.list(me, query);
   }
 
@@ -29,7 +36,12 @@ export class MachinesController {
   }
 
   @Delete(':id')
-  @Operation('deleteMachine', { summary: 'Undoes everything that was made for a machine', access: ['admin', 'teacher'], status: 202, answer: MachineView })
+  @Operation('deleteMachine', {
+    summary: 'Undoes everything that was made for a machine',
+    access: ['admin', 'teacher'],
+    status: 202,
+    answer: MachineView,
+  })
   async delete(@Me() me: SignedIn, @Param('id', { schema: z.uuid() }) id: string): Promise<MachineView> {
     await this.reads.view(id, me);
     await this.intake.deleteMachine(id, me);

@@ -13,6 +13,15 @@ import { failureView } from '../dto/failure.js';
 import { decodeCursor, toPage, type Page } from '../dto/page.dto.js';
 import { runView, type RunDetail, type RunView } from '../dto/runs.dto.js';
 
+interface RunQuery {
+  readonly limit: number;
+  readonly cursor?: string | undefined;
+  readonly batchId?: string | undefined;
+  readonly machine?: string | undefined;
+  readonly state?: RunState | undefined;
+  readonly code?: string | undefined;
+}
+
 @Injectable()
 export class RunReads {
   constructor(
@@ -21,16 +30,16 @@ export class RunReads {
   ) {}
 
   /** Newest first. */
-  async list(
-    actor: Actor,
-    query: { limit: number; cursor?: string | undefined; batchId?: string | undefined; machine?: string | undefined; state?: RunState | undefined },
-  ): Promise<Page<RunView>> {
+  async list(actor: Actor, query: RunQuery): Promise<Page<RunView>> {
     const after = decodeCursor(query.cursor, z.tuple([z.uuid()]));
-    const select = this.visible(actor).orderBy('run.id', 'DESC').limit(query.limit + 1);
+    const select = this.visible(actor)
+      .orderBy('run.id', 'DESC')
+      .limit(query.limit + 1);
     if (after) select.andWhere('run.id < :after', { after: after[0] });
     if (query.batchId) select.andWhere('run.batchId = :batchId', query);
     if (query.machine) select.andWhere('run.machineId = :machine', query);
     if (query.state) select.andWhere('run.state = :state', query);
+    if (query.code) select.andWhere("run.error ->> 'code' = :code", { code: query.code });
     return toPage(await select.getMany(), query.limit, (row) => [row.id], runView);
   }
 
@@ -41,27 +50,51 @@ export class RunReads {
   /** The run with its steps in the order of the plan, their attempts, and what was made outside. Four statements. */
   async detail(id: string, actor: Actor): Promise<RunDetail> {
     const run = await this.find(id, actor);
-    const steps = await this.source.getRepository(StepEntity).find({ where: { runId: id }, order: { rank: 'DESC', key: 'ASC' } });
+    const steps = await this.source
+      .getRepository(StepEntity)
+      .find({ where: { runId: id }, order: { rank: 'DESC', key: 'ASC' } });
     const stepIds = steps.map((step) => step.id);
-    const attempts = await this.source.getRepository(AttemptEntity).find({ where: { stepId: In(stepIds) }, order: { epoch: 'ASC' } });
+    const attempts = await this.source
+      .getRepository(AttemptEntity)
+      .find({ where: { stepId: In(stepIds) }, order: { epoch: 'ASC' } });
     const effects = await this.source
       .getRepository(EffectEntity)
       .createQueryBuilder('effect')
       .where('effect.stepId in (:...stepIds)', { stepIds: stepIds.length > 0 ? stepIds : [id] })
-      .orWhere('effect.id in (select h.effect_id from effect_holders h where h.machine_id = :machine)', { machine: run.machineId })
+      .orWhere('effect.id in (select h.effect_id from effect_holders h where h.machine_id = :machine)', {
+        machine: run.machineId,
+      })
       .orderBy('effect.seq')
       .getMany();
     const keys = new Map(steps.map((step) => [step.id, step.key]));
     return {
       ...runView(run),
-      steps: steps.map((step) => stepView(step, attempts.filter((attempt) => attempt.stepId === step.id))),
+      steps: steps.map((step) =>
+        stepView(
+          step,
+          attempts.filter((attempt) => attempt.stepId === step.id),
+        ),
+      ),
       effects: effects.map((effect) => effectView(effect, keys.get(effect.stepId) ?? '')),
     };
   }
 
+  /** The last run of each machine of a batch, by machine. */
+  async lastOfBatch(batchId: string): Promise<ReadonlyMap<string, string>> {
+    const rows = await this.runs
+      .createQueryBuilder('run')
+      .select('run.machineId', 'machine')
+      .addSelect('max(run.id::text)', 'run')
+      .where('run.batchId = :batchId', { batchId })
+      .groupBy('run.machineId')
+      .getRawMany<{ machine: string; run: string }>();
+    return new Map(rows.map((row) => [row.machine, row.run]));
+  }
+
   private async find(id: string, actor: Actor): Promise<RunEntity> {
     const run = await this.visible(actor).andWhere('run.id = :id', { id }).getOne();
-    if (!run) throw new HatcheryError('not-found', `Unable to find run ${id}: there is none of that id among yours`);
+    if (!run)
+      throw new HatcheryError('not-found', `Unable to find run ${id}: there is none of that id among yours`);
     return run;
   }
 

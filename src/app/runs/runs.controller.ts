@@ -20,20 +20,32 @@ export class RunsController {
 
   @Get()
   @Operation('listRuns', { summary: 'Runs, newest first', access: ['admin', 'teacher'], answer: RunPage })
-  async list(@Me() me: SignedIn, @Query({ schema: ListRunsQuery }) query: z.infer<typeof ListRunsQuery>): Promise<z.infer<typeof RunPage>> {
+  async list(
+    @Me() me: SignedIn,
+    @Query({ schema: ListRunsQuery }) query: z.infer<typeof ListRunsQuery>,
+  ): Promise<z.infer<typeof RunPage>> {
     const { batch, ...rest } = query;
     const batchId = batch === undefined ? undefined : (await this.batches.find(batch, me)).id;
     return this.reads.list(me, { ...rest, batchId });
   }
 
   @Get(':id')
-  @Operation('getRun', { summary: 'One run with its steps, attempts and effects', access: ['admin', 'teacher'], answer: RunDetail })
+  @Operation('getRun', {
+    summary: 'One run with its steps, attempts and effects',
+    access: ['admin', 'teacher'],
+    answer: RunDetail,
+  })
   get(@Me() me: SignedIn, @Param('id', { schema: z.uuid() }) id: string): Promise<RunDetail> {
     return this.reads.detail(id, me);
   }
 
   @Post(':id/retry')
-  @Operation('retryRun', { summary: 'Makes the failed or parked steps of a run due again', access: ['admin', 'teacher'], status: 202, answer: RunView })
+  @Operation('retryRun', {
+    summary: 'Makes the failed or parked steps of a run due again',
+    access: ['admin', 'teacher'],
+    status: 202,
+    answer: RunView,
+  })
   async retry(@Me() me: SignedIn, @Param('id', { schema: z.uuid() }) id: string): Promise<RunView> {
     await this.reads.view(id, me);
     await this.intake.retryRun(id, me);

@@ -1,0 +1,67 @@
+import { BullBoardModule } from '@bull-board/nestjs';
+import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
+import { ExpressAdapter } from '@bull-board/express';
+import { Module } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import type { Cluster, Redis } from 'ioredis';
+import { STEP_QUEUE } from '../../drivers/bullmq/bull-dispatch.js';
+import { ENTITIES } from '../../drivers/postgres/entities/entities.js';
+import { Accounts } from '../auth/accounts.js';
+import { AuthController } from '../auth/auth.controller.js';
+import { TokensController } from '../auth/tokens.controller.js';
+import { UsersController } from '../auth/users.controller.js';
+import { BatchReads } from '../batches/batch-reads.js';
+import { ResultReads } from '../batches/result-reads.js';
+import { BatchesController } from '../batches/batches.controller.js';
+import { ClustersController } from '../clusters/clusters.controller.js';
+import type { AppContext } from '../context.js';
+import { BatchProgressReads } from '../events/batch-progress.js';
+import { EventHub } from '../events/event-hub.js';
+import { EventLog } from '../events/event-log.js';
+import { EventStream } from '../events/event-stream.js';
+import { EventsController } from '../events/events.controller.js';
+import { MachineReads } from '../machines/machine-reads.js';
+import { MachinesController } from '../machines/machines.controller.js';
+import { boardAccess } from '../queues/board-access.js';
+import { RunReads } from '../runs/run-reads.js';
+import { RunsController } from '../runs/runs.controller.js';
+import { CONTEXT, REDIS } from '../tokens.js';
+
+/** The HTTP API. Needs INTAKE, WAKE_UPS and HYPERVISORS of the engine's global module. */
+@Module({
+  imports: [
+    TypeOrmModule.forFeature(ENTITIES),
+    BullBoardModule.forRootAsync({
+      inject: [Accounts, REDIS, CONTEXT],
+      useFactory: (accounts: Accounts, redis: Redis | Cluster, { stores }: AppContext) => ({
+        route: '/queues',
+        adapter: ExpressAdapter,
+        middleware: boardAccess(accounts, redis, stores.redisPrefix),
+        boardOptions: { uiConfig: { boardTitle: 'Hatchery' } },
+      }),
+    }),
+    // Jobs are hints: changing them by hand changes nothing for good, so the board only shows.
+    BullBoardModule.forFeature({ name: STEP_QUEUE, adapter: BullMQAdapter, options: { readOnlyMode: true } }),
+  ],
+  controllers: [
+    AuthController,
+    TokensController,
+    UsersController,
+    BatchesController,
+    MachinesController,
+    RunsController,
+    ClustersController,
+    EventsController,
+  ],
+  providers: [
+    BatchReads,
+    ResultReads,
+    MachineReads,
+    RunReads,
+    EventLog,
+    EventHub,
+    EventStream,
+    BatchProgressReads,
+  ],
+})
+export class ApiModule {}

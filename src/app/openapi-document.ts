@@ -1,0 +1,34 @@
+import { Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import type { OpenAPIObject } from '@nestjs/swagger';
+import { openApiDocument } from './api/openapi.js';
+import { AppModule } from './app.module.js';
+import { readSettings } from './config/settings.js';
+import { createLogger } from './logging/logger.js';
+import { HYPERVISORS, INTAKE, WAKE_UPS } from './tokens.js';
+
+/** Stands where the engine would be; nothing of it is ever called. */
+@Module({
+  providers: [INTAKE, WAKE_UPS, HYPERVISORS].map((provide) => ({ provide, useValue: undefined })),
+  exports: [INTAKE, WAKE_UPS, HYPERVISORS],
+})
+class NoEngine {}
+
+/** The API description without any store: Nest builds the graph and creates nothing in it. */
+export async function describeApi(): Promise<OpenAPIObject> {
+  const context = {
+    settings: readSettings({}),
+    site: { clusters: [], services: [], blueprints: [], workflowFiles: [] },
+    stores: { databaseUrl: 'postgres://nowhere', redisUrl: 'redis://nowhere', redisPrefix: '{none}' },
+    deployment: { id: '00000000-0000-4000-8000-000000000000', name: 'none' },
+    secretKey: Buffer.alloc(32),
+    stateDir: '',
+    logger: createLogger('silent'),
+  };
+  const app = await NestFactory.create(AppModule.for(context, { module: NoEngine, global: true }), {
+    logger: false,
+    preview: true,
+    abortOnError: false,
+  });
+  return openApiDocument(app);
+}
