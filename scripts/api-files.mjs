@@ -18,7 +18,10 @@ export async function clientFiles(document) {
       plugins: ['@hey-api/client-fetch', '@hey-api/typescript', '@hey-api/sdk'],
       logs: { level: 'silent' },
     });
-    return await readFolder(join(folder, 'out'));
+    const files = await readFolder(join(folder, 'out'));
+    // Node's types have no global BodyInit, which is the browser's name of the same type.
+    for (const [name, text] of files) files.set(name, text.replaceAll(/\bBodyInit\b/g, "RequestInit['body']"));
+    return files;
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
