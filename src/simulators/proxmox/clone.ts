@@ -16,7 +16,7 @@ import type { LockUser } from './locks.js';
 import { OPTIONAL_DESCRIPTION, OPTIONAL_DNS_NAME, OPTIONAL_FLAG, OPTIONAL_TEXT, VMID } from './params.js';
 import { checkUnlocked, guestOn, type Handled, type Pve, type PveCall, type Route } from './pve.js';
 import { TaskFailure, type Task, type TaskResult } from './task-engine.js';
-import { allocate, free, storageOf, volumeOf } from './volumes.js';
+import { allocate, free, occupyStorages, storageOf, volumeOf } from './volumes.js';
 import { failure, forbidden } from './wire.js';
 import { Interrupted } from '../clock.js';
 
@@ -164,9 +164,8 @@ async function cloneLocked(pve: Pve, task: Task, user: LockUser, job: CloneJob):
   const made: string[] = [];
   try {
     await task.pass('task');
-    if (job.faults.holdLockMs > 0)
-      for (const disk of disksOf(job.source.config))
-        pve.locks.occupy(`storage-${disk.storage}`, job.faults.holdLockMs);
+    const storages = disksOf(job.source.config).map((disk) => job.storage?.id ?? disk.storage);
+    if (job.faults.holdLockMs > 0) occupyStorages(pve, task.node, storages, job.faults.holdLockMs);
     await copyDisks(pve, task, user, job, guest, made);
     delete guest.config['lock'];
     guest.node = job.target;

@@ -7,7 +7,7 @@ import type { LockUser } from './locks.js';
 import { OPTIONAL_FLAG } from './params.js';
 import { checkUnlocked, guestOn, type Handled, type Pve, type PveCall, type Route } from './pve.js';
 import { TaskFailure, type Task, type TaskResult } from './task-engine.js';
-import { basesInUse, free } from './volumes.js';
+import { basesInUse, free, occupyStorages } from './volumes.js';
 import { failure, parameterErrors } from './wire.js';
 
 export const destroyRoute: Route = {
@@ -64,9 +64,8 @@ async function destroy(call: PveCall, task: Task, user: LockUser): Promise<TaskR
     for (const volume of pve.world.volumes.values())
       if (volume.vmid === vmid && (volume.node ?? node) === node && !volids.includes(volume.volid))
         volids.push(volume.volid);
-  if (call.faults.holdLockMs > 0)
-    for (const id of new Set(volids.map((volid) => volid.slice(0, volid.indexOf(':')))))
-      pve.locks.occupy(`storage-${id}`, call.faults.holdLockMs);
+  const storages = volids.map((volid) => volid.slice(0, volid.indexOf(':')));
+  if (call.faults.holdLockMs > 0) occupyStorages(pve, node, storages, call.faults.holdLockMs);
   await task.pass('task');
   for (const volid of volids) {
     try {

@@ -183,13 +183,4 @@ export class ClusterLocks {
       journal.record({ ...line, effect: true, waitMs: waited, holdMs: held });
     }
   }
-
-  /** Somebody else takes the lock for this long, as soon as it is free. */
-  occupy(id: string, ms: number): void {
-    const user = { actor: 'foreign:lock-holder', node: this.context.world.nodes[0]!.name };
-    void this.with(user, id, (signal) => this.context.clock.sleep(ms, signal)).catch((error: unknown) => {
-      if (!(error instanceof Interrupted))
-        this.context.journal.record({ sim: 'proxmox', event: 'hold', resource: id, effect: false });
-    });
-  }
 }

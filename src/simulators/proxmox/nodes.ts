@@ -23,7 +23,7 @@ export const nodeRoutes: readonly Route[] = [
     method: 'GET',
     path: '/nodes/{node}/status',
     op: 'node.status',
-    kind: 'protected-read',
+    kind: 'read',
     params: {},
     permit: (account, path) => need(account, `/nodes/${path['node']}`, 'Sys.Audit'),
     handle: (call) => ({ data: statusOf(call) }),

@@ -33,6 +33,17 @@ export function withStorageLock<T>(
   return pve.files.with(user, path, 'exclusive', 10_000, () => work(user.signal));
 }
 
+/** Somebody else takes the storages' locks for this long, as soon as they are free. */
+export function occupyStorages(pve: Pve, node: string, ids: Iterable<string>, ms: number): void {
+  const user: LockUser = { actor: 'foreign:lock-holder', node };
+  for (const id of new Set(ids)) {
+    const held = withStorageLock(pve, user, storageOf(pve, id), (signal) =>
+      pve.context.clock.sleep(ms, signal),
+    );
+    held.catch((error: unknown) => user.log?.(String(error)));
+  }
+}
+
 export interface NewVolume {
   readonly vmid: number;
   readonly node: string;

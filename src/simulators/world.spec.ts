@@ -1,0 +1,79 @@
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { loadWorld, saveWorld } from './state-file.js';
+import { buildWorld, leaseFor, readWorldSpec } from './world.js';
+
+describe('the simulated world', () => {
+  let dir: string;
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), 'world-spec-'));
+  });
+  afterEach(() => rmSync(dir, { recursive: true }));
+
+  it('has three nodes, a template, and foreign guests inside the range of the deployment', () => {
+    const world = buildWorld();
+    expect(world.nodes.map(({ name }) => name)).toEqual(['pve1', 'pve2', 'pve3']);
+    expect(world.guests.get(9000)!.config).toMatchObject({
+      name: 'debian-12-xfce',
+      template: '1',
+      agent: '1',
+    });
+    const inside = [...world.guests.values()].filter(
+      ({ vmid }) => vmid >= world.range[0] && vmid <= world.range[1],
+    );
+    expect(inside.map(({ vmid, kind }) => `${kind}/${vmid}`)).toEqual(['qemu/10003', 'lxc/10007']);
+    expect(world.pools.get('hatchery-demo')!.members.size).toBe(0);
+  });
+
+  it('is the same for the same seed, but for the secrets', () => {
+    const [one, two, other] = [buildWorld({}, '5'), buildWorld({}, '5'), buildWorld({}, '6')];
+    expect(one.guests).toEqual(two.guests);
+    expect(one.guests).not.toEqual(other.guests);
+    expect(one.tokens[0]!.secret).not.toBe(two.tokens[0]!.secret);
+  });
+
+  it('is read from YAML, with the place of what is wrong', () => {
+    const file = join(dir, 'world.yaml');
+    writeFileSync(
+      file,
+      'nodes: [n1]\ntemplates: [{ vmid: 900, node: n1, name: t, storage: big }]\nstorages: [{ id: big, type: nfs, shared: true, sizeGiB: 10 }]\nguests: []\n',
+    );
+    expect([...buildWorld(readWorldSpec(file)).guests.keys()]).toEqual([900]);
+    writeFileSync(file, 'nodes: [n1]\nguests: [{ vmid: 5, node: n1, kind: qemu, owner: bob }]\n');
+    expect(() => readWorldSpec(file)).toThrow(/guests\[0\]\.vmid/);
+    expect(() =>
+      buildWorld({
+        nodes: ['n1'],
+        templates: [],
+        guests: [{ vmid: 500, node: 'n2', kind: 'lxc', owner: 'bob' }],
+      }),
+    ).toThrow(/there is no node "n2"/);
+  });
+
+  it('is saved whole for its owner only, and lives on', () => {
+    const file = join(dir, 'state.json');
+    const world = buildWorld();
+    world.dhcp.allow.set('bc:24:11:00:00:01', { description: 'x' });
+    world.pools.get('hatchery-demo')!.members.add(10_003);
+    saveWorld(file, world);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(loadWorld(file)).toEqual({ ...world, life: 2 });
+    expect(loadWorld(join(dir, 'none.json'))).toBeUndefined();
+  });
+
+  it('leases one address per allowed MAC, always the same', () => {
+    const world = buildWorld();
+    expect(leaseFor(world, 'BC:24:11:00:00:01')).toBeUndefined();
+    world.dhcp.allow.set('bc:24:11:00:00:01', { description: 'x' });
+    world.dhcp.allow.set('bc:24:11:00:00:02', { description: 'y' });
+    const first = leaseFor(world, 'BC:24:11:00:00:01');
+    expect(first).toMatch(/^10\.20\./);
+    expect(leaseFor(world, 'bc:24:11:00:00:01')).toBe(first);
+    expect(leaseFor(world, 'bc:24:11:00:00:02')).not.toBe(first);
+    world.dhcp.denyEnabled = true;
+    world.dhcp.deny.set('bc:24:11:00:00:01', { description: 'z' });
+    expect(leaseFor(world, 'bc:24:11:00:00:01')).toBeUndefined();
+  });
+});
