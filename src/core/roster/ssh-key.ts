@@ -32,7 +32,7 @@ export function readSshKey(text: string): { readonly line: string } | { readonly
   if (!isContentOk(fields))
     return { why: `The key is not a usable ${type} key (RSA keys need at least 2,048 bits).` };
   const comment = words
-    .join('-')
+    .join(' ')
     .replace(/[^A-Za-z0-9@._-]+/g, '-')
     .slice(0, 64);
   return { line: comment === '' ? `${type} ${body}` : `${type} ${body} ${comment}` };

@@ -1,0 +1,33 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { blueprintSchema, defaultSize } from './definitions.js';
+
+const shipped = (): Record<string, unknown> =>
+  parse(readFileSync('blueprints/student-desktop.yaml', 'utf8')) as Record<string, unknown>;
+
+describe('a blueprint', () => {
+  it('that is shipped can be used as it is', () => {
+    const blueprint = blueprintSchema.parse(shipped());
+    expect(blueprint).toMatchObject({
+      name: 'student-desktop',
+      workflow: 'student-vm',
+      clusters: ['main'],
+      nameFrom: 'vm-{login}',
+    });
+    expect(defaultSize(blueprint)).toEqual({ cores: 2, memoryMiB: 4096, diskGiB: 20 });
+  });
+
+  it.each([
+    [
+      'a default size that is none',
+      { sizes: { default: 'huge', small: { cores: 1, memoryMiB: 512, diskGiB: 5 } } },
+    ],
+    ['a size without memory', { sizes: { default: 'small', small: { cores: 1, diskGiB: 5 } } }],
+    ['a name pattern without {login}', { nameFrom: 'vm' }],
+    ['an unknown key', { hookscript: 'local:snippets/x' }],
+    ['an option in the bridge', { network: { bridge: 'vmbr0,firewall=0' } }],
+  ])('with %s is refused', (_, change) => {
+    expect(blueprintSchema.safeParse({ ...shipped(), ...change }).success).toBe(false);
+  });
+});

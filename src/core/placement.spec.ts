@@ -1,0 +1,157 @@
+import { describe, expect, it } from 'vitest';
+import {
+  place,
+  storageKey,
+  type Placement,
+  type PlacementNode,
+  type PlacementRequest,
+  type PlacementStorage,
+} from './placement.js';
+
+const aNode = (name: string, freeMiB = 64_000, more: Partial<PlacementNode> = {}): PlacementNode => ({
+  name, online: true, cores: 16, memoryTotalMiB: freeMiB + 1024, memoryUsedMiB: 0, ...more,
+}); // prettier-ignore
+const ceph = (freeGiB = 1000): PlacementStorage => ({
+  id: 'ceph',
+  node: undefined,
+  shared: true,
+  totalGiB: freeGiB,
+  usedGiB: 0,
+});
+const localLvm = (node: string, freeGiB = 1000): PlacementStorage => ({
+  id: 'local-lvm',
+  node,
+  shared: false,
+  totalGiB: freeGiB,
+  usedGiB: 0,
+});
+
+const aRequest = (more: Partial<PlacementRequest> = {}): PlacementRequest => ({
+  machines: 3,
+  size: { cores: 2, memoryMiB: 4096, diskGiB: 20 },
+  template: { vmid: 9000, node: 'pve1', storage: 'ceph', storageShared: true, diskGiB: 8 },
+  clone: 'linked',
+  nodes: [aNode('pve1'), aNode('pve2'), aNode('pve3')],
+  storages: [ceph()],
+  reserved: { perNode: new Map(), perStorageGiB: new Map() },
+  exclude: [],
+  ...more,
+});
+const local = { vmid: 9000, node: 'pve2', storage: 'local-lvm', storageShared: false, diskGiB: 8 };
+
+const nodesOf = (placement: Placement): string[] =>
+  placement.machines.map((machine) => ('node' in machine ? machine.node : '-'));
+const refusals = (placement: Placement): string[] =>
+  placement.machines.flatMap((machine) => ('refused' in machine ? [machine.refused] : []));
+const line = (placement: Placement, name: string) =>
+  placement.capacity.find((candidate) => candidate.name === name);
+
+describe('placement', () => {
+  it('spreads a class evenly and always in the same way', () => {
+    const request = aRequest({
+      machines: 120,
+      nodes: ['pve1', 'pve2', 'pve3'].map((name) => aNode(name, 512_000)),
+      storages: [ceph(10_000)],
+    });
+    const placement = place(request);
+    for (const name of ['pve1', 'pve2', 'pve3']) expect(line(placement, name)?.plannedMachines).toBe(40);
+    expect(nodesOf(placement).slice(0, 4)).toEqual(['pve1', 'pve2', 'pve3', 'pve1']);
+    expect(place({ ...request, nodes: [...request.nodes].reverse() })).toEqual(placement);
+  });
+
+  it('fills the emptiest node first', () => {
+    expect(nodesOf(place(aRequest({ nodes: [aNode('pve1', 20_000), aNode('pve2', 64_000)] })))).toEqual([
+      'pve2',
+      'pve2',
+      'pve2',
+    ]);
+  });
+
+  it('counts what is promised but not yet used', () => {
+    const reserved = {
+      perNode: new Map([['pve1', { memoryMiB: 62_000, cores: 30 }]]),
+      perStorageGiB: new Map([['ceph', 970]]),
+    };
+    const placement = place(aRequest({ reserved, nodes: [aNode('pve1')] }));
+    expect(line(placement, 'pve1')).toMatchObject({ freeMemoryMiB: 2000, fits: 0 });
+    expect(line(placement, 'ceph')).toMatchObject({ freeGiB: 30, fits: 1 });
+  });
+
+  it('passes over nodes that are offline, excluded or too small, and says so', () => {
+    const nodes = [
+      aNode('pve1', 64_000, { online: false }),
+      aNode('pve2'),
+      aNode('pve3', 64_000, { cores: 1 }),
+      aNode('pve4'),
+    ];
+    const placement = place(aRequest({ nodes, exclude: ['pve2'] }));
+    expect(nodesOf(placement)).toEqual(['pve4', 'pve4', 'pve4']);
+    expect(placement.capacity.map(({ note }) => note)).toEqual([
+      'offline',
+      'excluded by the cluster definition',
+      'has 1 cores, fewer than one machine needs',
+      undefined,
+      undefined,
+    ]);
+  });
+
+  it('keeps clones of a local template on its node', () => {
+    const storages = [localLvm('pve1'), localLvm('pve2'), ceph()];
+    for (const clone of ['linked', 'full'] as const) {
+      const placement = place(aRequest({ template: local, clone, storages }));
+      expect(placement.machines).toEqual([{ node: 'pve2', storage: 'local-lvm' }, { node: 'pve2', storage: 'local-lvm' }, { node: 'pve2', storage: 'local-lvm' }]); // prettier-ignore
+      expect(line(placement, 'pve1')?.note).toContain('local to pve2');
+    }
+  });
+
+  it('keeps full clones to a local storage on the template’s node', () => {
+    const storages = [ceph(), localLvm('pve1'), localLvm('pve2'), localLvm('pve3')];
+    expect(nodesOf(place(aRequest({ clone: 'full', storage: 'local-lvm', storages })))).toEqual([
+      'pve1',
+      'pve1',
+      'pve1',
+    ]);
+  });
+
+  it('ignores the target storage of linked clones, which stay with their template', () => {
+    const storages = [ceph(), localLvm('pve1')];
+    expect(place(aRequest({ storage: 'local-lvm', storages })).machines[0]).toEqual({
+      node: 'pve1',
+      storage: 'ceph',
+    });
+  });
+
+  it('counts linked clones with their whole virtual size, and never less than the template’s', () => {
+    const placement = place(aRequest({ machines: 6, storages: [ceph(100)] }));
+    expect(refusals(placement)).toHaveLength(1);
+    expect(line(placement, 'ceph')).toMatchObject({ plannedMachines: 5, plannedGiB: 100, fits: 5 });
+    const small = { cores: 1, memoryMiB: 512, diskGiB: 2 };
+    expect(line(place(aRequest({ size: small, storages: [ceph(100)] })), 'ceph')?.fits).toBe(12);
+  });
+
+  it('says for each node what is missing when a machine has no room', () => {
+    const placement = place(aRequest({ machines: 2, nodes: [aNode('pve1', 5000), aNode('pve2', 3000)] }));
+    expect(nodesOf(placement)).toEqual(['pve1', '-']);
+    expect(refusals(placement)).toEqual([
+      'No node has room for one more machine (pve1: 904 of 4096 MiB memory left; pve2: 3000 of 4096 MiB memory left).',
+    ]);
+    expect(refusals(place(aRequest({ storages: [ceph(10)] })))[0]).toContain('10 of 20 GiB left on ceph');
+    expect(refusals(place(aRequest({ storages: [] })))[0]).toMatch(/pve1: .*storage/);
+    expect(refusals(place(aRequest({ nodes: [] })))[0]).toBe('The cluster has no nodes.');
+  });
+
+  it('never shows less than nothing as free', () => {
+    const placement = place(
+      aRequest({
+        nodes: [aNode('pve1', 1000, { memoryUsedMiB: 9000 })],
+        storages: [{ ...ceph(5), usedGiB: 9 }],
+      }),
+    );
+    expect(line(placement, 'pve1')).toMatchObject({ freeMemoryMiB: 0, fits: 0 });
+    expect(line(placement, 'ceph')).toMatchObject({ freeGiB: 0, fits: 0 });
+  });
+
+  it('tells local storages of one id apart', () => {
+    expect([storageKey(ceph()), storageKey(localLvm('pve1'))]).toEqual(['ceph', 'local-lvm@pve1']);
+  });
+});
