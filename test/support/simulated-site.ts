@@ -1,0 +1,60 @@
+import { mkdtemp, mkdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { startSimulators, type Simulators, type SimulatorSettings } from '../../src/simulators/simulators.js';
+
+/** A whole site on simulated systems: what its YAML files say, and the systems themselves. */
+export interface SimulatedSite {
+  readonly simulators: Required<Simulators>;
+  /** For HATCHERY_CONFIG_DIR. */
+  readonly configDir: string;
+  readonly timeScale: number;
+  stop(): Promise<void>;
+}
+
+const TIME_SCALE = 0.01;
+
+/** Proxmox, Windows DHCP and Guacamole in this process on one world, with the config folder that names them. */
+export async function simulatedSite(
+  settings: Partial<SimulatorSettings> & { cluster?: Record<string, unknown> } = {},
+): Promise<SimulatedSite> {
+  const { cluster = {}, ...rest } = settings;
+  const timeScale = rest.timeScale ?? TIME_SCALE;
+  const simulators = (await startSimulators({ which: ['proxmox', 'winrm', 'guacamole'], timeScale, ...rest })) as Required<Simulators>;
+  const configDir = await mkdtemp(join(tmpdir(), 'hatchery-site-'));
+  const { proxmox, winrm, guacamole } = simulators;
+  const secret = async (name: string, value: string): Promise<{ file: string }> => {
+    const file = join(configDir, name);
+    await writeFile(file, value, { mode: 0o600 });
+    return { file };
+  };
+  const write = async (folder: string, definition: { name: string }): Promise<void> => {
+    await mkdir(join(configDir, folder), { recursive: true });
+    await writeFile(join(configDir, folder, `${definition.name}.yaml`), stringify(definition));
+  };
+  const trust = { caFile: proxmox.caFile };
+  await write('clusters', {
+    name: 'main',
+    kind: 'proxmox',
+    endpoints: proxmox.endpoints,
+    trust,
+    token: { id: proxmox.token.id, secret: await secret('token', proxmox.token.secret) },
+    pool: 'hatchery-demo',
+    vmids: { from: 10_000, to: 19_999 },
+    ...cluster,
+  } as { name: string });
+  const service = async (name: string, kind: string, endpoint: string, login: { username?: string; password?: string }): Promise<void> =>
+    write('services', { name, kind, endpoint, trust, username: login.username, password: await secret(`${name}-password`, login.password ?? '') } as { name: string });
+  await service('dhcp', 'windows-dhcp', `${winrm.endpoint}/wsman`, winrm);
+  await service('guacamole', 'guacamole', guacamole.endpoints[0]!, guacamole);
+  return {
+    simulators,
+    configDir,
+    timeScale,
+    async stop() {
+      await simulators.stop();
+      await rm(configDir, { recursive: true, force: true });
+    },
+  };
+}
