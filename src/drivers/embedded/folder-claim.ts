@@ -9,7 +9,7 @@ import { join } from 'node:path';
  * named after the dead claim does it, so that two who find it at once do not both succeed.
  */
 export async function claimFolder(folder: string): Promise<(() => Promise<void>) | undefined> {
-  const path = join(folder, CLAIM);
+  const path = join(folder, CLAIM_FILE);
   const own = JSON.stringify({
     pid: process.pid,
     started: startOf(process.pid),
@@ -36,9 +36,10 @@ export async function isClaimed(folder: string): Promise<boolean> {
   return claim !== undefined && isAlive(claim);
 }
 
-const CLAIM = 'claim';
+/** Name of the claim; names of drafts begin with it. */
+export const CLAIM_FILE = 'claim';
 
-const readClaim = (folder: string) => readFile(join(folder, CLAIM), 'utf8').catch(() => undefined);
+const readClaim = (folder: string) => readFile(join(folder, CLAIM_FILE), 'utf8').catch(() => undefined);
 
 /** Makes the file with its whole content at once, or not at all. */
 async function createExclusive(path: string, content: string): Promise<boolean> {

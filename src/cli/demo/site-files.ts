@@ -1,0 +1,65 @@
+import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { z } from 'zod';
+
+/** What the simulators print when they listen (CONTRACT: Simulators). */
+const listening = z.object({
+  simulator: z.string(),
+  endpoints: z.array(z.string()).min(1),
+  caFile: z.string().optional(),
+  tokenId: z.string().optional(),
+  tokenSecret: z.string().optional(),
+  username: z.string().optional(),
+  password: z.string().optional(),
+  journal: z.string(),
+});
+const allListening = listening.extend({ simulators: z.array(listening) });
+
+export const DEPLOYMENT = 'demo';
+
+/**
+ * Writes the site of the demo, as an admin would for real systems: `clusters/main.yaml`, `services/dhcp.yaml`,
+ * `services/guacamole.yaml`, and the secrets in files that only we can read.
+ * `line` is the simulators' JSON line.
+ */
+export async function writeSite(folder: string, line: string): Promise<void> {
+  const { simulators } = allListening.parse(JSON.parse(line));
+  const one = (name: string) => simulators.find(({ simulator }) => simulator === name)!;
+  const { proxmox, winrm, guacamole } = {
+    proxmox: one('proxmox'),
+    winrm: one('winrm'),
+    guacamole: one('guacamole'),
+  };
+  for (const name of ['clusters', 'services', 'secrets'])
+    await mkdir(join(folder, name), { recursive: true, mode: 0o700 });
+  const caFile = join(folder, 'cluster-ca.pem');
+  await copyFile(proxmox.caFile!, caFile);
+  const secret = async (name: string, value: string) => {
+    const file = join(folder, 'secrets', name);
+    await writeFile(file, `${value}\n`, { mode: 0o600 });
+    return { file };
+  };
+  const write = (path: string, content: object) =>
+    writeFile(join(folder, path), stringify(content), { mode: 0o600 });
+  await write('clusters/main.yaml', {
+    name: 'main',
+    kind: 'proxmox',
+    endpoints: proxmox.endpoints,
+    trust: { caFile },
+    token: { id: proxmox.tokenId, secret: await secret('proxmox-token', proxmox.tokenSecret!) },
+    pool: `hatchery-${DEPLOYMENT}`,
+    vmids: { from: 10_000, to: 19_999, quarantine: '7d' },
+  });
+  const service = async (name: string, kind: string, from: typeof winrm) =>
+    write(`services/${name}.yaml`, {
+      name,
+      kind,
+      endpoint: from.endpoints[0],
+      ...(from.caFile === undefined ? {} : { trust: { caFile } }),
+      username: from.username,
+      password: await secret(`${name}-password`, from.password!),
+    });
+  await service('dhcp', 'windows-dhcp', winrm);
+  await service('guacamole', 'guacamole', guacamole);
+}
