@@ -259,6 +259,7 @@ async function copyDisks(
       ...(isCopy ? {} : { parent: disk.volid }),
     });
     made.push(volid);
+    await pve.context.clock.sleep(drawMs(pve.context, 'clone-step', job.newid), task.signal);
     if (job.isFull && !disk.isCloudInit) await copyBlocks(pve, task, storage, disk);
     config[disk.key] = formatDisk(volid, disk.options);
     guest.config = { ...config, lock: 'clone' };

@@ -11,6 +11,7 @@ const MODEL = {
   agent: [50, 300],
   proxied: [15, 20],
   'cluster-write': [20, 100],
+  'clone-step': [250, 600],
   start: [2_500, 8_000],
   'cloud-init-iso': [300, 600],
   'agent-up': [25_000, 50_000],
@@ -23,9 +24,9 @@ export type DurationKind = keyof typeof MODEL;
 
 /** Simulated milliseconds (median) of work under the storage lock: linked clone of a disk, new cloud-init drive, removal. */
 const STORAGE_MODEL = {
-  rbd: { link: 700, cloudInit: 500, free: 150, copyMiBps: 200 },
-  lvmthin: { link: 400, cloudInit: 300, free: 150, copyMiBps: 500 },
-  zfspool: { link: 300, cloudInit: 200, free: 150, copyMiBps: 500 },
+  rbd: { link: 700, cloudInit: 500, free: 100, copyMiBps: 200 },
+  lvmthin: { link: 400, cloudInit: 300, free: 100, copyMiBps: 500 },
+  zfspool: { link: 300, cloudInit: 200, free: 100, copyMiBps: 500 },
   nfs: { link: 500, cloudInit: 200, free: 100, copyMiBps: 100 },
   dir: { link: 500, cloudInit: 200, free: 100, copyMiBps: 250 },
 } as const;
