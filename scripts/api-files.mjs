@@ -75,7 +75,7 @@ const PATH_VARIABLE = {
 };
 const FORM_VALUES = {
   roster: '@file(class.csv)',
-  blueprint: 'debian-12-student',
+  blueprint: 'student-desktop',
   name: '{{batch}}',
   skipExisting: 'false',
   notifyUrl: 'http://127.0.0.1:9/done',

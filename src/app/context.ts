@@ -11,6 +11,7 @@ export interface AppContext {
   readonly deployment: { readonly id: string; readonly name: string };
   /** 32 bytes that encrypt secrets at rest. */
   readonly secretKey: Buffer;
-  readonly stateDir: string;
+  /** Made when first asked for: a service on outside stores may have no folder to write to. */
+  stateDir(): Promise<string>;
   readonly logger: Logger;
 }

@@ -22,7 +22,7 @@ export async function describeApi(): Promise<OpenAPIObject> {
     stores: { databaseUrl: 'postgres://nowhere', redisUrl: 'redis://nowhere', redisPrefix: '{none}' },
     deployment: { id: '00000000-0000-4000-8000-000000000000', name: 'none' },
     secretKey: Buffer.alloc(32),
-    stateDir: '',
+    stateDir: () => Promise.resolve(''),
     logger: createLogger('silent'),
   };
   const app = await NestFactory.create(AppModule.for(context, { module: NoEngine, global: true }), {

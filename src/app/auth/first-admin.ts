@@ -27,7 +27,7 @@ export async function makeFirstAdmin(
     logger.info({ login: adminLogin }, 'the first admin was made from the settings');
     return;
   }
-  const path = join(stateDir, 'admin-password');
+  const path = join(await stateDir(), 'admin-password');
   await writeFile(path, `${password}\n`, { mode: 0o600 });
   logger.warn({ login: adminLogin, path }, 'the first admin was made; the password stands in this file');
 }
