@@ -6,7 +6,7 @@ import type { Rights } from './rights.js';
 import { connectionView, groupView, treeView, userView } from './views.js';
 
 /** A line beside the one of the request: one per object or permission that changed. */
-export type Side = Pick<JournalEntry, 'op' | 'resource' | 'params'>;
+type Side = Pick<JournalEntry, 'op' | 'resource' | 'params'>;
 
 export interface RouteResult {
   readonly status: number;

@@ -1,4 +1,4 @@
-export type GuacamoleErrorType =
+type GuacamoleErrorType =
   'BAD_REQUEST' | 'INVALID_CREDENTIALS' | 'INTERNAL_ERROR' | 'NOT_FOUND' | 'PERMISSION_DENIED';
 
 interface ExpectedField {
@@ -46,3 +46,17 @@ export const invalidCredentials = (): GuacamoleError =>
     { name: 'username', type: 'USERNAME' },
     { name: 'password', type: 'PASSWORD' },
   ]);
+
+/** The envelope of a status that a fault rule asks for. */
+export function faulted(status: number, message: string): GuacamoleError {
+  const types: Record<number, GuacamoleErrorType> = {
+    400: 'BAD_REQUEST',
+    403: 'PERMISSION_DENIED',
+    404: 'NOT_FOUND',
+  };
+  return new GuacamoleError(
+    status,
+    types[status] ?? 'INTERNAL_ERROR',
+    message === '' ? 'Unexpected internal error' : message,
+  );
+}

@@ -107,7 +107,7 @@ export class GuacamoleModel {
     const inside = [...this.world.groups]
       .filter(([, group]) => group.parent === id)
       .flatMap(([child]) => this.removeGroup(child));
-    for (const [child, connection] of [...this.world.connections])
+    for (const [child, connection] of this.world.connections)
       if (connection.parent === id) inside.push(this.removeConnection(child));
     this.world.groups.delete(id);
     this.#forgetPermissions('connectionGroup', id);

@@ -5,6 +5,7 @@ import { perform, type Outcome } from '../operation.js';
 import type { WorldGuacamoleConnection, WorldGuacamoleGroup } from '../world.js';
 import { dataRoute, type RouteResult } from './data-routes.js';
 import {
+  faulted,
   GuacamoleError,
   internalError,
   invalidCredentials,
@@ -120,7 +121,7 @@ class GuacamoleService {
           throw error;
         }
       },
-      (status, message) => json(status, { ...internalError().body(), message }),
+      (status, message) => json(status, faulted(status, message).body()),
     );
   }
 

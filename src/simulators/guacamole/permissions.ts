@@ -1,13 +1,13 @@
 import { badRequest, internalError } from './guacamole-error.js';
 
-export const OBJECT_PERMISSIONS = ['READ', 'UPDATE', 'DELETE', 'ADMINISTER'] as const;
+const OBJECT_PERMISSIONS = ['READ', 'UPDATE', 'DELETE', 'ADMINISTER'] as const;
 export type ObjectPermission = (typeof OBJECT_PERMISSIONS)[number];
-export const SYSTEM_PERMISSIONS = [
+const SYSTEM_PERMISSIONS = [
   'ADMINISTER', 'AUDIT', 'CREATE_CONNECTION', 'CREATE_CONNECTION_GROUP', 'CREATE_SHARING_PROFILE', 'CREATE_USER', 'CREATE_USER_GROUP',
 ] as const; // prettier-ignore
 export type SystemPermission = (typeof SYSTEM_PERMISSIONS)[number];
 
-export const OBJECT_KINDS = [
+const OBJECT_KINDS = [
   'connection',
   'connectionGroup',
   'sharingProfile',

@@ -1,7 +1,7 @@
 import { isDeployment } from './actors.js';
 import { readExport, readSubmits, type ExportedMachine, type Submit } from './expectations.js';
 import { GuestLedger, type LedgerGuest } from './guest-ledger.js';
-import { readLines, type NumberedLine } from './read-lines.js';
+import { readLines } from './read-lines.js';
 import { ServiceLedger, type LedgerConnection } from './service-ledger.js';
 import { noCounts, type Counts, type Finding, type JournalVerdict, type Missing } from './verdict.js';
 import type { JournalLine } from '../journal.js';

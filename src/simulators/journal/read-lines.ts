@@ -5,7 +5,7 @@ export interface NumberedLine extends JournalLine {
   readonly line: number;
 }
 
-export interface ReadLines {
+interface ReadLines {
   /** Lines that `keep` wanted, in the order in which things happened. */
   readonly lines: NumberedLine[];
   /** Numbers of whole lines that are no journal lines. */

@@ -24,7 +24,7 @@ type NamedThing = Made & { readonly id: string; name: string };
 
 /** What the DHCP server and the desktop gateway hold, as far as the journal saw it made; the rest is somebody else's. */
 export class ServiceLedger {
-  readonly filters = new Map<string, Made & { readonly mac: string; readonly description: string }>();
+  readonly filters = new Map<string, Made & { readonly mac: string }>();
   readonly connections = new Map<string, LedgerConnection>();
   readonly groups = new Map<string, NamedThing>();
   readonly users = new Map<string, NamedThing>();
@@ -54,7 +54,6 @@ export class ServiceLedger {
       this.filters.set(mac, {
         creator: line.actor,
         mac,
-        description: String(line.params?.['description'] ?? ''),
       });
       if (isDeployment(line.actor)) this.counts.filtersAdded += 1;
     } else if (line.op === 'dhcp.remove') {

@@ -1,20 +1,20 @@
 import { CmdletError, type DhcpServer, type Filter } from './dhcp-server.js';
 
-export interface ScriptEntry {
+interface ScriptEntry {
   readonly mac: string;
   readonly description: string;
 }
 
-export interface ScriptInput {
+interface ScriptInput {
   readonly entries: readonly ScriptEntry[];
 }
 
-export interface ScriptResult {
+interface ScriptResult {
   readonly changed: boolean | number;
   readonly data: readonly unknown[];
 }
 
-export interface Caller {
+interface Caller {
   /** `DOMAIN\\user`. */
   readonly user: string;
   readonly computer: string;

@@ -1,6 +1,6 @@
 import type { WorldDhcp } from '../world.js';
 
-export type FilterList = 'Allow' | 'Deny';
+type FilterList = 'Allow' | 'Deny';
 
 export interface Filter {
   /** As Windows writes it: `AA-BB-CC-DD-EE-FF`. */
@@ -25,7 +25,7 @@ const MAC = /^[0-9A-F]{2}(-[0-9A-F]{2}){5}$/;
 const ADDRESS_EXISTS = 20094;
 const ADDRESS_DOES_NOT_EXIST = 20095;
 
-export interface FilterChange {
+interface FilterChange {
   readonly op: 'dhcp.allow' | 'dhcp.remove';
   readonly filter: Filter;
   readonly effect: boolean;

@@ -41,9 +41,9 @@ const utf16 = (text: string): Buffer => Buffer.from(text, 'utf16le');
 const hmac = (key: Buffer, ...parts: Buffer[]): Buffer =>
   createHmac('md5', key).update(Buffer.concat(parts)).digest();
 
-export type NtlmVerdict = { ok: true; user: string } | { ok: false; why: string };
+type NtlmVerdict = { ok: true; user: string } | { ok: false; why: string };
 
-export interface NtlmServer {
+interface NtlmServer {
   readonly computer: string;
   readonly domain: string;
   /** DER of the server's certificate: channel bindings that a client sends must name it. */

@@ -7,7 +7,7 @@ const SOAP_12 = 'http://www.w3.org/2003/05/soap-envelope';
 const RESOURCE_URI = `${SHELL}/cmd`;
 const ADDRESSING_FAULT = 'http://schemas.dmtf.org/wbem/wsman/1/wsman/fault';
 
-export const SHELL_ACTIONS = {
+const SHELL_ACTIONS = {
   [`${TRANSFER}/Create`]: 'create',
   [`${SHELL}/Command`]: 'command',
   [`${SHELL}/Send`]: 'send',
@@ -15,7 +15,7 @@ export const SHELL_ACTIONS = {
   [`${SHELL}/Signal`]: 'signal',
   [`${TRANSFER}/Delete`]: 'delete',
 } as const;
-export type ShellAction = (typeof SHELL_ACTIONS)[keyof typeof SHELL_ACTIONS];
+type ShellAction = (typeof SHELL_ACTIONS)[keyof typeof SHELL_ACTIONS];
 
 export interface ShellRequest {
   readonly action: ShellAction;

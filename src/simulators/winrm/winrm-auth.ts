@@ -3,13 +3,13 @@ import type { SimReply, SimRequest } from '../http.js';
 import type { Certificate } from '../tls.js';
 import { NtlmAcceptor } from './ntlm-acceptor.js';
 
-export interface WinrmAccount {
+interface WinrmAccount {
   readonly domain: string;
   readonly username: string;
   readonly password: string;
 }
 
-export type SignInVerdict = { readonly actor: string } | { readonly reply: SimReply };
+type SignInVerdict = { readonly actor: string } | { readonly reply: SimReply };
 
 /** Basic and Negotiate (raw NTLM messages). NTLM signs in the connection: later requests on the socket need no header. */
 export class WinrmAuth {
