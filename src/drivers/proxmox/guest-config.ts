@@ -66,7 +66,7 @@ export function smbiosUuidOf(config: VmConfig): string | undefined {
     ?.toLowerCase();
 }
 
-/** Whose guest a config says it is. `unknown` = the temporary config of a clone, which bears no mark yet. */
+/** Whose guest a config says it is. `unknown` = the temporary config of a clone or of a destroy, which bears no mark. */
 export type Ownership =
   | { readonly owner: 'ours'; readonly mark: Mark }
   | { readonly owner: 'foreign'; readonly why: string }
@@ -81,6 +81,9 @@ export function ownershipOf(config: VmConfig, identity: MarkIdentity): Ownership
   }
   if (config.lock === 'clone' || config.lock === 'create')
     return { owner: 'unknown', why: `guest ${identity.vmid} is being made and bears no mark yet` };
+  // The last thing that a destroy writes before it removes the config: everything but the lock is gone.
+  if (config.lock === 'destroyed')
+    return { owner: 'unknown', why: `guest ${identity.vmid} is being destroyed and bears no mark any more` };
   return { owner: 'foreign', why: `guest ${identity.vmid} bears no mark of ours` };
 }
 
