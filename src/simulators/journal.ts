@@ -41,7 +41,7 @@ import { z } from 'zod';
  * - started:          task-end `qemu.start`, effect true, params `{ mac, address, allowed }` (`allowed` = the MAC was on the DHCP allow list at this moment, `address` = what the guest will report).
  * - stopped:          task-end `qemu.stop` or `qemu.shutdown`, effect true only if it was running.
  * - destroyed:        task-end `qemu.destroy`, effect true, vmid, incarnation. Foreign: `foreign.delete`.
- * - volume:           task-end params `freed` / `left` = volume ids removed / orphaned.
+ * - volume:           task-end params `freed` / `left` = volumes removed / orphaned, as `storage:own-name` (a linked clone without its base: `ceph:vm-105-disk-0`).
  * - pool membership:  request `pools.put`, effect true, params `{ pool, added, removed }`.
  * - reads:            `version`, `cluster.status`, `cluster.resources`, `cluster.nextid`, `nodes.list`, `node.status`, `tasks.list`, `task.status`, `task.log`, `storage.list`,
  *                     `storage.content`, `qemu.list`, `qemu.config.get`, `qemu.status`, `qemu.agent.interfaces`, `lxc.list`, `access.permissions`, `pools.get`, ...; `unrouted` = no such path.

@@ -16,7 +16,7 @@ import type { LockUser } from './locks.js';
 import { OPTIONAL_DESCRIPTION, OPTIONAL_DNS_NAME, OPTIONAL_FLAG, OPTIONAL_TEXT, VMID } from './params.js';
 import { checkUnlocked, guestOn, type Handled, type Pve, type PveCall, type Route } from './pve.js';
 import { TaskFailure, type Task, type TaskResult } from './task-engine.js';
-import { allocate, free, occupyStorages, storageOf, volumeOf } from './volumes.js';
+import { allocate, free, occupyStorages, ownName, storageOf, volumeOf } from './volumes.js';
 import { failure, forbidden } from './wire.js';
 import { Interrupted } from '../clock.js';
 
@@ -330,7 +330,7 @@ async function freeAll(pve: Pve, user: LockUser, volids: readonly string[], vmid
       await free(pve, user, volid, vmid);
     } catch (error) {
       user.log?.(causeOf(error));
-      left.push(volid);
+      left.push(ownName(volid));
     }
   }
   return left;

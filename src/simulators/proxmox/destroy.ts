@@ -7,7 +7,7 @@ import type { LockUser } from './locks.js';
 import { OPTIONAL_FLAG } from './params.js';
 import { checkUnlocked, guestOn, type Handled, type Pve, type PveCall, type Route } from './pve.js';
 import { TaskFailure, type Task, type TaskResult } from './task-engine.js';
-import { basesInUse, free, occupyStorages } from './volumes.js';
+import { basesInUse, free, occupyStorages, ownName } from './volumes.js';
 import { failure, parameterErrors } from './wire.js';
 
 export const destroyRoute: Route = {
@@ -70,13 +70,13 @@ async function destroy(call: PveCall, task: Task, user: LockUser): Promise<TaskR
   for (const volid of volids) {
     try {
       await free(pve, user, volid, vmid);
-      freed.push(volid);
+      freed.push(ownName(volid));
     } catch (error) {
       if (task.signal.aborted) throw error;
       task.log(
         `Could not remove disk '${volid}', check manually: ${error instanceof Error ? error.message : String(error)}`,
       );
-      left.push(volid);
+      left.push(ownName(volid));
     }
   }
   guest.config = { lock: 'destroyed' };

@@ -116,6 +116,11 @@ export function volumeOf(pve: Pve, volid: string, node: string): WorldVolume | u
   return pve.world.volumes.get(volid) ?? pve.world.volumes.get(volumeKey(node, volid));
 }
 
+/** Storage and own name of a volume, without the base image that a linked one names first: `ceph:vm-105-disk-0`. */
+export function ownName(volid: string): string {
+  return `${volid.slice(0, volid.indexOf(':'))}:${volid.split(/[:/]/).at(-1)}`;
+}
+
 /** The drives of a guest that others still share blocks with; lvm-thin does not know. */
 export function basesInUse(pve: Pve, guest: WorldGuest): DiskLine[] {
   const parents = new Set([...pve.world.volumes.values()].map((volume) => volume.parent));
