@@ -3,7 +3,11 @@ export const ROSTER_LIMITS = {
   csvBytes: 2 * 1024 * 1024,
   xlsxBytes: 5 * 1024 * 1024,
   xlsxUnpackedBytes: 50 * 1024 * 1024,
+  /** Of one part, e.g. the sheet. */
+  xlsxPartBytes: 16 * 1024 * 1024,
   xlsxEntries: 1000,
+  /** Empty but formatted cells included. */
+  sheetCells: 250_000,
   /** People; the header and blank rows are not counted. */
   rows: 2000,
   /** Lines of a CSV file, empty ones and those of only separators included. */

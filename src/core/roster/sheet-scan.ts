@@ -41,6 +41,7 @@ export function scanSheet(xml: string): SheetScan {
   const filledRows = new Set<number>();
   let address = '';
   let tooFar: string | undefined;
+  let cells = 0;
   for (let at = xml.indexOf('<'); at >= 0; at = xml.indexOf('<', at + 1)) {
     TAG_NAME.lastIndex = at;
     const name = TAG_NAME.exec(xml)?.[1];
@@ -51,6 +52,8 @@ export function scanSheet(xml: string): SheetScan {
       if (!(name === 'row' ? ROW_NUMBER : ADDRESS).test(reference))
         return { faults, problem: damaged('a cell has no address') };
       address = name === 'row' ? '' : reference;
+      if (name === 'c') cells += 1;
+      if (cells > ROSTER_LIMITS.sheetCells) return { faults, problem: tooManyCells(xml, filledRows.size) };
       if (name === 'c' && attributes?.get('t') === 'e') faults.set(address, ERROR_CELL);
     } else if (name === 'f' && address !== '') {
       faults.set(address, FORMULA);
@@ -67,6 +70,17 @@ export function scanSheet(xml: string): SheetScan {
 
 const ROW_NUMBER = /^[1-9][0-9]{0,6}$/;
 const ADDRESS = /^[A-Z]{1,3}[1-9][0-9]{0,6}$/;
+
+/** A sheet that is too large because of its people says how many they are. */
+function tooManyCells(xml: string, filledRows: number): Problem {
+  if (filledRows - 1 > ROSTER_LIMITS.rows)
+    return tooManyRows((xml.match(/<(?:\w+:)?row[\s>]/g)?.length ?? 1) - 1);
+  return {
+    code: 'too-many-cells',
+    detail: `The sheet has more than ${ROSTER_LIMITS.sheetCells} cells, most of them empty but formatted.`,
+    hint: 'Copy the list into a new workbook.',
+  };
+}
 
 const farAway = (address: string): Problem => ({
   row: position(address)[0],

@@ -7,6 +7,8 @@ import { listZip, storeZip, unpackEntry, ZipFault, type ZipEntry } from './zip.j
 
 const SAVE_AGAIN =
   'Open it in a spreadsheet program and save it as Excel workbook (.xlsx) or CSV UTF-8 (.csv).';
+/** The list of sheets and its relations. */
+const WORKBOOK_BYTES = 1024 * 1024;
 const DATE: CellFault = {
   code: 'date-cell',
   detail: 'The spreadsheet turned this cell into a date.',
@@ -43,7 +45,7 @@ export async function readXlsxTable(bytes: Uint8Array): Promise<Table> {
     sheet = firstSheetPath(parts);
     const entry = entries.find(({ path }) => path === sheet);
     if (!sheet || !entry) return refused('xlsx-unreadable', 'The workbook cannot be read: it has no sheet.');
-    parts.set(sheet, unpackEntry(bytes, entry));
+    parts.set(sheet, unpackPart(bytes, entry));
   } catch (error) {
     if (!(error instanceof ZipFault)) throw error;
     return refused('xlsx-unreadable', `The workbook cannot be read: ${error.message}.`);
@@ -92,7 +94,15 @@ function unpackWorkbook(bytes: Uint8Array, entries: readonly ZipEntry[]): Map<st
   const wanted = entries.filter(
     ({ path }) => /^xl\/[^/]+\.xml$/.test(path) || path === 'xl/_rels/workbook.xml.rels',
   );
-  return new Map(wanted.map((entry) => [entry.path, unpackEntry(bytes, entry)]));
+  return new Map(wanted.map((entry) => [entry.path, unpackPart(bytes, entry)]));
+}
+
+function unpackPart(bytes: Uint8Array, entry: ZipEntry): Uint8Array {
+  const maxBytes = entry.path.includes('workbook.xml') ? WORKBOOK_BYTES : ROSTER_LIMITS.xlsxPartBytes;
+  if (entry.unpackedBytes > maxBytes) {
+    throw new ZipFault(`a part unpacks to ${entry.unpackedBytes} bytes; at most ${maxBytes} are read`);
+  }
+  return unpackEntry(bytes, entry);
 }
 
 /** `workbook.xml` lists the sheets in the order of their tabs; its relations say where each one is. */

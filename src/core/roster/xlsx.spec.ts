@@ -3,7 +3,7 @@ import { deflateRawSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { HatcheryError, type Problem } from '../errors.js';
 import { readRoster, type Roster } from './roster.js';
-import { cellAddress } from './sheet-scan.js';
+import { cellAddress, scanSheet } from './sheet-scan.js';
 import { listZip, storeZip, unpackEntry, ZipFault } from './zip.js';
 
 const read = (bytes: Uint8Array): Promise<Roster> => readRoster({ name: 'class.xlsx', bytes });
@@ -242,6 +242,32 @@ describe('a workbook made to exhaust the reader', () => {
     ],
   ])('is refused for %s', async (_, xml, code) => {
     expect(await codesOf(sheet(xml))).toEqual([code]);
+  });
+
+  it('is refused when one part is much larger than a class list', async () => {
+    const strings = `<sst>${'<si/>'.repeat(4_000_000)}</sst>`;
+    const bytes = withDirectory(
+      workbook([['login'], ['ada']], { 'xl/sharedStrings.xml': strings.slice(0, 100) }),
+      (view, at) => {
+        if (view.getUint32(at + 24, true) === 100) view.setUint32(at + 24, strings.length, true);
+      },
+    );
+    expect(await problemsOf(bytes)).toMatchObject([
+      { code: 'xlsx-unreadable', detail: expect.stringContaining('a part unpacks to') },
+    ]);
+  });
+
+  it('is refused for endless formatted cells, or told its rows when they are people', async () => {
+    const grid = (rows: number, columns: number, value: string): string =>
+      Array.from({ length: rows }, (_, row) => {
+        const cells = Array.from(
+          { length: columns },
+          (_, column) => `<c r="${cellAddress(row + 1, column + 1)}">${value}</c>`,
+        );
+        return `<row r="${row + 1}">${cells.join('')}</row>`;
+      }).join('');
+    expect(scanSheet(grid(5000, 60, '')).problem?.code).toBe('too-many-cells');
+    expect(scanSheet(grid(50_001, 6, '<v>1</v>')).problem?.detail).toContain('50000 rows');
   });
 
   it('is refused, not crashed on, when its XML is damaged', async () => {
