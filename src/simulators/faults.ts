@@ -30,7 +30,7 @@ export const faultRuleSchema = z.strictObject({
 export type FaultRule = z.input<typeof faultRuleSchema>;
 type ParsedRule = z.output<typeof faultRuleSchema>;
 
-export interface FaultTarget {
+interface FaultTarget {
   readonly sim: string;
   readonly op: string;
   readonly node?: string;
@@ -45,7 +45,7 @@ const statusValue = z.strictObject({ status: z.number().int(), message: z.string
 );
 
 /** What an answer becomes when a fault took it. */
-export type FaultedAnswer =
+type FaultedAnswer =
   | { readonly kind: 'status'; readonly status: number; readonly message: string }
   | { readonly kind: 'reset' | 'drop' | 'silence' };
 

@@ -38,7 +38,7 @@ export interface Listener {
   stop(): Promise<void>;
 }
 
-export interface ListenSetup {
+interface ListenSetup {
   readonly port?: number | undefined;
   /** Left out = plain HTTP. */
   readonly certificate?: Certificate;

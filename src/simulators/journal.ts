@@ -60,15 +60,7 @@ import { z } from 'zod';
  * - `guacamole.permission.add|remove`           `resource` = login, params `{ kind: "connection" | "connectionGroup" | ..., id, permission: "READ" }`; one line per permission that changed.
  * effect true = it changed; refused or already so: effect false.
  */
-export const JOURNAL_EVENTS = [
-  'world',
-  'request',
-  'task-start',
-  'task-end',
-  'hold',
-  'fault',
-  'foreign',
-] as const;
+const JOURNAL_EVENTS = ['world', 'request', 'task-start', 'task-end', 'hold', 'fault', 'foreign'] as const;
 
 export const journalLineSchema = z.strictObject({
   v: z.literal(1),

@@ -23,7 +23,7 @@ const nodeSpec = z.union([
 const aclSpec = z.strictObject({ path: z.string(), privileges: z.array(z.string()) });
 
 /** What `--world FILE` holds (YAML or JSON). Everything that is left out is as in the default world. */
-export const worldSpecSchema = z.strictObject({
+const worldSpecSchema = z.strictObject({
   cluster: z.string().default('simcluster'),
   seed: z.string().or(z.number().transform(String)).optional(),
   nodes: z
@@ -77,7 +77,7 @@ export const worldSpecSchema = z.strictObject({
 });
 export type WorldSpec = z.input<typeof worldSpecSchema>;
 
-export interface WorldNode {
+interface WorldNode {
   readonly name: string;
   readonly cores: number;
   readonly memoryMiB: number;

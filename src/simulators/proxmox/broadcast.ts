@@ -1,6 +1,6 @@
 import type { SimulatorContext } from '../context.js';
 
-export interface GuestNews {
+interface GuestNews {
   readonly name: string;
   readonly status: 'running' | 'stopped';
   readonly template: boolean;

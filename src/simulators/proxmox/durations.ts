@@ -20,7 +20,7 @@ const MODEL = {
   destroy: [1_000, 2_500],
   resize: [500, 1_500],
 } as const;
-export type DurationKind = keyof typeof MODEL;
+type DurationKind = keyof typeof MODEL;
 
 /** Simulated milliseconds (median) of work under the storage lock: linked clone of a disk, new cloud-init drive, removal. */
 const STORAGE_MODEL = {

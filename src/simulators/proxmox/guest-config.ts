@@ -5,7 +5,7 @@ import type { RandomStream } from '../seed.js';
 const DISK_KEY = /^(scsi|virtio|sata|ide|efidisk|tpmstate|unused|mp)[0-9]+$|^rootfs$/;
 
 /** The config file's text: description as leading comment lines, then the keys in order. */
-export function renderConfig(config: Readonly<Record<string, string>>): string {
+function renderConfig(config: Readonly<Record<string, string>>): string {
   const { description, ...rest } = config;
   const comment = (description ?? '')
     .split('\n')

@@ -46,7 +46,7 @@ export interface Handled {
 }
 
 /** How long a call takes before it is handled: see durations.ts. */
-export type CallKind = 'read' | 'protected-read' | 'storage-content' | 'fork' | 'config-write' | 'agent';
+type CallKind = 'read' | 'protected-read' | 'storage-content' | 'fork' | 'config-write' | 'agent';
 
 export interface Route {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';

@@ -5,7 +5,7 @@ import type { HoldPoint } from '../hold.js';
 import type { JournalEntry } from '../journal.js';
 import { formatUpid, type Upid } from './upid.js';
 
-export interface TaskSetup {
+interface TaskSetup {
   readonly node: string;
   readonly type: string;
   readonly id: string;

@@ -22,7 +22,7 @@ export function usedGiB(pve: Pve, storage: WorldStorage, node: string): number {
 }
 
 /** Runs `work` under the storage's lock: cluster-wide and polled if shared, else a flock of the node. */
-export function withStorageLock<T>(
+function withStorageLock<T>(
   pve: Pve,
   user: LockUser,
   storage: WorldStorage,
@@ -44,7 +44,7 @@ export function occupyStorages(pve: Pve, node: string, ids: Iterable<string>, ms
   }
 }
 
-export interface NewVolume {
+interface NewVolume {
   readonly vmid: number;
   readonly node: string;
   readonly sizeGiB: number;
