@@ -2,7 +2,7 @@
  * Medians of one undisturbed step in seconds, measured on Proxmox VE with Ceph RBD and on Windows DHCP over WinRM.
  * They only feed the estimate that people see before a batch; nothing waits by them.
  */
-export const STEP_MEDIAN_S = {
+const STEP_MEDIAN_S = {
   reserve: 0.1,
   /** Linked clone: disk under the storage lock, cloud-init drive, task overhead. */
   linkedClone: 1.7,
