@@ -31,6 +31,7 @@ export class EventHub implements OnApplicationBootstrap, OnApplicationShutdown {
   private readonly changed = new Set<string>();
   private position: Place = START;
   private reading: Promise<void> | undefined;
+  private joining: Promise<unknown> = Promise.resolve();
   private again = false;
   private progressDueAt = 0;
   private timer: NodeJS.Timeout | undefined;
@@ -58,12 +59,22 @@ export class EventHub implements OnApplicationBootstrap, OnApplicationShutdown {
 
   /** Tells `listener` everything behind the returned place. */
   async join(listener: Listener): Promise<{ place: Place; leave: () => void }> {
+    const joined = this.joining.then(() => this.add(listener));
+    this.joining = joined.then(
+      () => undefined,
+      () => undefined,
+    );
+    return { place: await joined, leave: () => this.listeners.delete(listener) };
+  }
+
+  /** One at a time: the first one after a pause moves the reader to the end of the log. */
+  private async add(listener: Listener): Promise<Place> {
     if (this.listeners.size === 0) {
       await this.reading;
-      if (this.listeners.size === 0) this.position = await this.log.end();
+      this.position = await this.log.end();
     }
     this.listeners.add(listener);
-    return { place: this.position, leave: () => this.listeners.delete(listener) };
+    return this.position;
   }
 
   private wake(): void {
