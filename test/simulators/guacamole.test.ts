@@ -309,6 +309,41 @@ describe('users and permissions', () => {
   });
 });
 
+describe('an account that may only create', () => {
+  beforeEach(() => {
+    const own = context.world.guacamole.users.get('hatchery');
+    own?.permissions.set('system', new Set(['CREATE_CONNECTION', 'CREATE_CONNECTION_GROUP', 'CREATE_USER']));
+  });
+
+  it('may do everything with what it made', async () => {
+    const id = await group();
+    const { identifier } = (await connection(id)).body;
+    await user();
+    const patch = [add(`/connectionPermissions/${identifier}`), add(`/connectionGroupPermissions/${id}`)];
+    expect((await call('PATCH', `${DATA}/users/alice/permissions`, patch)).status).toBe(204);
+    for (const path of [`connections/${identifier}`, `connectionGroups/${id}`, 'users/alice'])
+      expect((await call('DELETE', `${DATA}/${path}`)).status).toBe(204);
+  });
+
+  it('does not see what is not its own, and meets it only as a taken name', async () => {
+    expect((await call('GET', `${DATA}/connections`)).body).toEqual({});
+    expect((await call('GET', `${DATA}/users/c.martin`)).status).toBe(404);
+    expect((await user('c.martin')).body.message).toBe('User "c.martin" already exists.');
+    expect((await connection('ROOT', 'Salle 204')).status).toBe(400);
+  });
+
+  it('may not give a permission to a foreign account', async () => {
+    const { identifier } = (await connection('ROOT')).body;
+    context.world.guacamole.users.get('hatchery')?.permissions.set('user/c.martin', new Set(['READ']));
+    const patch = [add(`/connectionPermissions/${identifier}`)];
+    expect((await call('PATCH', `${DATA}/users/c.martin/permissions`, patch)).status).toBe(403);
+    context.world.guacamole.users
+      .get('hatchery')
+      ?.permissions.set('user/c.martin', new Set(['READ', 'UPDATE']));
+    expect((await call('PATCH', `${DATA}/users/c.martin/permissions`, patch)).status).toBe(204);
+  });
+});
+
 describe('the world around us', () => {
   it('holds a user and a connection of somebody else', () => {
     expect(simulator.users()).toContain('c.martin');

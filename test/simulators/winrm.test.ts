@@ -24,7 +24,7 @@ let agent: Agent;
 
 beforeEach(async () => {
   context = createContext({ timeScale: 0.001 });
-  simulator = await startWinrmSimulator(context, { maxShellsPerUser: 3 });
+  simulator = await startWinrmSimulator(context, { maxShellsPerUser: 3, maxOperationsPerUser: 2 });
   agent = new Agent({ keepAlive: true, maxSockets: 1, ca: simulator.caPem });
 });
 
@@ -133,6 +133,7 @@ async function run(
   const commandId = await start(shellId, script);
   await send(shellId, commandId, input);
   const answer = await receive(shellId, commandId);
+  await post(envelope(`${TRANSFER}/Delete`, '', { shellId }), basic());
   const pieces = stream(answer, 'stdout');
   return {
     exitCode: Number(first(answer, /<rsp:ExitCode>(-?\d+)</)),
@@ -189,6 +190,15 @@ describe('shells', () => {
     expect(refused.body).toContain('allowed a maximum number of 3 concurrent shells');
     await post(envelope(`${TRANSFER}/Delete`, '', { shellId: shells[0]! }), basic());
     await openShell();
+  });
+
+  it('refuses a command when too many were never signalled', async () => {
+    const shellId = await openShell();
+    const known = [await start(shellId, ALLOW), await start(shellId, ALLOW)];
+    expect(known.every((id) => id !== '')).toBe(true);
+    const line = '<rsp:CommandLine><rsp:Command>hostname</rsp:Command></rsp:CommandLine>';
+    const refused = await post(envelope(`${SHELL}/Command`, line, { shellId }), basic());
+    expect(faultCode(refused)).toBe('2150859174');
   });
 
   it('answers a Receive that finds nothing in time with the OperationTimeout fault, and the output later', async () => {

@@ -98,13 +98,26 @@ export interface Shell {
 export class Shells {
   readonly #shells = new Map<string, Shell>();
 
-  constructor(private readonly maxShellsPerUser: number) {}
+  constructor(
+    private readonly maxShellsPerUser: number,
+    private readonly maxOperationsPerUser: number,
+  ) {}
 
   open(owner: string): Shell {
     if (this.countOf(owner) >= this.maxShellsPerUser) throw FAULTS.shellQuota(this.maxShellsPerUser);
     const shell = { id: randomUUID().toUpperCase(), owner, commands: new Map<string, ShellCommand>() };
     this.#shells.set(shell.id, shell);
     return shell;
+  }
+
+  /** A command counts until it is signalled or its shell goes, also when it is done. */
+  start(shell: Shell): ShellCommand {
+    const own = [...this.#shells.values()].filter(({ owner }) => owner === shell.owner);
+    if (own.reduce((sum, { commands }) => sum + commands.size, 0) >= this.maxOperationsPerUser)
+      throw FAULTS.operationQuota(this.maxOperationsPerUser);
+    const command = new ShellCommand();
+    shell.commands.set(command.id, command);
+    return command;
   }
 
   get(id: string | undefined, owner: string): Shell {

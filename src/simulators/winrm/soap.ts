@@ -55,6 +55,12 @@ export const FAULTS = {
       'w:QuotaLimit',
       `The WS-Management service cannot process the request. This user is allowed a maximum number of ${limit} concurrent shells, which has been exceeded. Close existing shells or raise the quota for this user. `,
     ),
+  operationQuota: (limit: number): WsmanFault =>
+    new WsmanFault(
+      2150859174,
+      'w:QuotaLimit',
+      `The WS-Management service cannot process the request. This user is allowed a maximum number of ${limit} concurrent operations, which has been exceeded. Close existing operations for this user, or raise the quota for this user. `,
+    ),
   shellNotFound: (shellId: string): WsmanFault =>
     new WsmanFault(
       2150858843,

@@ -5,7 +5,7 @@ import { perform, type Outcome } from '../operation.js';
 import { readCommandLine } from './command-line.js';
 import { DhcpServer, type Filter } from './dhcp-server.js';
 import { ScriptRunner } from './script-runner.js';
-import { ShellCommand, Shells, type Shell } from './shells.js';
+import { Shells, type Shell, type ShellCommand } from './shells.js';
 import {
   ANSWERS,
   attribute,
@@ -28,6 +28,8 @@ const SOAP_TYPE = 'application/soap+xml;charset=UTF-8';
 export interface WinrmOptions extends ListenOptions {
   /** Default 30, as Windows has it. */
   readonly maxShellsPerUser?: number;
+  /** Commands that were started and not signalled. Default 1500. */
+  readonly maxOperationsPerUser?: number;
 }
 
 export interface WinrmSimulator extends RunningSimulator {
@@ -49,7 +51,7 @@ export async function startWinrmSimulator(
 ): Promise<WinrmSimulator> {
   const { account } = context.world.dhcp;
   const certificate = context.authority.issue('winrm');
-  const shells = new Shells(options.maxShellsPerUser ?? 30);
+  const shells = new Shells(options.maxShellsPerUser ?? 30, options.maxOperationsPerUser ?? 1500);
   const service = new WinrmService(context, shells, new WinrmAuth(account, COMPUTER, certificate));
   const listener = await listen({
     port: options.port,
@@ -184,8 +186,7 @@ class WinrmService {
   }
 
   #start(shell: Shell, request: ShellRequest, actor: string): ShellCommand {
-    const command = new ShellCommand();
-    shell.commands.set(command.id, command);
+    const command = this.shells.start(shell);
     const skipsCmd = request.options.get('WINRS_SKIP_CMD_SHELL')?.toUpperCase() === 'TRUE';
     this.#runner.run(command, commandLineOf(request), skipsCmd, actor).catch((error: unknown) => {
       if (!(error instanceof Interrupted)) this.#broken.push(error);
