@@ -12,7 +12,8 @@ import { openJournal } from './journal.js';
 import { SimRandom } from './seed.js';
 import { loadWorld, saveWorld } from './state-file.js';
 import { certificateAuthority } from './tls.js';
-import { buildWorld, readWorldSpec, worldFacts, type WorldSpec } from './world.js';
+import { buildWorld, readWorldSpec, type WorldSpec } from './build-world.js';
+import { worldFacts } from './world.js';
 
 export interface ContextSettings {
   readonly seed?: string;

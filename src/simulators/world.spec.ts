@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { loadWorld, saveWorld } from './state-file.js';
-import { buildWorld, leaseFor, readWorldSpec } from './world.js';
+import { buildWorld, readWorldSpec } from './build-world.js';
+import { leaseFor } from './world.js';
 
 describe('the simulated world', () => {
   let dir: string;

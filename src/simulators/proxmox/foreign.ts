@@ -1,5 +1,5 @@
 import type { World, WorldGuest } from '../world.js';
-import { addForeignGuest, type ForeignGuestSpec } from '../world.js';
+import { addForeignGuest, type ForeignGuestSpec } from '../build-world.js';
 import { macOf, digestOf, disksOf } from './guest-config.js';
 import type { Pve } from './pve.js';
 

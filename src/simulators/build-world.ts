@@ -1,0 +1,303 @@
+import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { parse } from 'yaml';
+import { z } from 'zod';
+import { HatcheryError } from '../core/errors.js';
+import { SimRandom } from './seed.js';
+import { volumeKey, type World, type WorldGuest } from './world.js';
+
+const vmid = z.number().int().min(100).max(999_999_999);
+const storageSpec = z.strictObject({
+  id: z.string(),
+  type: z.enum(['rbd', 'lvmthin', 'zfspool', 'nfs', 'dir']),
+  shared: z.boolean(),
+  sizeGiB: z.number().positive(),
+});
+const nodeSpec = z.union([
+  z.string().transform((name) => ({ name, cores: 128, memoryMiB: 1_048_576 })),
+  z.strictObject({
+    name: z.string(),
+    cores: z.number().int().default(128),
+    memoryMiB: z.number().int().default(1_048_576),
+  }),
+]);
+const aclSpec = z.strictObject({ path: z.string(), privileges: z.array(z.string()) });
+
+/** What `--world FILE` holds (YAML or JSON). Everything that is left out is as in the default world. */
+const worldSpecSchema = z.strictObject({
+  cluster: z.string().default('simcluster'),
+  seed: z.string().or(z.number().transform(String)).optional(),
+  nodes: z
+    .array(nodeSpec)
+    .min(1)
+    .default(['pve1', 'pve2', 'pve3'].map((name) => ({ name, cores: 128, memoryMiB: 1_048_576 }))),
+  storages: z.array(storageSpec).default([
+    { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 40_960 },
+    { id: 'local-lvm', type: 'lvmthin', shared: false, sizeGiB: 1_024 },
+  ]),
+  templates: z
+    .array(
+      z.strictObject({
+        vmid,
+        node: z.string(),
+        name: z.string(),
+        storage: z.string().default('ceph'),
+        diskGiB: z.number().int().default(8),
+        usedGiB: z.number().default(3),
+        pool: z.string().optional(),
+      }),
+    )
+    .default([{ vmid: 9000, node: 'pve1', name: 'debian-12-xfce', storage: 'ceph', diskGiB: 8, usedGiB: 3 }]),
+  guests: z
+    .array(
+      z.strictObject({
+        vmid,
+        node: z.string(),
+        kind: z.enum(['qemu', 'lxc']),
+        owner: z.string(),
+        name: z.string().optional(),
+        pool: z.string().optional(),
+        running: z.boolean().default(true),
+        description: z.string().optional(),
+      }),
+    )
+    .default([
+      { vmid: 100, node: 'pve1', kind: 'qemu', owner: 'alice', name: 'gitlab', pool: 'prod', running: true },
+      { vmid: 101, node: 'pve2', kind: 'lxc', owner: 'alice', name: 'proxy', pool: 'prod', running: true },
+      { vmid: 104, node: 'pve3', kind: 'qemu', owner: 'bob', name: 'windows-dc', running: true },
+      { vmid: 10_003, node: 'pve2', kind: 'qemu', owner: 'bob', name: 'lab-old', running: true },
+      { vmid: 10_007, node: 'pve3', kind: 'lxc', owner: 'carol', name: 'wiki', running: false },
+    ]),
+  pools: z.array(z.string()).default([]),
+  /** Name of the deployment whose pool and token are made: pool `hatchery-<deployment>`, token `hatchery@pve!<deployment>`. */
+  deployment: z.string().default('demo'),
+  tokens: z
+    .array(z.strictObject({ id: z.string(), secret: z.string().optional(), acl: z.array(aclSpec) }))
+    .default([]),
+  range: z.tuple([vmid, vmid]).default([10_000, 19_999]),
+});
+export type WorldSpec = z.input<typeof worldSpecSchema>;
+
+/** Privileges of PVE 9 that the minimal role of one deployment has on its pool. */
+const POOL_PRIVILEGES = [
+  ...[
+    'VM.Allocate',
+    'VM.Clone',
+    'VM.Audit',
+    'VM.PowerMgmt',
+    'VM.Snapshot',
+    'VM.Snapshot.Rollback',
+    'VM.Backup',
+    'VM.Console',
+    'VM.Migrate',
+  ],
+  ...['Disk', 'CPU', 'Memory', 'Network', 'HWType', 'Options', 'CDROM', 'Cloudinit'].map(
+    (what) => `VM.Config.${what}`,
+  ),
+  ...['VM.GuestAgent.Audit', 'VM.GuestAgent.Unrestricted', 'Pool.Audit', 'Pool.Allocate'],
+];
+
+/** Reads a world file; errors name the place. */
+export function readWorldSpec(file: string): WorldSpec {
+  const parsed = worldSpecSchema.safeParse(parse(readFileSync(file, 'utf8')) ?? {});
+  if (!parsed.success)
+    throw new HatcheryError(
+      'settings-invalid',
+      `Unable to read the world ${file}: ${z.prettifyError(parsed.error)}`,
+    );
+  return parsed.data;
+}
+
+/** Makes the world at its beginning. The same spec and seed give the same world; only the secrets of tokens are new. */
+export function buildWorld(input: WorldSpec = {}, seed?: string): World {
+  const spec = worldSpecSchema.parse(input);
+  const worldSeed = seed ?? spec.seed ?? '1';
+  const random = new SimRandom(worldSeed);
+  const pool = `hatchery-${spec.deployment}`;
+  const tokenId = `hatchery@pve!${spec.deployment}`;
+  const rootTokenId = 'root@pam!simulator';
+  const world: World = {
+    cluster: spec.cluster,
+    seed: worldSeed,
+    life: 1,
+    elapsedMs: 0,
+    range: spec.range,
+    nodes: spec.nodes,
+    storages: spec.storages,
+    pools: new Map(
+      [
+        pool,
+        ...spec.pools,
+        ...spec.guests.flatMap((guest) => guest.pool ?? []),
+        ...spec.templates.flatMap((t) => t.pool ?? []),
+      ].map((name) => [name, { comment: '', members: new Set<number>() }]),
+    ),
+    tokens: [
+      { id: rootTokenId, secret: randomUUID(), acl: [{ path: '/', privileges: ['*'] }] },
+      {
+        id: tokenId,
+        secret: randomUUID(),
+        acl: [
+          { path: '/', privileges: ['Sys.Audit'] },
+          { path: '/vms', privileges: ['VM.Audit'] },
+          ...spec.templates.map((template) => ({
+            path: `/vms/${template.vmid}`,
+            privileges: ['VM.Audit', 'VM.Clone'],
+          })),
+          { path: '/pool', privileges: ['Pool.Audit'] },
+          { path: `/pool/${pool}`, privileges: POOL_PRIVILEGES },
+          ...spec.storages.map((storage) => ({
+            path: `/storage/${storage.id}`,
+            privileges: ['Datastore.AllocateSpace', 'Datastore.Audit'],
+          })),
+          { path: '/sdn/zones/localnetwork', privileges: ['SDN.Use'] },
+        ],
+      },
+      ...spec.tokens.map(({ id, secret, acl }) => ({ id, secret: secret ?? randomUUID(), acl })),
+    ],
+    tokenId,
+    rootTokenId,
+    guests: new Map(),
+    volumes: new Map(),
+    dhcp: {
+      allowEnabled: true,
+      denyEnabled: false,
+      // Filters of somebody else: a printer, and a machine that was thrown out.
+      allow: new Map([['00:1b:a9:3c:12:7f', { description: 'printer 2nd floor' }]]),
+      deny: new Map([['3c:52:82:10:aa:04', { description: 'stolen laptop' }]]),
+      leases: new Map(),
+      account: { domain: 'SIM', username: 'hatchery', password: randomUUID() },
+    },
+    guacamole: {
+      nextConnectionId: 1,
+      nextGroupId: 1,
+      users: new Map(),
+      groups: new Map(),
+      connections: new Map(),
+    },
+    certificates: new Map(),
+  };
+  for (const template of spec.templates) {
+    const disk = `${template.storage}:base-${template.vmid}-disk-0`;
+    const cloudInit = `${template.storage}:vm-${template.vmid}-cloudinit`;
+    addGuest(
+      world,
+      random,
+      { ...template, kind: 'qemu', owner: 'admin' },
+      {
+        agent: '1',
+        boot: 'order=scsi0',
+        ciuser: 'debian',
+        cores: '2',
+        cpu: 'x86-64-v2-AES',
+        ide2: `${cloudInit},media=cdrom`,
+        ipconfig0: 'ip=dhcp',
+        memory: '2048',
+        ostype: 'l26',
+        scsi0: `${disk},discard=on,size=${template.diskGiB}G`,
+        scsihw: 'virtio-scsi-single',
+        serial0: 'socket',
+        template: '1',
+      },
+    );
+    addVolume(world, template, { volid: disk, sizeGiB: template.diskGiB, usedGiB: template.usedGiB });
+    addVolume(world, template, { volid: cloudInit, sizeGiB: 4 / 1024, usedGiB: 4 / 1024 });
+  }
+  for (const guest of spec.guests) addForeignGuest(world, random, guest);
+  return world;
+}
+
+export interface ForeignGuestSpec {
+  readonly vmid: number;
+  readonly node: string;
+  readonly kind: 'qemu' | 'lxc';
+  readonly owner: string;
+  readonly name?: string | undefined;
+  readonly pool?: string | undefined;
+  readonly running?: boolean | undefined;
+  readonly description?: string | undefined;
+}
+
+/** Adds a guest that somebody else made; one disk on the first storage. */
+export function addForeignGuest(world: World, random: SimRandom, spec: ForeignGuestSpec): WorldGuest {
+  const storage = world.storages[0]?.id ?? 'local';
+  const volid = `${storage}:vm-${spec.vmid}-disk-0`;
+  const disk = `${volid},size=32G`;
+  const shared = {
+    cores: '2',
+    memory: '2048',
+    ...(spec.description === undefined ? {} : { description: spec.description }),
+  };
+  const config =
+    spec.kind === 'qemu'
+      ? { ...shared, boot: 'order=scsi0', ostype: 'l26', scsi0: disk, scsihw: 'virtio-scsi-single' }
+      : { ...shared, arch: 'amd64', ostype: 'debian', rootfs: disk, swap: '512', unprivileged: '1' };
+  const guest = addGuest(world, random, { ...spec, name: spec.name ?? `guest-${spec.vmid}` }, config);
+  addVolume(world, spec, { volid, sizeGiB: 32, usedGiB: 12 });
+  guest.status = spec.running === false ? 'stopped' : 'running';
+  return guest;
+}
+
+function addGuest(
+  world: World,
+  random: SimRandom,
+  spec: ForeignGuestSpec,
+  config: Record<string, string>,
+): WorldGuest {
+  if (!world.nodes.some((node) => node.name === spec.node))
+    throw new HatcheryError(
+      'settings-invalid',
+      `Unable to place guest ${spec.vmid}: there is no node "${spec.node}"`,
+    );
+  const draw = random.stream('guest', spec.vmid, world.life);
+  const mac = `BC:24:11:${draw
+    .hex(6)
+    .toUpperCase()
+    .replace(/(..)(..)(..)/, '$1:$2:$3')}`;
+  const identity: Record<string, string> =
+    spec.kind === 'qemu'
+      ? {
+          name: spec.name ?? '',
+          net0: `virtio=${mac},bridge=vmbr0`,
+          smbios1: `uuid=${draw.uuid()}`,
+          vmgenid: draw.uuid(),
+        }
+      : { hostname: spec.name ?? '', net0: `name=eth0,bridge=vmbr0,hwaddr=${mac},ip=dhcp,type=veth` };
+  const guest: WorldGuest = {
+    vmid: spec.vmid,
+    kind: spec.kind,
+    node: spec.node,
+    owner: spec.owner,
+    incarnation: draw.uuid(),
+    config: { ...config, ...identity },
+    pending: {},
+    status: 'stopped',
+    startedAtMs: 0,
+    agentUpAtMs: 0,
+    address: undefined,
+  };
+  world.guests.set(spec.vmid, guest);
+  if (spec.pool !== undefined) world.pools.get(spec.pool)?.members.add(spec.vmid);
+  return guest;
+}
+
+function addVolume(
+  world: World,
+  owner: { vmid: number; node: string },
+  volume: { volid: string; sizeGiB: number; usedGiB: number },
+): void {
+  const id = volume.volid.slice(0, volume.volid.indexOf(':'));
+  const storage = world.storages.find((candidate) => candidate.id === id);
+  if (!storage)
+    throw new HatcheryError(
+      'settings-invalid',
+      `Unable to place ${volume.volid}: there is no storage "${id}"`,
+    );
+  world.volumes.set(volumeKey(storage.shared ? undefined : owner.node, volume.volid), {
+    ...volume,
+    storage: id,
+    node: storage.shared ? undefined : owner.node,
+    vmid: owner.vmid,
+    parent: undefined,
+  });
+}
