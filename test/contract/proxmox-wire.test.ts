@@ -206,7 +206,8 @@ describe('the Proxmox driver on a wire that breaks', () => {
     });
 
     it.each(['595', '403', '500'])('%s of a lookup is neither free nor used', async (status) => {
-      answerTo('cluster.nextid', Number(status), 'x');
+      const value = { status: Number(status), message: 'x' };
+      context.faults.add({ id: 'all', match: { op: 'cluster.nextid' }, effect: 'status', value });
       expect((await aDriver().lookupVmid(10_111, plainCall())).answer).toBe('unknown');
     });
 
@@ -295,12 +296,12 @@ describe('the Proxmox driver on a wire that breaks', () => {
         const stranger = certificateAuthority(new Map());
         const { keyPem, certPem } = stranger.issue('pve1');
         let bytes = 0;
-        let handshakes = 0;
+        let connections = 0;
         const server = tls.createServer({ key: keyPem, cert: certPem }, (socket) => {
-          handshakes += 1;
           socket.on('data', (chunk) => (bytes += chunk.length));
           socket.on('error', () => undefined);
         });
+        server.on('connection', () => (connections += 1));
         await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
         const endpoint = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
         const trust =
@@ -314,7 +315,7 @@ describe('the Proxmox driver on a wire that breaks', () => {
         });
         await new Promise<void>((resolve) => server.close(() => resolve()));
         expect({ bytes, sends }).toEqual({ bytes: 0, sends: 0 });
-        if (kind === 'a pin') expect(handshakes).toBeGreaterThan(0);
+        expect(connections).toBeGreaterThan(0);
       },
     );
 

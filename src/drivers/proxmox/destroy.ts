@@ -5,7 +5,7 @@ import type { TaskRef, TaskVerdict } from '../../ports/hypervisor.js';
 import { writeAs, type Cluster } from './cluster.js';
 import { reasonOf } from './errors.js';
 import { smbiosUuidOf } from './guest-config.js';
-import { foreignGuest, type GuestReads, type Owned } from './guests.js';
+import { foreignGuest, needOwned, type GuestReads, type Owned, type OwnedLookup } from './guests.js';
 import type { Tasks } from './tasks.js';
 import { parseUpid } from './upid.js';
 import { upid } from './wire.js';
@@ -38,7 +38,7 @@ export class SafeDelete {
     const what = `delete guest ${identity.vmid}`;
     const first = await this.#guests.readOwned(identity, call.signal);
     if (first.answer === 'none') return { existed: false };
-    const owned = await this.#needSame(what, identity, options, call);
+    const owned = needSame(what, identity.vmid, options, first);
     const isResumed = owned.mark.deleting === options.deletingRun;
     const underWay = isResumed ? await this.#runningDestroy(owned.node, identity.vmid, call) : undefined;
     if (underWay === undefined) {
@@ -46,7 +46,8 @@ export class SafeDelete {
       if (!isResumed) await this.#markDeleting(what, identity, owned, options, call);
       await this.#stop(owned.node, identity.vmid, call);
       // Somebody may have changed hands with the id while it stopped.
-      const last = await this.#needSame(what, identity, options, call);
+      const read = await this.#guests.readOwned(identity, call.signal);
+      const last = needSame(what, identity.vmid, options, read);
       const task = await this.#sendDelete(what, identity.vmid, last.node, call);
       if (task) refuseFailure(what, await this.#tasks.follow(task, call));
     } else {
@@ -54,23 +55,6 @@ export class SafeDelete {
     }
     await this.#verifyGone(what, identity.vmid, call);
     return { existed: true };
-  }
-
-  async #needSame(
-    what: string,
-    identity: MarkIdentity,
-    { smbiosUuid }: DestroyOptions,
-    call: Call,
-  ): Promise<Owned> {
-    const owned = await this.#guests.need(what, identity, call.signal);
-    const seen = smbiosUuidOf(owned.config);
-    if (smbiosUuid !== undefined && seen !== smbiosUuid.toLowerCase())
-      throw foreignGuest(
-        what,
-        identity.vmid,
-        `it bears our mark but is another incarnation (${seen ?? 'no SMBIOS UUID'} instead of ${smbiosUuid})`,
-      );
-    return owned;
   }
 
   /** The digest makes it a compare-and-set, the only one that the API offers: whoever changed the guest since our read stops the delete. */
@@ -138,6 +122,15 @@ export class SafeDelete {
       },
     );
   }
+}
+
+/** Mark and incarnation both match. */
+function needSame(what: string, vmid: number, { smbiosUuid }: DestroyOptions, read: OwnedLookup): Owned {
+  const owned = needOwned(what, vmid, read);
+  const seen = smbiosUuidOf(owned.config);
+  if (smbiosUuid === undefined || seen === smbiosUuid.toLowerCase()) return owned;
+  const why = `it bears our mark but is another incarnation (${seen ?? 'no SMBIOS UUID'} instead of ${smbiosUuid})`;
+  throw foreignGuest(what, vmid, why);
 }
 
 function refuseProtected(what: string, { config, node, mark }: Owned): void {

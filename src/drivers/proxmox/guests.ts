@@ -25,6 +25,10 @@ export interface Owned {
   readonly mark: Mark;
 }
 
+/** As `OwnLookup`, with the config instead of what the port shows of it. */
+export type OwnedLookup =
+  Exclude<OwnLookup, { answer: 'ours' }> | { readonly answer: 'ours'; readonly owned: Owned };
+
 /** Finds guests and tells whose they are. All answers are three-valued: what cannot be read proves nothing. */
 export class GuestReads {
   readonly #cluster: Cluster;
@@ -62,44 +66,13 @@ export class GuestReads {
   }
 
   /** As `readOwn` with one config read only: no status, no pool. */
-  async readOwned(
-    identity: MarkIdentity,
-    signal: AbortSignal,
-  ): Promise<Exclude<OwnLookup, { answer: 'ours' }> | { answer: 'ours'; owned: Owned }> {
+  async readOwned(identity: MarkIdentity, signal: AbortSignal): Promise<OwnedLookup> {
     return judge(await this.#find(identity.vmid, signal), identity);
   }
 
-  /**
-   * Our guest, right before a write.
-   * Errors: `foreign-guest`; `lock-timeout` while the config is locked; `remote-refused` (after-fix) when it is gone; `cluster-unreachable` when it cannot be told.
-   */
-  async need(
-    what: string,
-    identity: MarkIdentity,
-    signal: AbortSignal,
-    lock: 'free' | 'any' = 'free',
-  ): Promise<Owned> {
-    const read = await this.readOwned(identity, signal);
-    switch (read.answer) {
-      case 'none':
-        throw new HatcheryError(
-          'remote-refused',
-          `Unable to ${what}: guest ${identity.vmid} is not there any more`,
-          {
-            retry: 'after-fix',
-            hint: 'somebody removed it: delete the machine and create it again',
-            facts: { reason: 'config-missing' },
-          },
-        );
-      case 'foreign':
-        throw foreignGuest(what, identity.vmid, read.why);
-      case 'unknown':
-        throw new HatcheryError('cluster-unreachable', `Unable to ${what}: ${read.why}`, { retry: 'later' });
-      case 'ours':
-        if (lock === 'free' && read.owned.config.lock !== undefined)
-          throw lockedGuest(what, identity.vmid, read.owned);
-        return read.owned;
-    }
+  /** Our guest, right before a write; see `needOwned`. */
+  async need(what: string, identity: MarkIdentity, signal: AbortSignal): Promise<Owned> {
+    return needOwned(what, identity.vmid, await this.readOwned(identity, signal));
   }
 
   /** Live, from the node that runs it. */
@@ -214,10 +187,29 @@ export class GuestReads {
   }
 }
 
-function judge(
-  found: Found,
-  identity: MarkIdentity,
-): Exclude<OwnLookup, { answer: 'ours' }> | { answer: 'ours'; owned: Owned } {
+/**
+ * The guest of a lookup, if it may be written.
+ * Errors: `foreign-guest`; `lock-timeout` while the config is locked; `remote-refused` (after-fix) when it is gone; `cluster-unreachable` when it cannot be told.
+ */
+export function needOwned(what: string, vmid: number, read: OwnedLookup): Owned {
+  switch (read.answer) {
+    case 'none':
+      throw new HatcheryError('remote-refused', `Unable to ${what}: guest ${vmid} is not there any more`, {
+        retry: 'after-fix',
+        hint: 'somebody removed it: delete the machine and create it again',
+        facts: { reason: 'config-missing' },
+      });
+    case 'foreign':
+      throw foreignGuest(what, vmid, read.why);
+    case 'unknown':
+      throw new HatcheryError('cluster-unreachable', `Unable to ${what}: ${read.why}`, { retry: 'later' });
+    case 'ours':
+      if (read.owned.config.lock !== undefined) throw lockedGuest(what, vmid, read.owned);
+      return read.owned;
+  }
+}
+
+function judge(found: Found, identity: MarkIdentity): OwnedLookup {
   switch (found.found) {
     case 'none':
       return { answer: 'none' };
