@@ -23,7 +23,7 @@ export function errorText(stderr: string): string {
   ).Objs;
   const records = (objects?.S ?? [])
     .filter((record) => record['@S'] === 'Error')
-    .map((record) => String(record['#text'] ?? ''));
+    .map((record) => (typeof record['#text'] === 'string' ? record['#text'] : ''));
   return tidy(before + records.map(decodeEscapes).join(''));
 }
 

@@ -6,7 +6,7 @@ import type { Call } from '../../ports/call.js';
 import type { Clock } from '../../ports/clock.js';
 import type { Secret } from '../../ports/secrets.js';
 import { WinrmConnection } from './connection.js';
-import { runScript, type PowerShellScript } from './powershell.js';
+import { NoScriptAnswer, runScript, type PowerShellScript } from './powershell.js';
 import { ALLOW, CHECK, FIND, REMOVE } from './scripts/dhcp-filter.js';
 import { ShellLimit } from './shell-limit.js';
 import { WinrmShell } from './shell.js';
@@ -70,24 +70,34 @@ export class DhcpFilters {
   }
 
   async find(entries: readonly AllowEntry[], call: Call): Promise<readonly FilterRow[]> {
-    return rows(await this.#run(FIND, entries, { signal: call.signal }));
+    return rows(await this.#run(FIND, filterRow, entries, { signal: call.signal }));
   }
 
   async allow(entries: readonly AllowEntry[], call: Call): Promise<readonly FilterRow[]> {
-    return rows(await this.#run(ALLOW, entries, call));
+    return rows(await this.#run(ALLOW, filterRow, entries, call));
   }
 
   async remove(entries: readonly AllowEntry[], call: Call): Promise<readonly FilterRow[]> {
-    return rows(await this.#run(REMOVE, entries, call));
+    return rows(await this.#run(REMOVE, filterRow, entries, call));
   }
 
   async status(call: Call): Promise<FilterStatus> {
-    const { data, signInMethod } = await this.#run(CHECK, [], { signal: call.signal });
-    return { ...statusRow.parse(data[0]), signInMethod };
+    const { data, signInMethod } = await this.#run(CHECK, statusRow, [], { signal: call.signal });
+    const [status] = data;
+    if (status === undefined)
+      throw new HatcheryError(
+        'remote-refused',
+        `Unable to check ${this.#endpoint.host}: the script gave no row`,
+        {
+          retry: 'later',
+        },
+      );
+    return { ...status, signInMethod };
   }
 
-  async #run(
+  async #run<T>(
     script: PowerShellScript,
+    row: z.ZodType<T>,
     entries: readonly AllowEntry[],
     call: { signal: AbortSignal; beforeSend?: () => void },
   ) {
@@ -107,7 +117,7 @@ export class DhcpFilters {
     try {
       const result = await this.#limit.with(call.signal, () =>
         this.#withShell(call.signal, async (shell, connection) => ({
-          data: await runScript(shell, script, parameters, { signal: call.signal, beforeSend }),
+          data: inForm(row, await runScript(shell, script, parameters, { signal: call.signal, beforeSend })),
           signInMethod: connection.signInMethod,
         })),
       );
@@ -154,11 +164,14 @@ export class DhcpFilters {
   }
 }
 
-function rows({ data }: { data: readonly unknown[] }): readonly FilterRow[] {
-  return data.map((row) => {
-    const parsed = filterRow.parse(row);
-    return { ...parsed, mac: portMac(parsed.mac) };
-  });
+function inForm<T>(row: z.ZodType<T>, data: readonly unknown[]): readonly T[] {
+  const parsed = z.array(row).safeParse(data);
+  if (parsed.success) return parsed.data;
+  throw new NoScriptAnswer('the script answered in another form than it should');
+}
+
+function rows({ data }: { data: readonly FilterRow[] }): readonly FilterRow[] {
+  return data.map((row) => ({ ...row, mac: portMac(row.mac) }));
 }
 
 const windowsMac = (mac: string): string => mac.toUpperCase().replaceAll(':', '-');

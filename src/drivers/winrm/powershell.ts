@@ -13,7 +13,7 @@ export class ScriptFailed extends Error {
   override readonly name = 'ScriptFailed';
   constructor(
     message: string,
-    readonly category: string | undefined = undefined,
+    readonly category?: string,
   ) {
     super(message);
   }

@@ -1,3 +1,4 @@
+import { HatcheryError } from '../../core/errors.js';
 import type { Clock } from '../../ports/clock.js';
 import { RequestFailed } from '../http/send-request.js';
 import type { PostOptions, WinrmConnection } from './connection.js';
@@ -123,8 +124,7 @@ export class WinrmShell {
     try {
       await this.#ask(message, { signal: limit.signal });
     } catch (error) {
-      if (!(error instanceof WsmanFault || error instanceof NotWsman || error instanceof RequestFailed))
-        throw error;
+      if (!EXPECTED_IN_CLEANUP.some((kind) => error instanceof kind)) throw error;
     } finally {
       ended.abort();
     }
@@ -134,6 +134,8 @@ export class WinrmShell {
     return ask(this.connection, message, options);
   }
 }
+
+const EXPECTED_IN_CLEANUP = [WsmanFault, NotWsman, RequestFailed, HatcheryError];
 
 async function ask(connection: WinrmConnection, message: string, options: PostOptions) {
   const answer = await connection.post(message, options);

@@ -121,7 +121,7 @@ export function readBody(xml: string): Element | undefined {
   const detail = one(one(fault, 'Detail'), 'WSManFault');
   const said =
     text(one(detail, 'Message')) || text(one(one(fault, 'Reason'), 'Text')) || 'a fault without a text';
-  throw new WsmanFault(Number(detail?.['@Code'] ?? 0), said.replace(/\s+/g, ' ').trim());
+  throw new WsmanFault(Number(attribute(detail, 'Code')), said.replace(/\s+/g, ' ').trim());
 }
 
 function parse(xml: string): unknown {
@@ -137,7 +137,7 @@ export function shellIdOf(body: Element | undefined): string | undefined {
     one(one(one(body, 'ResourceCreated'), 'ReferenceParameters'), 'SelectorSet'),
     'Selector',
   );
-  const named = selectors.find((selector) => selector['@Name'] === 'ShellId');
+  const named = selectors.find((selector) => attribute(selector, 'Name') === 'ShellId');
   return text(named ?? one(one(body, 'Shell'), 'ShellId')) || undefined;
 }
 
@@ -158,14 +158,14 @@ export function receivedOf(body: Element | undefined): Received | undefined {
   if (response === undefined) return undefined;
   const chunks = (name: string): Buffer[] =>
     list(response, 'Stream')
-      .filter((stream) => stream['@Name'] === name)
+      .filter((stream) => attribute(stream, 'Name') === name)
       .map((stream) => Buffer.from(text(stream), 'base64'));
   const state = one(response, 'CommandState');
   const exitCode = text(one(state, 'ExitCode'));
   return {
     stdout: chunks('stdout'),
     stderr: chunks('stderr'),
-    isDone: String(state?.['@State'] ?? '').endsWith('/CommandState/Done'),
+    isDone: attribute(state, 'State').endsWith('/CommandState/Done'),
     exitCode: exitCode === '' ? undefined : Number(exitCode),
   };
 }
@@ -183,6 +183,11 @@ function one(node: unknown, name: string): Element | undefined {
 function text(node: Element | undefined): string {
   const value = node?.['#text'];
   return typeof value === 'string' ? value.trim() : '';
+}
+
+function attribute(node: Element | undefined, name: string): string {
+  const value = node?.[`@${name}`];
+  return typeof value === 'string' ? value : '';
 }
 
 function escapeXml(value: string): string {
