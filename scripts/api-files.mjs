@@ -20,7 +20,8 @@ export async function clientFiles(document) {
     });
     const files = await readFolder(join(folder, 'out'));
     // Node's types have no global BodyInit, which is the browser's name of the same type.
-    for (const [name, text] of files) files.set(name, text.replaceAll(/\bBodyInit\b/g, "RequestInit['body']"));
+    for (const [name, text] of files)
+      files.set(name, text.replaceAll(/\bBodyInit\b/g, "RequestInit['body']"));
     return files;
   } finally {
     await rm(folder, { recursive: true, force: true });
@@ -48,6 +49,7 @@ export function brunoFiles(document) {
       'class.csv',
       'login;nom;prénom;mail;groupe\njdupont;Dupont;Jeanne;jeanne.dupont@example.org;A\nmmartin;Martin;Malik;malik.martin@example.org;B\n',
     ],
+    ['more.csv', 'login;nom;prénom;mail;groupe\nsdurand;Durand;Sasha;sasha.durand@example.org;A\n'],
     ['openapi.json', `${JSON.stringify(document, null, 2)}\n`],
     [
       'environments/local.bru',
@@ -120,11 +122,16 @@ function bodyBlock(document, operation, media) {
     Object.fromEntries(
       Object.keys(schema.properties).map((name) => [
         `${required.has(name) ? '' : '~'}${name}`,
-        FORM_VALUES[name] ?? '',
+        formValue(operation, name),
       ]),
     ),
   );
 }
+
+const formValue = (operation, name) =>
+  name === 'roster' && operation.operationId === 'addMachines'
+    ? '@file(more.csv)'
+    : (FORM_VALUES[name] ?? '');
 
 const resolve = (document, schema) =>
   schema.$ref ? document.components.schemas[schema.$ref.split('/').at(-1)] : schema;

@@ -1,0 +1,134 @@
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { EngineModule } from '../../src/app/engine/engine.module.js';
+import { loadSite } from '../../src/app/config/site.js';
+import { startApi, type ApiApp } from '../support/api-app.js';
+import { readCollection, sendRequest } from '../support/bruno.js';
+import { simulatedSite, type SimulatedSite } from '../support/simulated-site.js';
+
+const FOLDER = join(import.meta.dirname, '..', '..', 'docs', 'api');
+const collection = await readCollection(FOLDER);
+const variables: Record<string, string> = { batch: 'l3-info', cluster: 'main' };
+const sent = new Set<string>();
+
+let site: SimulatedSite;
+let api: ApiApp;
+
+beforeAll(async () => {
+  site = await simulatedSite();
+  api = await startApi({
+    site: loadSite({ configDir: site.configDir, env: {} }),
+    engine: EngineModule.create(),
+    env: { HATCHERY_REMOTE_TIME_SCALE: String(site.timeScale), HATCHERY_ADMIN_PASSWORD: 'the password' },
+  });
+  variables['baseUrl'] = api.url;
+});
+afterAll(async () => {
+  await api.close();
+  await site.stop();
+});
+
+interface Answer {
+  readonly status: number;
+  // oxlint-disable-next-line no-explicit-any -- bodies of thirty operations
+  readonly body: any;
+}
+
+async function send(name: string): Promise<Answer> {
+  const request = collection.get(name);
+  if (!request) throw new Error(`the collection has no ${name}`);
+  sent.add(name);
+  const response = await sendRequest(request, variables, FOLDER);
+  const text = await response.text();
+  return { status: response.status, body: text === '' ? undefined : JSON.parse(text) };
+}
+
+async function ok(name: string, status = 200): Promise<Answer['body']> {
+  const answer = await send(name);
+  expect(answer, name).toMatchObject({ status });
+  return answer.body;
+}
+
+/** Follows the events of the batch until `isEnough` likes how far it is. */
+async function follow(
+  name: string,
+  isEnough: (data: { type: string; state: string; batch: string }) => boolean,
+): Promise<void> {
+  const leaving = new AbortController();
+  sent.add(name);
+  const response = await sendRequest(collection.get(name)!, variables, FOLDER, leaving.signal);
+  expect(response.headers.get('content-type')).toBe('text/event-stream');
+  let text = '';
+  for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
+    text += chunk;
+    const lines = text.split('\n');
+    text = lines.pop() ?? '';
+    const events = lines
+      .filter((line) => line.startsWith('data: '))
+      .map((line) => JSON.parse(line.slice(6)) as { type: string; state: string; batch: string });
+    if (events.some(isEnough)) break;
+  }
+  leaving.abort();
+}
+const isAtRest = (event: { type: string; state: string }): boolean =>
+  event.type === 'batch.progress' && event.state !== 'working' && event.state !== 'deleting';
+
+const isGone = (event: { type: string; state: string }): boolean =>
+  event.type === 'batch.progress' && event.state === 'deleted';
+
+it('signs in and manages accounts and tokens', async () => {
+  variables['token'] = (await ok('login')).token;
+  await ok('whoAmI');
+  await ok('createUser', 201);
+  await ok('listUsers');
+  variables['tokenId'] = (await ok('createToken', 201)).id;
+  await ok('listTokens');
+  await ok('revokeToken', 204);
+});
+
+it('shows what the site offers', async () => {
+  expect((await ok('listBlueprints')).items).toMatchObject([{ name: 'student-desktop' }]);
+  expect((await ok('listClusters')).items).toMatchObject([{ name: 'main' }]);
+  expect(await ok('checkCluster')).toMatchObject({ cluster: 'main' });
+});
+
+it('plans and makes a batch, and follows it until it is ready', async () => {
+  expect((await ok('planBatch')).counts).toMatchObject({ rows: 2, ok: 2 });
+  await ok('createBatch', 202);
+  await follow('events', (event) => event.type === 'machine.state');
+  await follow('batchEvents', isAtRest);
+  expect(await ok('getBatch')).toMatchObject({ state: 'ready', counts: { total: 2, ready: 2 } });
+  expect((await ok('listBatches')).items).toHaveLength(1);
+  expect((await ok('batchResults')).causes).toEqual([]);
+}, 60_000);
+
+it('shows machines and runs', async () => {
+  variables['machineId'] = (await ok('listBatchMachines')).items[0].id;
+  expect((await ok('listMachines')).items).toHaveLength(2);
+  expect(await ok('getMachine')).toMatchObject({ state: 'ready', login: 'jdupont' });
+  variables['runId'] = (await ok('listRuns')).items[0].id;
+  expect(await ok('getRun')).toMatchObject({ state: 'done' });
+});
+
+it('refuses what cannot be done now with the reason', async () => {
+  expect(await ok('retryRun', 409)).toMatchObject({ code: 'not-applicable' });
+  expect(await ok('batchCredentials', 409)).toMatchObject({ code: 'not-applicable' });
+});
+
+it('adds, deletes and cancels until nothing is left', async () => {
+  await ok('addMachines', 202);
+  await ok('deleteMachine', 202);
+  await ok('cancelBatch', 202);
+  await follow('batchEvents', isGone);
+  expect(await ok('getBatch')).toMatchObject({ state: 'deleted' });
+  await ok('createBatch', 202);
+  await follow('batchEvents', isAtRest);
+  await ok('deleteBatch', 202);
+  await follow('batchEvents', isGone);
+  expect(await ok('getBatch')).toMatchObject({ state: 'deleted' });
+}, 60_000);
+
+it('has sent every request of the collection', async () => {
+  await ok('logout', 204);
+  expect([...collection.keys()].filter((name) => !sent.has(name))).toEqual([]);
+});
