@@ -7,7 +7,7 @@ export interface DispatchItem {
 /** The queue. A hint only: whatever is lost here is found again in Postgres by the sweeper. */
 export interface Dispatch {
   send(items: readonly DispatchItem[]): Promise<void>;
-  /** Those of `items` that the queue no longer knows. */
+  /** Those of `items` that no longer wait in the queue. */
   missing(items: readonly DispatchItem[]): Promise<readonly DispatchItem[]>;
 }
 

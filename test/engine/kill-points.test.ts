@@ -2,7 +2,7 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { assemble, type Assembly, type AssembleOptions } from '../../src/app/engine/assemble.js';
 import { loadSite } from '../../src/app/config/site.js';
 import { systemClock } from '../../src/drivers/system-clock.js';
@@ -21,21 +21,42 @@ const MADE = {
 };
 type StepKey = keyof typeof MADE;
 
+vi.setConfig({ testTimeout: 40_000 });
+
 let site: SimulatedSite;
 let database: TestDatabase;
 let assembly: Assembly;
 let admin: Actor;
-let shared: Pick<AssembleOptions, 'databaseUrl' | 'redisUrl' | 'redisPrefix' | 'deployment' | 'remoteTimeScale' | 'times'>;
+let shared: Pick<
+  AssembleOptions,
+  'databaseUrl' | 'redisUrl' | 'redisPrefix' | 'deployment' | 'remoteTimeScale' | 'times'
+>;
 const secretKey = randomBytes(32);
 const workers = new Set<ChildProcess>();
 
 beforeAll(async () => {
   site = await simulatedSite();
   database = await testDatabase();
-  shared = { databaseUrl: database.url, redisUrl: redisUrl(), redisPrefix: redisPrefix(), deployment: randomUUID(), remoteTimeScale: site.timeScale, times: TIMES };
-  assembly = await assemble({ ...shared, secretKey, site: loadSite({ configDir: site.configDir, env: {} }), log: quiet, observe: () => {}, webhook: { post: async () => {} } });
+  shared = {
+    databaseUrl: database.url,
+    redisUrl: redisUrl(),
+    redisPrefix: redisPrefix(),
+    deployment: randomUUID(),
+    remoteTimeScale: site.timeScale,
+    times: TIMES,
+  };
+  assembly = await assemble({
+    ...shared,
+    secretKey,
+    site: loadSite({ configDir: site.configDir, env: {} }),
+    log: quiet,
+    observe: () => {},
+    webhook: { post: async () => {} },
+  });
   admin = { userId: randomUUID(), login: 'admin', role: 'admin' };
-  await assembly.database.query(`insert into users (id, login, role) values ($1, 'admin', 'admin')`, [admin.userId]);
+  await assembly.database.query(`insert into users (id, login, role) values ($1, 'admin', 'admin')`, [
+    admin.userId,
+  ]);
 });
 afterEach(() => {
   for (const worker of workers) worker.kill('SIGKILL');
@@ -48,9 +69,14 @@ afterAll(async () => {
 });
 
 async function worker(kill?: { point: string; step: string; nth?: number }): Promise<ChildProcess> {
-  const child = fork(join(import.meta.dirname, '..', 'support', 'engine-worker.mjs'), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  const child = fork(join(import.meta.dirname, '..', 'support', 'engine-worker.mjs'), {
+    stdio: ['ignore', 2, 2, 'ipc'],
+  });
   workers.add(child);
-  child.send({ options: { ...shared, secretKey: secretKey.toString('base64'), configDir: site.configDir }, kill });
+  child.send({
+    options: { ...shared, secretKey: secretKey.toString('base64'), configDir: site.configDir },
+    kill,
+  });
   await once(child, 'message');
   return child;
 }
@@ -70,7 +96,12 @@ async function createOne(): Promise<Cell> {
   const batch = `b-${randomBytes(4).toString('hex')}`;
   const login = `s${randomBytes(4).toString('hex')}`;
   await assembly.intake.create(
-    { name: batch, blueprint: 'student-desktop', rows: [{ row: 2, login, loginKey: login, lastName: 'N', firstName: 'P', sshKeys: [] }], skipExisting: false },
+    {
+      name: batch,
+      blueprint: 'student-desktop',
+      rows: [{ row: 2, login, loginKey: login, lastName: 'N', firstName: 'P', sshKeys: [] }],
+      skipExisting: false,
+    },
     admin,
     undefined,
   );
@@ -82,35 +113,53 @@ async function createOne(): Promise<Cell> {
 }
 
 async function ends(cell: Cell, state: string): Promise<void> {
-  const endsAt = performance.now() + 30_000;
+  const endsAt = performance.now() + 15_000;
   for (;;) {
-    const [run] = await assembly.database.query<{ state: string }>('select state from runs where id = $1', [cell.runId]);
+    const [run] = await assembly.database.query<{ state: string }>('select state from runs where id = $1', [
+      cell.runId,
+    ]);
     if (run?.state === state) return;
     if (performance.now() > endsAt)
-      throw new Error(`run is ${run?.state}: ${JSON.stringify(await assembly.database.query('select key, state, due_at, worker_id, remote, error from steps where run_id = $1', [cell.runId]), null, 1)}`);
+      throw new Error(
+        `run is ${run?.state}: ${JSON.stringify(await assembly.database.query('select key, state, due_at, worker_id, remote, error from steps where run_id = $1', [cell.runId]), null, 1)}`,
+      );
     await systemClock.sleep(50);
   }
 }
 
 /** Everything the journal says was made for one machine. */
 async function made(cell: Cell, step: StepKey): Promise<number> {
-  const [machine] = await assembly.database.query<{ vmid: number; mac: string }>('select vmid, mac from machines where id = $1', [cell.machineId]);
+  const [machine] = await assembly.database.query<{ vmid: number; mac: string }>(
+    'select vmid, mac from machines where id = $1',
+    [cell.machineId],
+  );
   return site.simulators.context.journal
     .read()
-    .filter((line) => MADE[step](line) && (step === 'clone' ? line.vmid === machine!.vmid : line.resource === machine!.mac)).length;
+    .filter(
+      (line) =>
+        MADE[step](line) && (step === 'clone' ? line.vmid === machine!.vmid : line.resource === machine!.mac),
+    ).length;
 }
 
 async function isClean(cell: Cell): Promise<void> {
-  const [machine] = await assembly.database.query<{ vmid: number; mac: string; name: string }>('select vmid, mac, name from machines where id = $1', [cell.machineId]);
+  const [machine] = await assembly.database.query<{ vmid: number; mac: string; name: string }>(
+    'select vmid, mac, name from machines where id = $1',
+    [cell.machineId],
+  );
   expect(site.simulators.proxmox.guest(machine!.vmid)).toBeUndefined();
   expect(site.simulators.winrm.filters().some((filter) => filter.mac === machine!.mac)).toBe(false);
-  expect(site.simulators.[...site.simulators.guacamole.connections().values()].some((connection) => connection.name === machine!.name)).toBe(false);
+  expect(
+    [...site.simulators.guacamole.connections().values()].some(
+      (connection) => connection.name === machine!.name,
+    ),
+  ).toBe(false);
 }
 
 const remove = async (cell: Cell): Promise<void> => assembly.intake.deleteBatch(cell.batch, admin);
 
 describe.each<StepKey>(['clone', 'allow-mac'])('a worker killed in %s', (step) => {
-  const points = step === 'clone' ? ['K1', 'K2', 'K4', 'K5', 'K6', 'K7', 'K9'] : ['K1', 'K2', 'K6', 'K7', 'K9'];
+  const points =
+    step === 'clone' ? ['K1', 'K2', 'K4', 'K5', 'K6', 'K7', 'K9'] : ['K1', 'K2', 'K6', 'K7', 'K9'];
 
   it.each(points)('at %s leaves exactly one of what it makes, and the machine gets ready', async (point) => {
     const cell = await createOne();
@@ -118,31 +167,37 @@ describe.each<StepKey>(['clone', 'allow-mac'])('a worker killed in %s', (step) =
     await worker();
     await ends(cell, 'done');
     expect(await made(cell, step)).toBe(1);
-    const [lost] = await assembly.database.query<{ count: number }>(`select count(*)::int as count from attempts a join steps s on s.id = a.step_id where s.run_id = $1 and a.outcome = 'lost'`, [cell.runId]);
+    const [lost] = await assembly.database.query<{ count: number }>(
+      `select count(*)::int as count from attempts a join steps s on s.id = a.step_id where s.run_id = $1 and a.outcome = 'lost'`,
+      [cell.runId],
+    );
     if (point !== 'K7') expect(lost!.count).toBeGreaterThan(0);
     await remove(cell);
     await ends(cell, 'cancelled');
     await isClean(cell);
   });
 
-  it.each(['before', 'after'] as const)('at K3, the request sent and its effect %s the kill, makes it exactly once', async (where) => {
-    // "before": the request reached the other side, which had not acted yet; "after": it acted, and nobody was left to hear the answer.
-    const op = step === 'clone' ? 'qemu.clone' : 'dhcp.allow';
-    const { holds } = site.simulators.context;
-    holds.hold(op, where);
-    const cell = await createOne();
-    const first = await worker();
-    await holds.reached(op, where);
-    first.kill('SIGKILL');
-    await died(first);
-    holds.release(op, where);
-    await worker();
-    await ends(cell, 'done');
-    expect(await made(cell, step)).toBe(1);
-    await remove(cell);
-    await ends(cell, 'cancelled');
-    await isClean(cell);
-  });
+  it.each(['before', 'after'] as const)(
+    'at K3, the request sent and its effect %s the kill, makes it exactly once',
+    async (where) => {
+      // "before": the request reached the other side, which had not acted yet; "after": it acted, and nobody was left to hear the answer.
+      const op = step === 'clone' ? 'qemu.clone' : 'winrm.script.dhcp-filter-allow';
+      const { holds } = site.simulators.context;
+      holds.hold(op, where);
+      const cell = await createOne();
+      const first = await worker();
+      await holds.reached(op, where);
+      first.kill('SIGKILL');
+      await died(first);
+      holds.release(op, where);
+      await worker();
+      await ends(cell, 'done');
+      expect(await made(cell, step)).toBe(1);
+      await remove(cell);
+      await ends(cell, 'cancelled');
+      await isClean(cell);
+    },
+  );
 
   it.each([
     ['before the undo', 1],

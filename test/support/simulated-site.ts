@@ -21,7 +21,11 @@ export async function simulatedSite(
 ): Promise<SimulatedSite> {
   const { cluster = {}, ...rest } = settings;
   const timeScale = rest.timeScale ?? TIME_SCALE;
-  const simulators = (await startSimulators({ which: ['proxmox', 'winrm', 'guacamole'], timeScale, ...rest })) as Required<Simulators>;
+  const simulators = (await startSimulators({
+    which: ['proxmox', 'winrm', 'guacamole'],
+    timeScale,
+    ...rest,
+  })) as Required<Simulators>;
   const configDir = await mkdtemp(join(tmpdir(), 'hatchery-site-'));
   const { proxmox, winrm, guacamole } = simulators;
   const secret = async (name: string, value: string): Promise<{ file: string }> => {
@@ -44,8 +48,20 @@ export async function simulatedSite(
     vmids: { from: 10_000, to: 19_999 },
     ...cluster,
   } as { name: string });
-  const service = async (name: string, kind: string, endpoint: string, login: { username?: string; password?: string }): Promise<void> =>
-    write('services', { name, kind, endpoint, trust, username: login.username, password: await secret(`${name}-password`, login.password ?? '') } as { name: string });
+  const service = async (
+    name: string,
+    kind: string,
+    endpoint: string,
+    login: { username?: string; password?: string },
+  ): Promise<void> =>
+    write('services', {
+      name,
+      kind,
+      endpoint,
+      trust,
+      username: login.username,
+      password: await secret(`${name}-password`, login.password ?? ''),
+    } as { name: string });
   await service('dhcp', 'windows-dhcp', `${winrm.endpoint}/wsman`, winrm);
   await service('guacamole', 'guacamole', guacamole.endpoints[0]!, guacamole);
   return {

@@ -75,7 +75,17 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   });
   const secrets = new PostgresSecrets(database, options.secretKey);
   const drivers = makeDrivers(options);
-  const locks = new RedisLocks(redis, { prefix: options.redisPrefix, holder: `process ${process.pid}` });
+  const times: EngineTimes = {
+    ...DEFAULT_TIMES,
+    longestRequestMs: Math.max(2_000, DEFAULT_TIMES.longestRequestMs * options.remoteTimeScale),
+    ...options.times,
+  };
+  // A lock outlives its holder no longer than the holder's lease does.
+  const locks = new RedisLocks(redis, {
+    prefix: options.redisPrefix,
+    holder: `process ${process.pid}`,
+    lockMs: times.leaseMs,
+  });
   const dispatch = new BullDispatch(connectRedis(options.redisUrl, onError), options.redisPrefix);
   const parts: EngineParts = {
     store,
@@ -88,11 +98,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     steps: STEPS,
     effects: EFFECTS,
     deployment: options.deployment,
-    times: {
-      ...DEFAULT_TIMES,
-      longestRequestMs: Math.max(2_000, DEFAULT_TIMES.longestRequestMs * options.remoteTimeScale),
-      ...options.times,
-    },
+    times,
     log: options.log,
   };
   const workflows = options.site.workflowFiles.map((file) => compileWorkflow(file.path, file.text, STEPS));

@@ -27,11 +27,13 @@ export class BullDispatch implements Dispatch {
     );
   }
 
+  /** A job that waits is known. One that is active though nobody claimed its step was taken by a worker that died before the claim. */
   async missing(items: readonly DispatchItem[]): Promise<readonly DispatchItem[]> {
-    const found = await Promise.all(
-      items.map(async (item) => (await this.queue.getJob(jobId(item))) !== undefined),
+    const states = await Promise.all(items.map((item) => this.queue.getJobState(jobId(item))));
+    return items.filter(
+      (_, index) =>
+        states[index] !== 'waiting' && states[index] !== 'prioritized' && states[index] !== 'delayed',
     );
-    return items.filter((_, index) => found[index] !== true);
   }
 
   async close(): Promise<void> {

@@ -3,8 +3,6 @@ import { Mutex } from 'redis-semaphore';
 import { HatcheryError } from '../../core/errors.js';
 import type { HeldLock, Locks } from '../../ports/locks.js';
 
-const LOCK_MS = 10_000;
-const REFRESH_MS = 3_000;
 const RETRY_MS = 50;
 
 /**
@@ -14,7 +12,7 @@ const RETRY_MS = 50;
 export class RedisLocks implements Locks {
   constructor(
     private readonly redis: Redis | Cluster,
-    private readonly options: { prefix: string; holder: string; lockMs?: number },
+    private readonly options: { prefix: string; holder: string; lockMs: number },
   ) {}
 
   async with<T>(
@@ -88,8 +86,8 @@ export class RedisLocks implements Locks {
 
   private mutex(name: string, lost: AbortController, waitMs: number): Mutex {
     return new Mutex(this.redis, this.key(name), {
-      lockTimeout: this.options.lockMs ?? LOCK_MS,
-      refreshInterval: Math.min(REFRESH_MS, (this.options.lockMs ?? LOCK_MS) / 3),
+      lockTimeout: this.options.lockMs,
+      refreshInterval: this.options.lockMs / 3,
       acquireTimeout: Math.max(1, waitMs),
       retryInterval: RETRY_MS,
       onLockLost: () =>
