@@ -29,6 +29,8 @@ export const user = z.object({
   attributes: z.record(z.string(), z.string().nullish()).nullish(),
 });
 
+export type Account = z.output<typeof user>;
+
 const byObject = z.record(z.string(), z.array(z.string())).nullish();
 export const permissions = z.object({
   connectionPermissions: byObject,
