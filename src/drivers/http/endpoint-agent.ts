@@ -17,6 +17,8 @@ export interface EndpointAgentOptions {
   readonly trust: Trust | undefined;
   readonly maxSockets: number;
   readonly connectMs: number;
+  /** A kept connection that idles longer is dropped; left out = when the server says so. */
+  readonly idleMs?: number;
 }
 
 type Connected = (error: Error | null, socket: Duplex) => void;
@@ -32,7 +34,7 @@ export function endpointAgent(endpoint: URL, options: EndpointAgentOptions): htt
 
 class PlainAgent extends http.Agent {
   constructor(private readonly endpointOptions: EndpointAgentOptions) {
-    super({ keepAlive: true, maxSockets: endpointOptions.maxSockets });
+    super({ keepAlive: true, maxSockets: endpointOptions.maxSockets, timeout: endpointOptions.idleMs });
   }
 
   // The typings know only the form that answers at once; with the callback, Node waits for it.
@@ -48,9 +50,9 @@ class TlsAgent extends https.Agent {
   readonly #pins: readonly string[] | undefined;
   readonly #connectMs: number;
 
-  constructor(endpoint: URL, { trust, maxSockets, connectMs }: EndpointAgentOptions) {
+  constructor(endpoint: URL, { trust, maxSockets, connectMs, idleMs }: EndpointAgentOptions) {
     // A resumed handshake may show no certificate to compare or to bind to.
-    super({ keepAlive: true, maxSockets, maxCachedSessions: 0 });
+    super({ keepAlive: true, maxSockets, maxCachedSessions: 0, timeout: idleMs });
     this.#connectMs = connectMs;
     this.#pins = pinsOf(trust, endpoint);
     this.#settings = {

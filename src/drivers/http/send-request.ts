@@ -8,7 +8,7 @@ import { UntrustedPeer } from './endpoint-agent.js';
 const ANSWER_LIMIT_BYTES = 32 * 1024 * 1024;
 
 export interface HttpRequest {
-  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: Buffer;
@@ -23,6 +23,7 @@ export interface HttpRequest {
 
 export interface HttpAnswer {
   readonly status: number;
+  readonly reasonPhrase: string;
   readonly headers: http.IncomingHttpHeaders;
   readonly body: Buffer;
   readonly socket: Socket;
@@ -72,6 +73,7 @@ export async function sendRequest(request: HttpRequest): Promise<HttpAnswer> {
     });
     return {
       status: response.status,
+      reasonPhrase: response.statusText,
       headers: response.headers as http.IncomingHttpHeaders,
       body: response.data,
       socket: passage.socket!,

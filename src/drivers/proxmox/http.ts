@@ -1,14 +1,13 @@
-import axios from 'axios';
-import https from 'node:https';
-import type { ClientRequest, IncomingMessage } from 'node:http';
+import type { Agent } from 'node:http';
 import type { ClusterDefinition } from '../../core/definitions.js';
 import { HatcheryError } from '../../core/errors.js';
 import type { Call } from '../../ports/call.js';
+import type { Clock } from '../../ports/clock.js';
 import type { Secret } from '../../ports/secrets.js';
-import { PinnedAgent } from './agent.js';
+import { endpointAgent } from '../http/endpoint-agent.js';
+import { RequestFailed, sendRequest } from '../http/send-request.js';
 import { noAnswer, notSent, reasonOf, refusal, type RemoteAnswer, type RemoteRequest } from './errors.js';
 import { Permits } from './permits.js';
-import { endpointTrust } from './trust.js';
 import { envelope, type Envelope } from './wire.js';
 
 export type Params = Readonly<Record<string, string | number | boolean | undefined>>;
@@ -52,16 +51,22 @@ export function timeoutsFor(remoteTimeScale: number): TimeoutsMs {
   };
 }
 
+/** The server closes idle connections after 5 s; ours are gone long before, so that a request rarely meets a closing one. */
+const IDLE_MS = 2_000;
+/** Three blocking workers stand behind an endpoint: more parallel calls would only queue up there. */
+const MAX_SOCKETS = 16;
+
 export interface HttpOptions {
   readonly definition: ClusterDefinition;
   readonly tokenSecret: Secret;
   readonly timeoutsMs: TimeoutsMs;
+  readonly clock: Clock;
   readonly metrics?: CallMetrics | undefined;
 }
 
 interface Endpoint {
   readonly url: URL;
-  readonly agent: PinnedAgent;
+  readonly agent: Agent;
 }
 
 interface Attempt {
@@ -72,18 +77,6 @@ interface Attempt {
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
   readonly beforeSend: (() => void) | undefined;
-}
-
-/** How one try on one endpoint ended, when not with an answer. `sent` = bytes of the request may have left. */
-class TryFailed extends Error {
-  constructor(
-    readonly sent: boolean,
-    override readonly cause: Error,
-    readonly code: string | undefined,
-    readonly timedOut: boolean,
-  ) {
-    super(cause.message);
-  }
 }
 
 /**
@@ -106,7 +99,9 @@ export class ProxmoxHttp {
     this.#permits = new Permits(definition.limits.writesPerNode);
     this.#endpoints = definition.endpoints.map((text) => {
       const url = new URL(text);
-      return { url, agent: new PinnedAgent(endpointTrust(definition.trust, url), timeoutsMs.connect) };
+      const { trust } = definition;
+      const limits = { maxSockets: MAX_SOCKETS, connectMs: timeoutsMs.connect, idleMs: IDLE_MS };
+      return { url, agent: endpointAgent(url, { trust: 'system' in trust ? undefined : trust, ...limits }) };
     });
   }
 
@@ -202,103 +197,47 @@ export class ProxmoxHttp {
     remote: RemoteRequest,
     again = true,
   ): Promise<RemoteAnswer> {
-    try {
-      return await this.#tryOnce(endpoint, attempt);
-    } catch (error) {
-      if (!(error instanceof TryFailed)) throw error;
-      if (again && attempt.method === 'GET' && error.sent && CUT_CODES.has(error.code ?? ''))
-        return this.#answered(endpoint, attempt, remote, false);
-      const why = `${endpoint.url.host}: ${error.timedOut ? `no answer after ${attempt.timeoutMs} ms` : error.message}`;
-      if (error.sent) throw noAnswer(remote, why, error.cause);
-      throw notSent(remote, why, { cause: error.cause, facts: { sent: false } });
-    }
-  }
-
-  /** One HTTP request. Throws `TryFailed`, the signal's reason (only when nothing was sent, or for a read) or what `beforeSend` threw. */
-  async #tryOnce(endpoint: Endpoint, attempt: Attempt): Promise<RemoteAnswer> {
-    const { signal, beforeSend } = attempt;
-    signal.throwIfAborted();
-    const stop = new AbortController();
-    const onAbort = (): void => stop.abort();
-    signal.addEventListener('abort', onAbort, { once: true });
-    let timedOut = false;
-    const timer = setTimeout(() => {
-      timedOut = true;
-      stop.abort();
-    }, attempt.timeoutMs);
-    const state: SendState = { sent: false, refused: undefined };
+    const { signal, method } = attempt;
     const startedAt = performance.now();
     let outcome = 'aborted';
     try {
-      const response = await axios.request<string>({
-        method: attempt.method,
+      const answer = await sendRequest({
+        method,
         url: `${endpoint.url.origin}/api2/json${attempt.path}`,
-        ...(attempt.body !== undefined && { data: attempt.body }),
         headers: {
-          Authorization: this.#authorization,
-          Accept: 'application/json',
-          ...(attempt.body !== undefined && { 'Content-Type': 'application/x-www-form-urlencoded' }),
+          authorization: this.#authorization,
+          accept: 'application/json',
+          ...(attempt.body !== undefined && { 'content-type': 'application/x-www-form-urlencoded' }),
         },
-        transport: guardedTransport(state, beforeSend),
-        httpsAgent: endpoint.agent,
-        proxy: false,
-        maxRedirects: 0,
-        maxContentLength: 64 * 1024 * 1024,
-        responseType: 'text',
-        transformResponse: (text: string) => text,
-        validateStatus: () => true,
-        signal: stop.signal,
+        ...(attempt.body !== undefined && { body: Buffer.from(attempt.body) }),
+        agent: endpoint.agent,
+        clock: this.#options.clock,
+        timeoutMs: attempt.timeoutMs,
+        signal,
+        beforeSend: attempt.beforeSend,
       });
-      outcome = response.status === 200 ? 'ok' : String(response.status);
-      return { status: response.status, reasonPhrase: response.statusText, body: response.data };
+      outcome = answer.status === 200 ? 'ok' : String(answer.status);
+      return { status: answer.status, reasonPhrase: answer.reasonPhrase, body: answer.body.toString('utf8') };
     } catch (error) {
-      if (state.refused) throw state.refused.error;
-      outcome = state.sent ? 'no-answer' : 'not-sent';
-      if (signal.aborted && !timedOut && (!state.sent || attempt.method === 'GET')) {
-        outcome = 'aborted';
-        throw signal.reason;
-      }
-      const cause = signal.aborted && !timedOut ? toError(signal.reason) : toError(error);
-      throw new TryFailed(state.sent, cause, (error as { code?: string }).code, timedOut);
+      if (!(error instanceof RequestFailed)) throw error;
+      // Who ends a wait knows why, unless a write is on its way: then its outcome is what matters.
+      if (error.why === 'aborted' && (!error.sent || method === 'GET')) throw signal.reason;
+      outcome = error.sent ? 'no-answer' : 'not-sent';
+      if (again && method === 'GET' && error.sent && isCut(error))
+        return await this.#answered(endpoint, attempt, remote, false);
+      const why = `${endpoint.url.host}: ${error.message}`;
+      if (error.sent) throw noAnswer(remote, why, error.cause);
+      throw notSent(remote, why, { cause: error.cause, facts: { sent: false } });
     } finally {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', onAbort);
       this.#options.metrics?.observe(attempt.op, (performance.now() - startedAt) / 1000, outcome);
     }
   }
 }
 
-interface SendState {
-  sent: boolean;
-  refused: { error: unknown } | undefined;
+/** A kept connection that the server closed meanwhile, or a cut one. */
+function isCut(error: RequestFailed): boolean {
+  return ['ECONNRESET', 'EPIPE'].includes((error.cause as { code?: string }).code ?? '');
 }
-
-/**
- * Node emits `socket` when the connection stands (our agent: handshake done and peer verified) and flushes the request right after it,
- * in the same turn: so this listener is the last act before the bytes leave, also when the request waited long for its connection.
- */
-function guardedTransport(state: SendState, beforeSend: (() => void) | undefined) {
-  return {
-    request: (
-      options: https.RequestOptions,
-      onResponse: (response: IncomingMessage) => void,
-    ): ClientRequest => {
-      const request = https.request(options, onResponse);
-      request.once('socket', () => {
-        try {
-          beforeSend?.();
-          state.sent = true;
-        } catch (error) {
-          state.refused = { error };
-          request.destroy(toError(error));
-        }
-      });
-      return request;
-    },
-  };
-}
-
-const CUT_CODES = new Set(['ECONNRESET', 'EPIPE']);
 
 function mayTryNext(error: unknown, attempt: Attempt): boolean {
   if (!(error instanceof HatcheryError)) return false;
@@ -307,10 +246,6 @@ function mayTryNext(error: unknown, attempt: Attempt): boolean {
   return (
     attempt.method === 'GET' && reasonOf(error) === 'node-unreachable' && !attempt.path.startsWith('/nodes/')
   );
-}
-
-function toError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
 }
 
 function withQuery(path: string, query: Params | undefined): string {

@@ -65,7 +65,7 @@ export class ProxmoxDriver implements Hypervisor {
   constructor(options: ProxmoxDriverOptions) {
     const { definition, tokenSecret, deployment, clock, remoteTimeScale, metrics, log } = options;
     const timeoutsMs = options.timeoutsMs ?? timeoutsFor(remoteTimeScale);
-    const http = new ProxmoxHttp({ definition, tokenSecret, timeoutsMs, metrics });
+    const http = new ProxmoxHttp({ definition, tokenSecret, timeoutsMs, clock, metrics });
     const cluster: Cluster = { definition, deployment, http, clock, remoteTimeScale, log };
     this.cluster = definition.name;
     this.#context = cluster;

@@ -99,9 +99,9 @@ describe('following tasks', () => {
     const bad = node.follower.follow(upid(1), never, undefined);
     const good = node.follower.follow(upid(2), never, undefined);
     node.alone.set(upid(1), new HatcheryError('remote-refused', 'Unable to read: bad upid'));
-    const failed = expect(bad).rejects.toThrow('bad upid');
+    const failed = bad.catch((error: Error) => error.message);
     await node.tick(3);
-    await failed;
+    expect(await failed).toContain('bad upid');
     node.end(upid(2), 'OK');
     await node.tick();
     expect(await good).toMatchObject({ verdict: 'ok' });
@@ -124,9 +124,9 @@ describe('following tasks', () => {
     const node = aNode();
     const verdict = node.follower.follow(upid(1), never, undefined);
     node.fail(new HatcheryError('permission-missing', 'Unable to list: 403', { retry: 'after-fix' }));
-    const failed = expect(verdict).rejects.toMatchObject({ code: 'permission-missing' });
+    const failed = verdict.catch((error: HatcheryError) => error.code);
     await node.tick();
-    await failed;
+    expect(await failed).toBe('permission-missing');
     node.fail();
     node.end(upid(1), 'OK');
     const next = node.follower.follow(upid(1), never, undefined);
