@@ -53,9 +53,10 @@ export const clusterSchema = z.strictObject({
     .refine((range) => range.from <= range.to, 'write a range whose end is not below its start'),
   limits: z
     .strictObject({
-      clonesPerStorage: limit.default(6),
+      clonesPerStorage: limit.default(4),
       clonesPerNode: limit.default(4),
       startsPerNode: limit.default(6),
+      destroysPerCluster: limit.default(8),
       writesPerNode: limit.max(3).default(3),
     })
     .prefault({}),

@@ -30,7 +30,7 @@ export class BatchIntake implements Intake {
       readonly catalog: Catalog;
       readonly hypervisors: Hypervisors;
       readonly secrets: Secrets;
-      readonly engine: Pick<EngineParts, 'store' | 'steps' | 'times' | 'wakeUps' | 'checkpoints'>;
+      readonly engine: Pick<EngineParts, 'store' | 'steps' | 'effects' | 'times' | 'wakeUps' | 'checkpoints'>;
       /** Scales the estimate; 1 on real systems. */
       readonly remoteTimeScale: number;
     },
@@ -181,7 +181,7 @@ export class BatchIntake implements Intake {
           template: ground.template,
           batch,
           workflow,
-          registry: this.parts.engine.steps,
+          registry: this.parts.engine,
         });
       },
     );

@@ -10,7 +10,7 @@ import type { CompiledPlan } from '../plan/compiled-plan.js';
 import type { NewMachine } from '../ports/batch-store.js';
 import type { TemplateInfo } from '../ports/hypervisor.js';
 import type { LoadedRun, StepRow } from '../ports/run-store.js';
-import { RunModel, type StepRegistry } from './run-model.js';
+import { RunModel, type Registry } from './run-model.js';
 
 /** Turns the accepted items of a plan into machines with runs whose first steps are due. */
 export function composeMachines(at: {
@@ -21,7 +21,7 @@ export function composeMachines(at: {
   readonly template: TemplateInfo;
   readonly batch: { readonly id: string; readonly name: string };
   readonly workflow: CompiledPlan;
-  readonly registry: StepRegistry;
+  readonly registry: Registry;
 }): NewMachine[] {
   const rows = new Map(at.rows.map((row) => [row.row, row]));
   return at.plan.items.flatMap((item) => {
@@ -97,7 +97,7 @@ const sshKeys = (blueprint: Blueprint, row: RosterRow): string[] => [
 /** One machine with its run: nothing is due but what needs nothing. */
 export function newMachine(
   workflow: CompiledPlan,
-  registry: StepRegistry,
+  registry: Registry,
   row: RosterRow,
   vmid: number,
   input: MachineInput,

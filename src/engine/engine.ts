@@ -54,13 +54,13 @@ export interface EngineParts {
 
 /** Changes a run in one transaction and wakes whoever has to look; `undefined` = there is no such run or step. */
 export async function changeRun<T>(
-  parts: Pick<EngineParts, 'store' | 'steps' | 'times' | 'wakeUps'>,
+  parts: Pick<EngineParts, 'store' | 'steps' | 'effects' | 'times' | 'wakeUps'>,
   by: { stepId: string } | { runId: string },
   work: (model: RunModel, loaded: LoadedRun) => T,
 ): Promise<T | undefined> {
   let changes: RunChanges | undefined;
   const result = await parts.store.change(by, (loaded) => {
-    const model = new RunModel(loaded, parts.steps, parts.times.leaseMs + parts.times.longestRequestMs);
+    const model = new RunModel(loaded, parts, parts.times.leaseMs + parts.times.longestRequestMs);
     const answer = work(model, loaded);
     changes = model.changes;
     return { changes: model.changes, result: answer };

@@ -117,7 +117,7 @@ class Bench {
   }
 
   next(): RunModel {
-    this.model = new RunModel(this.loaded, registry, SETTLE_MS);
+    this.model = new RunModel(this.loaded, { steps: registry, effects: new Map() }, SETTLE_MS);
     return this.model;
   }
 

@@ -10,11 +10,15 @@ import {
 } from '../core/states.js';
 import type { CompiledStep } from '../plan/compiled-plan.js';
 import { evaluate, isTruthy } from '../plan/expression.js';
-import type { AnyStep, MachineFacts } from '../plan/step.js';
+import type { AnyEffect, AnyStep, MachineFacts } from '../plan/step.js';
 import { render } from '../plan/workflow.js';
 import type { HeldStep, LoadedRun, RunChanges, StepRow } from '../ports/run-store.js';
 
-export type StepRegistry = ReadonlyMap<string, AnyStep>;
+/** Steps by id, effects by `kind@version`: what the model asks for slots. */
+export interface Registry {
+  readonly steps: ReadonlyMap<string, AnyStep>;
+  readonly effects: ReadonlyMap<string, AnyEffect>;
+}
 
 /** Worker deaths after which a run is claimed alone, and deaths while alone after which it is parked. */
 export const DEATHS_BEFORE_ALONE = 3;
@@ -49,7 +53,7 @@ export class RunModel {
 
   constructor(
     private readonly at: LoadedRun,
-    private readonly registry: StepRegistry,
+    private readonly registry: Registry,
     /** Wait before the undo of a step whose last request may still arrive: lease + longest request, milliseconds. */
     private readonly settleMs: number,
   ) {}
@@ -325,9 +329,18 @@ export class RunModel {
 
   private undoAgain(step: StepRow): void {
     step.tries = 0;
-    step.slots = undefined;
+    const slots = this.at.effects
+      .filter((effect) => effect.stepId === step.id)
+      .flatMap((effect) => this.undoSlots(effect));
+    step.slots = slots.length === 0 ? undefined : [...new Set(slots)];
     this.toStep(step, 'undoing');
     this.makeDue(step, this.settleWait(step));
+  }
+
+  private undoSlots(effect: LoadedRun['effects'][number]): readonly string[] {
+    const definition = this.registry.effects.get(`${effect.kind}@${effect.version}`);
+    const payload = definition?.payload.safeParse(effect.payload);
+    return payload?.success === true ? (definition?.slots?.(payload.data) ?? []) : [];
   }
 
   /** A request that may still be on its way has to arrive before "nothing is there" can be believed. */
@@ -356,7 +369,7 @@ export class RunModel {
   }
 
   private askSlots(step: StepRow): void {
-    const slots = this.registry.get(step.uses)?.slots?.(step.input) ?? [];
+    const slots = this.registry.steps.get(step.uses)?.slots?.(step.input) ?? [];
     step.slots = slots.length === 0 ? undefined : slots;
   }
 

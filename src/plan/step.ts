@@ -128,6 +128,8 @@ export interface EffectDefinition<P = unknown> {
   readonly kind: string;
   readonly version: number;
   readonly payload: z.ZodType<P>;
+  /** Slots that the undo is admitted to, as for a step. */
+  readonly slots?: (payload: P) => readonly string[];
   readonly locks: (payload: P) => readonly string[];
   readonly timeout: Duration;
   readonly retry: RetryPolicy;

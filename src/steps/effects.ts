@@ -12,6 +12,8 @@ const guest = defineEffect({
   kind: 'guest',
   version: 1,
   payload: z.object({ cluster: z.string(), vmid: z.number().int(), pool: z.string() }),
+  // Each disk of a destroy takes the storage's lock; one that does not get it in 10 s is left behind by the cluster.
+  slots: ({ cluster }) => [`destroys@cluster:${cluster}`],
   locks: ({ cluster, vmid }) => [`guest:${cluster}/${vmid}`],
   timeout: '30m',
   retry,
@@ -32,6 +34,7 @@ const dhcpFilter = defineEffect({
   kind: 'dhcp-filter',
   version: 1,
   payload: z.object({ service: z.string(), mac: z.string(), description: z.string() }),
+  slots: ({ service }) => [`shells@dhcp:${service}`],
   locks: ({ service, mac }) => [`dhcp:${service}/${mac}`],
   timeout: '3m',
   retry,

@@ -72,7 +72,7 @@ export class EngineBench {
         vmids: () => ({ from: 100, to: 200 }),
       }),
       dispatch,
-      locks: new RedisLocks(redis, { prefix, holder: 'test' }),
+      locks: new RedisLocks(redis, { prefix, holder: 'test', lockMs: 1_000 }),
       wakeUps,
       clock: systemClock,
       checkpoints: noCheckpoints,
@@ -154,7 +154,7 @@ export class EngineBench {
           this.#row += 1;
           const machine = newMachine(
             this.#plan,
-            this.parts.steps,
+            this.parts,
             { row, login: `u${row}`, loginKey: `u${row}`, lastName: '', firstName: '', sshKeys: [] },
             100 + row,
             {

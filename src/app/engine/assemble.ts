@@ -204,7 +204,7 @@ function makeDrivers(options: AssembleOptions): Drivers {
   };
 }
 
-/** Limits of slots by their name: `clones@storage:<cluster>/...`, `clones@node:<cluster>/...`, `starts@node:<cluster>/...`, `shells@dhcp:<service>`. */
+/** Limits of slots by their name: `clones@storage:<cluster>/...`, `clones@node:<cluster>/...`, `starts@node:<cluster>/...`, `destroys@cluster:<cluster>`, `shells@dhcp:<service>`. */
 function slotLimits(site: SiteConfig): (slot: string) => number {
   const clusters = new Map(site.clusters.map(({ definition }) => [definition.name, definition.limits]));
   const services = new Map<string, ServiceDefinition>(
@@ -220,6 +220,8 @@ function slotLimits(site: SiteConfig): (slot: string) => number {
         return limits?.clonesPerNode ?? 1;
       case 'starts@node':
         return limits?.startsPerNode ?? 1;
+      case 'destroys@cluster':
+        return limits?.destroysPerCluster ?? 1;
       case 'shells@dhcp':
         return services.get(at)?.maxShells ?? 1;
       default:

@@ -192,7 +192,7 @@ export class PostgresRunStore implements RunStore {
     return this.database.transaction(async (queries) => {
       const waiting = await queries.query<{ id: string; slots: string[] }>(
         `select id, slots from steps
-          where cluster = $1 and state = 'ready' and worker_id is null and slots is not null and due_at <= clock_timestamp()
+          where cluster = $1 and state in ('ready', 'undoing') and worker_id is null and slots is not null and due_at <= clock_timestamp()
           order by rank, due_at, id limit $2 for update skip locked`,
         [cluster, batch],
       );
