@@ -2,7 +2,7 @@ import { padText, terminalText, textWidth, truncateText } from '../../core/termi
 
 export interface TableColumn<Row> {
   readonly title: string;
-  readonly value: (row: Row) => string | number | undefined;
+  readonly value: (row: Row) => string | number | null | undefined;
   readonly align?: 'left' | 'right';
   /** Narrowest width when the screen is too small; default the title's, at least 6. */
   readonly minColumns?: number;
@@ -50,3 +50,10 @@ function fit<Row>(table: readonly TableColumn<Row>[], wanted: readonly number[],
   }
   return widths;
 }
+
+/** `tableLines` as one text. */
+export const tableText = <Row>(
+  table: readonly TableColumn<Row>[],
+  rows: readonly Row[],
+  columns: number | undefined,
+): string => `${tableLines(table, rows, columns).join('\n')}\n`;

@@ -1,0 +1,27 @@
+import { Argument, type Command } from 'commander';
+import { command, type Cli } from '../cli.js';
+
+const PROGRAM = 'simulators/program.js';
+
+export const simulate = (cli: Cli): Command =>
+  command(
+    'simulate',
+    'Simulated servers to try things on, until Ctrl-C. Says in one JSON line how to reach them.',
+    'hatchery simulate all --port 8006 --time-scale 0.05',
+  )
+    .addArgument(new Argument('<which>', 'which server').choices(['proxmox', 'winrm', 'guacamole', 'all']))
+    .option('--port <port>', 'first port; 0 = free ones')
+    .option('--seed <text>', 'decides every delay and accident')
+    .option('--time-scale <factor>', 'multiplies every simulated duration: 0.05 = 20 times faster')
+    .option('--world <file>', 'what is there at the start')
+    .option('--faults <file>', 'what goes wrong')
+    .option('--journal <file>', 'where everything that happens is written')
+    .option('--state <file>', 'goes on from there, and is saved at the end')
+    .action(async (which: string, { json: _json, ...options }: Record<string, string>) => {
+      const args = Object.entries(options).flatMap(([name, value]) => [OPTION_OF(name), value]);
+      cli.exitCode = await cli.world.runProgram(PROGRAM, [which, ...args]);
+    });
+
+/** Commander names options in camel case. */
+const OPTION_OF = (name: string): string =>
+  `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
