@@ -4,7 +4,6 @@
  */
 export const CONTEXT = Symbol('AppContext');
 export const REDIS = Symbol('Redis');
-export const STEPS_QUEUE = Symbol('Queue of steps');
 export const REMOTE_METRICS = Symbol('RemoteMetrics');
 
 export const INTAKE = Symbol('Intake');
