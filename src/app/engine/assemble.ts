@@ -22,7 +22,6 @@ import { EngineWorker } from '../../engine/worker.js';
 import { durationMs, type StepPorts } from '../../plan/step.js';
 import { compileWorkflow } from '../../plan/workflow.js';
 import { noCheckpoints, type Checkpoints } from '../../ports/checkpoints.js';
-import type { DesktopGateway } from '../../ports/desktop-gateway.js';
 import type { Dhcp } from '../../ports/dhcp.js';
 import type { Hypervisor, Hypervisors } from '../../ports/hypervisor.js';
 import { EFFECTS } from '../../steps/effects.js';
@@ -129,6 +128,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     caretaker,
     startWorker: (concurrency) => startWorker(parts, options, concurrency),
     async close() {
+      await drivers.close();
       await dispatch.close();
       await wakeUps.stop();
       redis.disconnect();
@@ -162,6 +162,8 @@ async function startWorker(
 
 type Drivers = Pick<StepPorts, 'hypervisor' | 'dhcp' | 'desktopGateway'> & {
   readonly hypervisors: Hypervisors;
+  /** Signs out where a session is open. */
+  close(): Promise<void>;
 };
 
 function makeDrivers(options: AssembleOptions): Drivers {
@@ -183,7 +185,7 @@ function makeDrivers(options: AssembleOptions): Drivers {
       }),
     );
   const dhcp = new Map<string, Dhcp>();
-  const gateways = new Map<string, DesktopGateway>();
+  const gateways = new Map<string, GuacamoleDriver>();
   for (const { definition, password } of options.site.services) {
     const at = { ...common, definition, password, metrics: metricsOf(definition.kind) };
     if (definition.kind === 'windows-dhcp') dhcp.set(definition.name, new WindowsDhcpDriver(at));
@@ -201,6 +203,9 @@ function makeDrivers(options: AssembleOptions): Drivers {
     dhcp: (name) => get(dhcp, 'DHCP service', name),
     desktopGateway: (name) => get(gateways, 'desktop gateway', name),
     hypervisors: { get: (name) => get(hypervisors, 'cluster', name), all: () => [...hypervisors.values()] },
+    close: async () => {
+      await Promise.allSettled([...gateways.values()].map((gateway) => gateway.close()));
+    },
   };
 }
 
