@@ -89,7 +89,7 @@ async function checkRights(
       new Set(Object.keys(held)),
     ]),
   );
-  const map = await reads.map(2_000, signal);
+  const map = await reads.map(0, signal);
   const inPool = new Set(
     map.guests.filter((guest) => guest.pool === pool).map((guest) => `/vms/${guest.vmid}`),
   );

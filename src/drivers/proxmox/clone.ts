@@ -95,6 +95,7 @@ export class Clones {
       call,
     );
     this.#noteMade(id, vmid);
+    this.#guests.expectAt(vmid, node);
     if (!isFull) this.#tasks.noteLinkedClone(id);
     return { id };
   }

@@ -88,6 +88,11 @@ export class GuestReads {
     return this.#places.get(vmid) ?? (await this.#row(vmid, MAP_AGE_MS, signal))?.node;
   }
 
+  /** A guest is about to appear there; while it is being made it may still be elsewhere, which a read finds out. */
+  expectAt(vmid: number, node: string): void {
+    this.#remember(vmid, node);
+  }
+
   forgetPlace(vmid: number): void {
     this.#places.delete(vmid);
   }

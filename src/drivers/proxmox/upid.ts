@@ -12,7 +12,7 @@ export interface Upid {
 }
 
 const UPID =
-  /^UPID:([^:\s/]+):[0-9A-Fa-f]{8}:[0-9A-Fa-f]{8,9}:([0-9A-Fa-f]{8}):([^:\s]+):([^:\s]*):([^:\s]+):$/;
+  /^UPID:([A-Za-z0-9][A-Za-z0-9-]*):[0-9A-Fa-f]{8}:[0-9A-Fa-f]{8,9}:([0-9A-Fa-f]{8}):([^:\s]+):([^:\s]*):([^:\s]+):$/;
 
 /** `undefined` when the text is not a UPID. */
 export function parseUpid(text: string): Upid | undefined {

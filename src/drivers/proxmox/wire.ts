@@ -9,6 +9,8 @@ const flag = z
   .optional()
   .transform((value) => value === true || value === 1 || value === '1');
 const text = z.union([z.string(), z.number()]).transform(String);
+/** Node names become parts of paths: nothing but a host label is taken for one. */
+const nodeName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9-]*$/);
 const vmid = integer.refine((value) => value >= 100, 'not a VMID');
 
 /** `{data, total?}`; `total` only on paged lists. */
@@ -35,7 +37,7 @@ export function envelope(body: string): Envelope | undefined {
 const guestRow = z.object({
   type: z.enum(['qemu', 'lxc']),
   vmid,
-  node: z.string().min(1),
+  node: nodeName,
   name: z.string().optional(),
   status: z.string().optional(),
   template: flag,
@@ -46,7 +48,7 @@ const guestRow = z.object({
 });
 
 const nodeRow = z.object({
-  node: z.string().min(1),
+  node: nodeName,
   status: z.string().optional(),
   maxcpu: number.default(0),
   maxmem: number.default(0),
@@ -55,7 +57,7 @@ const nodeRow = z.object({
 
 const storageRow = z.object({
   storage: z.string().min(1),
-  node: z.string().min(1),
+  node: nodeName,
   shared: flag,
   maxdisk: number.default(0),
   disk: number.default(0),
