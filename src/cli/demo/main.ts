@@ -1,6 +1,11 @@
 import { join } from 'node:path';
 import { EXIT, HatcheryError, ERRORS } from '../../core/errors.js';
 import { claimInstance, resolveStateFolder, writeCliAccess } from '../../drivers/embedded/state-folder.js';
+import type { BatchResults } from '../../client/types.gen.js';
+import { Cli } from '../cli.js';
+import { processWorld } from '../process-world.js';
+import { resultsText } from '../render/results.js';
+import type { CliWorld } from '../world.js';
 import { newStack, type Stack } from './children.js';
 import { DemoApi } from './class-run.js';
 import { DEMO_USAGE, readDemoOptions, type DemoOptions } from './options.js';
@@ -22,10 +27,12 @@ async function demo(options: DemoOptions, stack: Stack, stopped: Promise<unknown
     stack,
   );
   const { url, secrets, journal, broken } = running;
-  const api = await DemoApi.signIn(url, secrets);
+  const cli = new Cli(demoWorld());
+  const api = await DemoApi.signIn(cli, url, secrets);
   await writeCliAccess(instance, { url, token: api.adminToken });
   const show = (text: string) => void (options.json ? process.stderr : process.stdout).write(text);
-  const report = await Promise.race([runClass(api, { ...options, journal, log, show }), broken]);
+  const showResults = (results: BatchResults) => show(`\n${resultsText(results, cli.tableColumns)}\n`);
+  const report = await Promise.race([runClass(api, { ...options, journal, log, show: showResults }), broken]);
   if (!options.json)
     show(
       `${report.ready} of ${report.machines} ready${report.seconds === null ? '' : ` in ${report.seconds} s`}, ${report.collisions} collisions.\n`,
@@ -55,6 +62,12 @@ Hatchery runs at ${url}
 
 Ctrl-C stops everything.
 `;
+
+/** The command line's world, but Ctrl-C ends the demo and not only the watching. */
+function demoWorld(): CliWorld {
+  const world = processWorld();
+  return { ...world, terminal: { ...world.terminal, onInterrupt: () => () => undefined } };
+}
 
 /** Ours without any setting of the product: what a shell has set for real systems must not reach the demo. */
 function childEnvironment(): NodeJS.ProcessEnv {

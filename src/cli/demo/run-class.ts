@@ -1,10 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Batch } from '../../client/types.gen.js';
+import type { BatchResults } from '../../client/types.gen.js';
 import { checkJournal } from '../../simulators/journal/check.js';
 import { classRoster } from './class-roster.js';
-import { progressOf, type DemoApi } from './class-run.js';
-import { ProgressView, resultsTable } from './class-view.js';
+import type { DemoApi } from './class-run.js';
 import { journalEnd, remoteCalls } from './journal-calls.js';
 import type { DemoOptions } from './options.js';
 import { demoReport, type DemoReport } from './report.js';
@@ -17,7 +16,7 @@ export interface ClassOptions extends DemoOptions {
   readonly journal: string;
   readonly log: (line: string) => void;
   /** Where the table of results goes. */
-  readonly show: (text: string) => void;
+  readonly show: (results: BatchResults) => void;
 }
 
 /** Gives the class its machines and takes them away again when asked to; a kept class is only shown. */
@@ -28,13 +27,12 @@ export async function runClass(api: DemoApi, options: ClassOptions): Promise<Dem
   const made = existing ? { batch: existing, times: undefined } : await makeClass(api, options);
   const calls = await remoteCalls(journal, from);
   const results = await api.results(made.batch);
-  options.show(`\n${resultsTable(results)}\n`);
+  options.show(results);
   let { collisions } = await checkJournal(journal);
   let left: number | undefined;
   if (options.deleteAfterwards) {
     log('Deleting the class ...');
-    await api.delete(made.batch);
-    await follow(api, made.batch, ['deleted', 'attention']);
+    await api.watch(await api.delete(made.batch), 'deleted');
     const verdict = await checkJournal(journal, { expectNothingLeft: true });
     ({ collisions, left } = verdict);
     for (const item of verdict.leftItems) log(`left behind: ${item}`);
@@ -47,38 +45,9 @@ async function makeClass(api: DemoApi, { blueprint, students, log }: ClassOption
   const roster = classRoster(await readFile(EXAMPLE, 'utf8'), students);
   const { batch, acceptedAtMs } = await api.submit(CLASS, blueprint, roster);
   log(`The class of ${batch.counts.total} is accepted.`);
-  const ready = await follow(api, batch, ['ready', 'attention']);
+  const [ready] = await Promise.all([api.readyTimes(batch), api.watch(batch, 'ready')]);
   return {
     batch,
-    times: {
-      readyMs: [...ready.values()].map((at) => at - acceptedAtMs),
-      endMs: performance.now() - acceptedAtMs,
-    },
+    times: { readyMs: ready.map((at) => at - acceptedAtMs), endMs: performance.now() - acceptedAtMs },
   };
-}
-
-/** Shows the progress until the batch is in one of the states. Gives when each machine became ready. */
-async function follow(
-  api: DemoApi,
-  batch: Batch,
-  until: readonly Batch['state'][],
-): Promise<Map<string, number>> {
-  const view = new ProgressView(process.stderr, CLASS);
-  const ready = new Map<string, number>();
-  try {
-    await api.follow(batch, until, (event) => {
-      const progress = progressOf(event);
-      if (progress) view.show(progress);
-      if (
-        event.type === 'machine.state' &&
-        event.state === 'ready' &&
-        event.machine &&
-        !ready.has(event.machine)
-      )
-        ready.set(event.machine, performance.now());
-    });
-  } finally {
-    view.end();
-  }
-  return ready;
 }

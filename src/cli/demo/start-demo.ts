@@ -1,7 +1,9 @@
+import { readFileSync } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HatcheryError } from '../../core/errors.js';
+import { terminalText } from '../../core/terminal-text.js';
 import { startEmbeddedPostgres } from '../../drivers/embedded/embedded-postgres.js';
 import { startEmbeddedRedis } from '../../drivers/embedded/embedded-redis.js';
 import { freePort } from '../../drivers/embedded/free-port.js';
@@ -30,6 +32,7 @@ interface Place {
 }
 
 const READY_TIMEOUT_MS = 60_000;
+const TAIL_LINES = 8;
 
 /** Starts stores, simulated cluster, API and workers in this order; `stack` stops them in the reverse one. */
 export async function startDemo(options: DemoOptions, place: Place, stack: Stack): Promise<RunningDemo> {
@@ -151,7 +154,8 @@ async function untilReady(url: string, api: GuardedProcess, logFile: string): Pr
 }
 
 function endedEarly(name: string, logFile: string): never {
+  const tail = readFileSync(logFile, 'utf8').trimEnd().split('\n').slice(-TAIL_LINES);
   throw new HatcheryError('internal', `Unable to run the demo: ${name} ended or does not answer`, {
-    hint: `Its messages are in ${logFile}.`,
+    hint: [`The end of ${logFile}:`, ...tail.map(terminalText)].join('\n'),
   });
 }

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
-import { chown, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -45,6 +45,8 @@ export async function startEmbeddedPostgres(
   const folder = options.dataFolder ?? options.stateFolder;
   const user = serverUser();
   await mkdir(folder, { recursive: true });
+  // A strict umask closes what was made in our own state folder; the folder itself was chosen so that the user can enter it.
+  if (user.uid !== undefined && folder.startsWith(options.stateFolder)) await chmod(folder, 0o711);
   if (!canEnter(user, folder))
     throw new HatcheryError(
       'settings-invalid',

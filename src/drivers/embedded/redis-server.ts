@@ -137,9 +137,5 @@ const missing = (cause?: unknown) =>
   new HatcheryError(
     'settings-invalid',
     'Unable to start Redis: redis-server is not installed and could not be fetched, so install it (Debian, Ubuntu: apt-get install redis-server) or set REDIS_URL',
-    {
-      ...(cause === undefined
-        ? {}
-        : { cause, facts: { why: cause instanceof Error ? cause.message : String(cause) } }),
-    },
+    { cause, facts: cause instanceof Error ? { why: cause.message } : {} },
   );

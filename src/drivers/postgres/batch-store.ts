@@ -11,6 +11,13 @@ import { constraintOf, sqlState, type Database, type Queries } from './database.
 
 type AcceptRequest = Parameters<BatchStore['accept']>[0];
 
+/** Whoever reads after the answer sees that the machines of `gone` are leaving, before a worker has looked at their runs. */
+const LEAVING = `leaving as (
+           update machines m set state = 'deleting' from gone where m.id = gone.machine_id and m.state not in ('deleting', 'deleted')
+           returning m.id, gone.id as run_id, gone.batch_id),
+         told as (
+           insert into events (type, batch, machine, run, state) select 'machine.state', batch_id, id, run_id, 'deleting' from leaving)`;
+
 /** What people ask of batches, in Postgres. The number of statements never depends on the number of machines. */
 export class PostgresBatchStore implements BatchStore {
   constructor(private readonly database: Database) {}
@@ -82,7 +89,8 @@ export class PostgresBatchStore implements BatchStore {
            update runs r set wanted = 'gone', undo_ends_as = 'cancelled'
              from machines m where m.id = r.machine_id and m.batch_id = $1 and m.state <> 'deleted'
               and r.id = (select max(id::text)::uuid from runs where machine_id = m.id)
-           returning r.id)
+           returning r.id, r.batch_id, r.machine_id),
+         ${LEAVING}
          insert into outbox (kind, payload) select 'advance', jsonb_build_object('runId', id) from gone`,
         [batch.id],
       );
@@ -112,11 +120,11 @@ export class PostgresBatchStore implements BatchStore {
 
   async wantMachineGone(machine: { id: string; name: string; runId: string }, actor: string): Promise<void> {
     await this.database.transaction(async (queries) => {
-      await queries.query(`update runs set wanted = 'gone', undo_ends_as = 'cancelled' where id = $1`, [
-        machine.runId,
-      ]);
       await queries.query(
-        `insert into outbox (kind, payload) values ('advance', jsonb_build_object('runId', $1::uuid))`,
+        `with gone as (
+           update runs set wanted = 'gone', undo_ends_as = 'cancelled' where id = $1 returning id, batch_id, machine_id),
+         ${LEAVING}
+         insert into outbox (kind, payload) select 'advance', jsonb_build_object('runId', id) from gone`,
         [machine.runId],
       );
       await writeAudit(queries, actor, 'machine.delete', machine.name, { machine: machine.id });
