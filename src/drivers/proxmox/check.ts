@@ -2,7 +2,7 @@ import { HatcheryError } from '../../core/errors.js';
 import type { CheckFinding } from '../../ports/hypervisor.js';
 import { readAs, type Cluster } from './cluster.js';
 import type { ClusterMap, ClusterReads } from './inventory.js';
-import { missingRights, tooMuchRights, type Rights } from './rights.js';
+import { aclCommand, missingRights, tooMuchRights, type Rights } from './rights.js';
 import { permissions, pools, version } from './wire.js';
 
 /** Everything that the first real cluster needs, as findings whose remedies are commands for root on a node. */
@@ -176,7 +176,7 @@ async function checkTemplates(
         ok: false,
         subject,
         detail: 'the token may not clone it (VM.Clone is missing)',
-        remedy: `pveum acl modify ${path} --tokens '${token.id}' --roles PVETemplateUser`,
+        remedy: aclCommand(path, token.id, 'PVETemplateUser'),
       };
     }),
   );

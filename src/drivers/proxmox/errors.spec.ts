@@ -152,7 +152,7 @@ describe('answers of the API', () => {
     );
     expect(error).toMatchObject({ code: 'permission-missing', retry: 'after-fix' });
     expect(error.hint).toContain(
-      "pveum acl modify /sdn/zones/localnetwork/vmbr0 --tokens 'hatchery@pve!lab'",
+      "pveum acl modify /sdn/zones/localnetwork/vmbr0 --users 'hatchery@pve' --tokens 'hatchery@pve!lab'",
     );
     expect(error.hint).toContain('SDN.Use');
   });

@@ -1,4 +1,5 @@
 import { HatcheryError, type ErrorCode, type ErrorMore, type Retry } from '../../core/errors.js';
+import { aclCommand } from './rights.js';
 
 /** What the driver itself needs to tell apart; kept in `facts.reason` of the error. */
 export type RemoteReason =
@@ -219,7 +220,7 @@ function forbidden(request: RemoteRequest, sentence: string, message: string): H
   const hint =
     path === undefined
       ? `check the rights of the token ${request.tokenId}: hatchery cluster check says which one is missing`
-      : `give the token the right: pveum acl modify ${path} --tokens '${request.tokenId}' --roles <a role with ${privilege}>`;
+      : `give the token the right: ${aclCommand(path, request.tokenId, `<a role with ${privilege}>`)}`;
   return new HatcheryError('permission-missing', message, {
     retry: 'after-fix',
     hint,

@@ -14,6 +14,11 @@ const POOL_ROLE = [
   ),
 ];
 
+/** The command that gives a role. A token has only what its user has too, so both get it. */
+export function aclCommand(path: string, tokenId: string, role: string): string {
+  return `pveum acl modify ${path} --users '${tokenId.split('!')[0]}' --tokens '${tokenId}' --roles ${role}`;
+}
+
 /** Rights through which a mistake of ours could reach a guest of others: the reason to refuse a token. */
 export function tooMuchRights(
   rights: Rights,
@@ -44,7 +49,7 @@ export function missingRights(rights: Rights, tokenId: string, pool: string): Ch
       ([path, held]) => (path === prefix || path.startsWith(`${prefix}/`)) && held.has(privilege),
     );
   const grant = (path: string, role: string, privileges: readonly string[]): string =>
-    `pveum role add ${role} --privs '${privileges.join(' ')}' && pveum acl modify ${path} --tokens '${tokenId}' --roles ${role}`;
+    `pveum role add ${role} --privs '${privileges.join(' ')}'; ${aclCommand(path, tokenId, role)}`;
   const findings: CheckFinding[] = [];
   const need = (isThere: boolean, subject: string, detail: string, remedy: string): void => {
     if (!isThere) findings.push({ ok: false, subject, detail, remedy });
@@ -53,16 +58,16 @@ export function missingRights(rights: Rights, tokenId: string, pool: string): Ch
     has('/', 'Sys.Audit'),
     'Sys.Audit on /',
     'the token cannot read quorum and tasks',
-    `pveum acl modify / --tokens '${tokenId}' --roles HatcherySys --propagate 1, with the role: pveum role add HatcherySys --privs Sys.Audit`,
+    grant('/', 'HatcherySys', ['Sys.Audit']),
   );
   need(
     has('/vms', 'VM.Audit'),
     'VM.Audit on /vms',
     'the token does not see the guests of others, so it cannot keep out of their way',
-    grant('/vms', 'HatcheryRead', ['VM.Audit']),
+    grant('/vms', 'HatcheryRead', ['VM.Audit', 'Pool.Audit']),
   );
   const poolPath = `/pool/${pool}`;
-  const role = [...POOL_ROLE, 'VM.GuestAgent.Audit', 'Pool.Audit'];
+  const role = [...POOL_ROLE, 'VM.GuestAgent.Audit', 'Pool.Audit', 'Pool.Allocate'];
   const lacking = POOL_ROLE.filter((privilege) => !has(poolPath, privilege));
   need(
     lacking.length === 0,
@@ -86,13 +91,13 @@ export function missingRights(rights: Rights, tokenId: string, pool: string): Ch
     below('/storage', 'Datastore.AllocateSpace'),
     'Datastore.AllocateSpace',
     'the token may not use any storage',
-    `pveum acl modify /storage/<storage> --tokens '${tokenId}' --roles PVEDatastoreUser`,
+    aclCommand('/storage/<storage>', tokenId, 'PVEDatastoreUser'),
   );
   need(
     below('/sdn', 'SDN.Use'),
     'SDN.Use',
     'the token may not attach guests to any bridge',
-    `pveum acl modify /sdn/zones/localnetwork --tokens '${tokenId}' --roles PVESDNUser`,
+    aclCommand('/sdn/zones/localnetwork', tokenId, 'PVESDNUser'),
   );
   return findings;
 }
