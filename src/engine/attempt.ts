@@ -29,7 +29,7 @@ export async function runAttempt(
       await commit(parts, claimed, (model) => model.undone(claimed.held));
     } else await actOnce(parts, lease, claimed, term, facts);
   } catch (error) {
-    await settle(parts, claimed, error, facts);
+    await settle(parts, claimed, term, error, facts);
   }
   return undefined;
 }
@@ -220,6 +220,7 @@ async function commit(
 async function settle(
   parts: EngineParts,
   claimed: Claimed,
+  term: AbortSignal,
   error: unknown,
   facts: MachineFacts,
 ): Promise<void> {
@@ -234,7 +235,8 @@ async function settle(
     parts.log.warn(about, 'a stale attempt was given up');
     return;
   }
-  if (isLeaseOver(error)) {
+  // Whatever an interrupted driver threw: the term is over, and that says nothing about the step.
+  if (term.aborted || error instanceof LeaseOver) {
     await commit(parts, claimed, (model) => model.handOver(held));
     return;
   }
@@ -246,13 +248,8 @@ async function settle(
   await commit(parts, claimed, (model) => model.failed(held, failure, facts));
 }
 
-const isLeaseOver = (error: unknown): boolean =>
-  error instanceof LeaseOver || (error instanceof Error && error.cause instanceof LeaseOver);
-
 function failureOf(error: unknown, claimed: Claimed): Failure {
-  if (error instanceof HatcheryError)
-    return { error: errorRecord(error), retry: error.retry, afterMs: error.afterMs };
-  if (error instanceof Error && error.name === 'TimeoutError')
+  if (isTimeout(error))
     return {
       error: {
         code: 'step-timeout',
@@ -261,5 +258,13 @@ function failureOf(error: unknown, claimed: Claimed): Failure {
       retry: 'later',
       afterMs: undefined,
     };
+  if (error instanceof HatcheryError)
+    return { error: errorRecord(error), retry: error.retry, afterMs: error.afterMs };
   return { error: errorRecord(error), retry: 'never', afterMs: undefined };
+}
+
+/** The reason of `AbortSignal.timeout`, as it was thrown or as the cause of what a driver made of it. */
+function isTimeout(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return (error instanceof DOMException && error.name === 'TimeoutError') || isTimeout(error.cause);
 }

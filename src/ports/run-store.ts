@@ -174,7 +174,7 @@ export interface RunStore {
 
   /** Admits a cluster's due steps to their slots, nearest to their end first, and puts them into the outbox. Gives how many. */
   admit(cluster: string, limitOf: (slot: string) => number, batch: number): Promise<number>;
-  /** Hands due outbox rows to `publish` and removes them; rows of a failed publish stay. Gives how many. */
+  /** Hands due outbox rows to `publish`, then removes them; rows of a failed publish come again after 10 s. Gives how many. */
   relay(
     publish: (items: readonly { stepId: string; number: number }[]) => Promise<void>,
     batch: number,

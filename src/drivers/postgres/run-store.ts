@@ -221,20 +221,23 @@ export class PostgresRunStore implements RunStore {
     });
   }
 
+  /** No transaction is open while the queue is asked: it may be away for long, and events are served only below the oldest transaction. */
   async relay(
     publish: (items: readonly { stepId: string; number: number }[]) => Promise<void>,
     batch: number,
   ): Promise<number> {
-    return this.database.transaction(async (queries) => {
-      const rows = await queries.query<{ payload: { stepId: string; number: number } }>(
-        `delete from outbox where id in
-           (select id from outbox where kind = 'dispatch' and due_at <= clock_timestamp() order by id limit $1 for update skip locked)
-         returning payload`,
-        [batch],
-      );
-      if (rows.length > 0) await publish(rows.map((row) => row.payload));
-      return rows.length;
-    });
+    const rows = await this.database.query<{ id: number; payload: { stepId: string; number: number } }>(
+      `update outbox set due_at = clock_timestamp() + interval '10 seconds', tries = tries + 1 where id in
+         (select id from outbox where kind = 'dispatch' and due_at <= clock_timestamp() order by id limit $1 for update skip locked)
+       returning id, payload`,
+      [batch],
+    );
+    if (rows.length === 0) return 0;
+    await publish(rows.map((row) => row.payload));
+    await this.database.query('delete from outbox where id = any ($1::bigint[])', [
+      rows.map((row) => row.id),
+    ]);
+    return rows.length;
   }
 
   async takeAdvance(): Promise<{ outboxId: number; runId: string } | undefined> {
