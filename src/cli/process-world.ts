@@ -40,7 +40,8 @@ function processTerminal(): Terminal {
     canAsk: stdin.isTTY === true && stderr.isTTY === true,
     outColor: isColorAllowed && stdout.isTTY === true,
     errColor: isColorAllowed && stderr.isTTY === true,
-    width: () => stderr.columns ?? stdout.columns ?? DEFAULT_COLUMNS,
+    // A terminal that does not know its size says 0.
+    width: () => stderr.columns || stdout.columns || DEFAULT_COLUMNS,
     ask: (question) => ask(question, stderr),
     askSecret: async (question) => {
       stderr.write(question);
