@@ -25,6 +25,8 @@ export async function runClass(api: DemoApi, options: ClassOptions): Promise<Dem
   const from = await journalEnd(journal);
   const existing = await api.existing(CLASS);
   const made = existing ? { batch: existing, times: undefined } : await makeClass(api, options);
+  // A kept class may have been cut off while it was being made.
+  if (existing) await api.watch(existing, 'ready');
   const calls = await remoteCalls(journal, from);
   const results = await api.results(made.batch);
   options.show(results);

@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HatcheryError } from '../../core/errors.js';
@@ -37,7 +37,10 @@ const TAIL_LINES = 8;
 /** Starts stores, simulated cluster, API and workers in this order; `stack` stops them in the reverse one. */
 export async function startDemo(options: DemoOptions, place: Place, stack: Stack): Promise<RunningDemo> {
   const { stateFolder, folder, log } = place;
-  if (!options.keep) await empty(folder);
+  const worldFile = join(folder, 'world.json');
+  const keptFile = join(folder, 'kept');
+  // A database without the cluster that it tells of would find another one under its name.
+  if (!options.keep || !existsSync(worldFile) || !existsSync(keptFile)) await empty(folder);
   const logs = join(folder, 'logs');
   await mkdir(logs, { recursive: true, mode: 0o700 });
   const parts: { name: string; process: Pick<GuardedProcess, 'ended'>; logFile: string }[] = [];
@@ -70,7 +73,7 @@ export async function startDemo(options: DemoOptions, place: Place, stack: Stack
       program: 'simulators/program.js',
       args: [
         ...['all', '--seed', options.seed, '--time-scale', String(options.timeScale), '--journal', journal],
-        ...(options.keep ? ['--state', join(folder, 'world.json')] : []),
+        ...(options.keep ? ['--state', worldFile] : []),
       ],
       env: place.env,
       logFile: simulatorLog,
@@ -112,6 +115,7 @@ export async function startDemo(options: DemoOptions, place: Place, stack: Stack
     }),
   );
   await untilReady(url, api, apiLog);
+  if (options.keep) await writeFile(keptFile, '');
   for (let number = 1; number <= options.workers; number += 1) {
     const logFile = join(logs, `worker-${number}.log`);
     keepTrack(
