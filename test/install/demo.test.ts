@@ -22,10 +22,11 @@ beforeAll(() => {
 });
 
 afterAll(async () => {
-  for (const demo of demos) if (demo.exitCode === null && demo.signalCode === null) demo.kill('SIGTERM');
-  await Promise.all(
-    demos.map((demo) => demo.exitCode === null && demo.signalCode === null && once(demo, 'exit')),
-  );
+  for (const demo of demos) {
+    if (demo.exitCode !== null || demo.signalCode !== null) continue;
+    demo.kill('SIGTERM');
+    await once(demo, 'exit');
+  }
   rmSync(state, { recursive: true, force: true });
 });
 
