@@ -60,7 +60,14 @@ export function mayHaveArrived(error: unknown): boolean {
   return !NEVER_SENT.has(String(error.facts['reason']));
 }
 
-const NEVER_SENT = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']);
+const NEVER_SENT = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'bad port',
+]);
 
 /** The error of a service that did not answer or broke off. */
 export function unreachable(error: unknown): HatcheryError {

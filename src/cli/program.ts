@@ -39,7 +39,7 @@ type CommandOf = (cli: Cli) => Command;
 const GROUPS: readonly { name: string; summary: string; commands: readonly CommandOf[] }[] = [
   {
     name: 'batch',
-    summary: 'many machines from one roster',
+    summary: 'Many machines from one roster.',
     commands: [
       batchPlan,
       batchCreate,
@@ -53,12 +53,12 @@ const GROUPS: readonly { name: string; summary: string; commands: readonly Comma
       batchDelete,
     ],
   },
-  { name: 'machine', summary: 'what one person has', commands: [machineList, machineShow, machineDelete] },
-  { name: 'run', summary: 'how machines are made and undone', commands: [runList, runShow, runRetry] },
-  { name: 'cluster', summary: 'where machines are made', commands: [clusterList, clusterCheck] },
-  { name: 'user', summary: 'accounts of the service', commands: [userCreate, userList] },
-  { name: 'token', summary: 'tokens for scripts', commands: [tokenCreate, tokenList, tokenRevoke] },
-  { name: 'journal', summary: 'what the simulators saw', commands: [journalCheck] },
+  { name: 'machine', summary: 'What one person has.', commands: [machineList, machineShow, machineDelete] },
+  { name: 'run', summary: 'How machines are made and undone.', commands: [runList, runShow, runRetry] },
+  { name: 'cluster', summary: 'Where machines are made.', commands: [clusterList, clusterCheck] },
+  { name: 'user', summary: 'Accounts of the service.', commands: [userCreate, userList] },
+  { name: 'token', summary: 'Tokens for scripts.', commands: [tokenCreate, tokenList, tokenRevoke] },
+  { name: 'journal', summary: 'What the simulators saw.', commands: [journalCheck] },
 ];
 
 /** Runs one command line and gives its exit code. Nothing is thrown. */

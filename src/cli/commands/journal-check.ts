@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { command, type Cli } from '../cli.js';
 
-const PROGRAM = 'simulators/journal/main.js';
+const PROGRAM = 'simulators/journal/program.js';
 
 export const journalCheck = (cli: Cli): Command =>
   command(

@@ -1,0 +1,448 @@
+import { describe, expect, it } from 'vitest';
+import {
+  aBatch,
+  aProgress,
+  eventStream,
+  fakeCliWorld,
+  json,
+  NO_COUNTS,
+  problem,
+  type FakeCliOptions,
+} from '../../test/support/fake-cli-world.js';
+import { runCommandLine } from './program.js';
+
+const ROSTER = new URL('../../examples/class-l3-info.csv', import.meta.url).pathname;
+const CREATE = ['batch', 'create', ROSTER, '--blueprint', 'b', '--name', 'l3'];
+
+async function run(args: readonly string[], options: FakeCliOptions = {}) {
+  const world = fakeCliWorld(options);
+  const code = await runCommandLine(args, world);
+  return { code, ...world.said, world };
+}
+
+/** Every command of a group, as its help lists them. */
+async function commandsOf(...group: string[]): Promise<string[]> {
+  const { out } = await run([...group, '--help']);
+  const list = out.split('Commands:\n')[1]?.split('\n\n')[0] ?? '';
+  return [...list.matchAll(/^ {2}([a-z]+)/gm)].map(([, name]) => name ?? '');
+}
+
+describe('the command line', () => {
+  it('names the nearest command when one is misspelled', async () => {
+    const { code, err } = await run(['batch', 'crate']);
+    expect(code).toBe(2);
+    expect(err).toContain("unknown command 'crate'");
+    expect(err).toContain('Did you mean create?');
+    expect((await run(['bach', 'list'])).err).toContain('Did you mean batch?');
+    expect((await run(['batch', 'list', '--jsn'])).err).toContain('Did you mean --json?');
+  });
+
+  it('refuses a command that lacks something, and says where to read more', async () => {
+    const { code, err, world } = await run(['batch', 'create', ROSTER]);
+    expect(code).toBe(2);
+    expect(err).toContain("required option '--blueprint <name>'");
+    expect(err).toContain('(hatchery batch create --help says more)');
+    expect(world.requests).toHaveLength(0);
+  });
+
+  it('explains every command in a few lines, with one example that it understands', async () => {
+    const groups = await commandsOf();
+    expect(groups).toEqual([
+      'batch',
+      'machine',
+      'run',
+      'cluster',
+      'user',
+      'token',
+      'journal',
+      'login',
+      'logout',
+      'simulate',
+    ]);
+    for (const group of groups) {
+      const commands = await commandsOf(group);
+      for (const path of commands.length === 0 ? [[group]] : commands.map((name) => [group, name])) {
+        const { code, out } = await run([...path, '--help']);
+        expect(code).toBe(0);
+        expect(out.split('\n').length).toBeLessThan(35);
+        expect(out).toContain('--json');
+        const example = /Example:\n {2}hatchery (.*)/.exec(out)?.[1]?.split(' ') ?? [];
+        expect(example.slice(0, path.length)).toEqual(path);
+        // What the example needs from outside is missing here, but its form is right.
+        expect((await run(example)).err).not.toMatch(/^error:/m);
+      }
+    }
+  });
+
+  it('says its version', async () => {
+    expect((await run(['--version'])).out).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+});
+
+describe('an answer', () => {
+  it('is one JSON value on stdout with --json, and a table without', async () => {
+    const service = () => json({ items: [aBatch()], nextCursor: null });
+    expect(JSON.parse((await run(['batch', 'list', '--json'], { service })).out)).toEqual({
+      items: [aBatch()],
+    });
+    expect((await run(['batch', 'list'], { service })).out).toMatch(
+      /^name +state +ready .*\nl3 +working +0\/2 /,
+    );
+  });
+
+  it('is read page after page, signed in with the token', async () => {
+    const service = ({ url }: Request) =>
+      json({ items: [aBatch({ name: url })], nextCursor: url.includes('cursor') ? null : 'next' });
+    const { out, world } = await run(['batch', 'list', '--json'], { service });
+    expect((JSON.parse(out) as { items: unknown[] }).items).toHaveLength(2);
+    expect(world.requests.map(({ headers }) => headers.get('authorization'))).toEqual([
+      'Bearer secret',
+      'Bearer secret',
+    ]);
+  });
+
+  it('never controls the terminal', async () => {
+    const evil = 'x\u001b[2J\u009b31m\u202ey\nz';
+    const service = () => json({ items: [aBatch({ name: evil, owner: evil })], nextCursor: null });
+    for (const args of [
+      ['batch', 'list'],
+      ['batch', 'list', '--json'],
+    ]) {
+      const { out } = await run(args, { service });
+      // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
+      expect(out).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
+    }
+    const json_ = await run(['batch', 'list', '--json'], { service });
+    expect((JSON.parse(json_.out) as { items: { name: string }[] }).items[0]?.name).toBe(evil);
+  });
+});
+
+describe('an error', () => {
+  it('is the sentence, every finding, the hint, then code and request', async () => {
+    const errors = [
+      { row: 7, column: 'login', code: 'x', detail: 'Bad \u001b[2Jlogin.', hint: 'Write it.' },
+      { row: 9, code: 'y', detail: 'Bad row.' },
+    ];
+    const service = () =>
+      problem(422, 'roster-invalid', { detail: 'Unable to read the roster', hint: 'Look.', errors });
+    const { code, out, err } = await run(CREATE, { service });
+    expect({ code, out }).toEqual({ code: 2, out: '' });
+    expect(err).toBe(
+      'Unable to read the roster\n  row 7, column login: Bad login. -> Write it.\n  row 9: Bad row.\nLook.\n(roster-invalid, request r-1)\n',
+    );
+  });
+
+  it.each([
+    [422, 'roster-invalid', 2], [401, 'not-signed-in', 3], [403, 'forbidden', 3], [404, 'not-found', 4], [409, 'name-taken', 5],
+    [503, 'cluster-unreachable', 7], [500, 'internal', 1], [418, 'of-a-later-version', 2],
+  ])('%d %s ends with exit code %d', async (status, problemCode, exit) => {
+    const { code, err } = await run(['batch', 'show', 'l3'], { service: () => problem(status, problemCode) });
+    expect(code).toBe(exit);
+    expect(err).toContain(`(${problemCode}, request r-1)`);
+  }); // prettier-ignore
+
+  it('is also JSON with --json', async () => {
+    const { out } = await run(['batch', 'show', 'l3', '--json'], {
+      service: () => problem(404, 'not-found'),
+    });
+    expect(JSON.parse(out)).toEqual({
+      error: { code: 'not-found', detail: 'Unable: not-found', requestId: 'r-1' },
+    });
+  });
+
+  it('of the network is exit code 7, and says how the address is found', async () => {
+    const service = () => Promise.reject(new TypeError('fetch failed', { cause: { code: 'ECONNREFUSED' } }));
+    const { code, err } = await run(['batch', 'list'], { service });
+    expect(code).toBe(7);
+    expect(err).toContain('Unable to reach the service: ECONNREFUSED');
+    expect(err).toContain('HATCHERY_URL');
+  });
+
+  it('tells a server that is not Hatchery from one that is', async () => {
+    const service = () => new Response('<h1>hello</h1>', { headers: { 'content-type': 'text/html' } });
+    const { code, err } = await run(['batch', 'list'], { service });
+    expect(code).toBe(2);
+    expect(err).toContain("is not Hatchery's");
+  });
+
+  it('without a token says how to sign in and asks nobody', async () => {
+    const { code, err, world } = await run(['batch', 'list'], { environment: { HATCHERY_TOKEN: '' } });
+    expect(code).toBe(3);
+    expect(err).toContain('hatchery login --url http://service.test');
+    expect(world.requests).toHaveLength(0);
+  });
+});
+
+describe('batch create', () => {
+  it('sends the roster as it is, and says how to watch', async () => {
+    const { code, out, err, world } = await run([...CREATE, '--skip-existing'], {
+      service: () => json(aBatch(), 202),
+    });
+    expect({ code, out }).toEqual({ code: 0, out: 'l3 is accepted: 2 machines.\n' });
+    expect(err).toBe('Watch it with: hatchery batch watch l3\n');
+    const form = await world.requests[0]!.formData();
+    expect(form.get('skipExisting')).toBe('true');
+    expect((form.get('roster') as File).name).toBe('class-l3-info.csv');
+  });
+
+  it('asks again under the same key when the connection breaks after it may have arrived', async () => {
+    const answers = [
+      () => Promise.reject(new TypeError('fetch failed', { cause: { code: 'ECONNRESET' } })),
+      () => Promise.reject(new TypeError('fetch failed', { cause: { code: 'ECONNREFUSED' } })),
+      () => problem(409, 'idempotency-in-progress'),
+      () => json(aBatch(), 202),
+    ];
+    const { code, world } = await run(CREATE, { service: () => answers.shift()!() });
+    expect(code).toBe(0);
+    const keys = world.requests.map(({ headers }) => headers.get('idempotency-key'));
+    expect(keys).toHaveLength(4);
+    expect(new Set(keys).size).toBe(1);
+    expect(world.pausesMs).toEqual([500, 1000, 2000]);
+  });
+
+  it('does not ask again when nothing was sent, nor for ever', async () => {
+    const refused = () => Promise.reject(new TypeError('fetch failed', { cause: { code: 'ECONNREFUSED' } }));
+    expect((await run(CREATE, { service: refused })).world.requests).toHaveLength(1);
+    const reset = () => Promise.reject(new TypeError('fetch failed', { cause: { code: 'ECONNRESET' } }));
+    const { code, world } = await run(CREATE, { service: reset });
+    expect(code).toBe(7);
+    expect(world.requests.length).toBeLessThan(20);
+  });
+
+  it.each(['/nowhere/class.csv', '/'])('refuses the roster %s that cannot be read', async (path) => {
+    const { code, err, world } = await run(['batch', 'create', path, '--blueprint', 'b', '--name', 'n']);
+    expect(code).toBe(2);
+    expect(err).toContain('Unable to read the roster');
+    expect(world.requests).toHaveLength(0);
+  });
+});
+
+describe('watching a batch', () => {
+  const results = (counts: Partial<typeof NO_COUNTS>) => ({
+    batch: 'l3',
+    counts: { ...NO_COUNTS, ...counts },
+    items: [],
+    causes: [],
+  });
+  const watched = (streams: (() => Response)[], counts: Partial<typeof NO_COUNTS>) => ({
+    service: ({ url }: Request) => {
+      if (url.includes('/events')) return streams.shift()?.() ?? Response.error();
+      if (url.includes('/results')) return json(results(counts));
+      if (url.includes('/machines')) return json({ items: [], nextCursor: null });
+      return json(aBatch());
+    },
+  });
+
+  it('ends with the results, and with 6 when not all are ready', async () => {
+    const stream = (ready: number, parked: number) => () =>
+      eventStream(
+        aProgress(1, 'working', { creating: 2 }),
+        aProgress(2, parked > 0 ? 'attention' : 'ready', { ready, parked }),
+      );
+    const good = await run(['batch', 'watch', 'l3'], watched([stream(2, 0)], { ready: 2 }));
+    expect(good.code).toBe(0);
+    expect(good.out).toContain('l3: 2 of 2 ready\n');
+    expect(good.err).toBe('l3: 0/2 ready, 50 %, 4 s left\nl3: 2/2 ready, 100 %, after 1:00\n');
+    const bad = await run(
+      ['batch', 'watch', 'l3', '--json'],
+      watched([stream(1, 1)], { ready: 1, parked: 1 }),
+    );
+    expect(bad.code).toBe(6);
+    expect(JSON.parse(bad.out)).toMatchObject({ counts: { ready: 1, parked: 1 } });
+  });
+
+  it('comes back behind its last event when the service was away', async () => {
+    const away = () => Promise.reject(new TypeError('fetch failed', { cause: { code: 'ECONNREFUSED' } }));
+    const streams = [
+      () => eventStream(aProgress(41, 'working', { creating: 2 })),
+      away as unknown as () => Response,
+      () => problem(503, 'service-unreachable'),
+      () => eventStream(aProgress(44, 'ready', { ready: 2 })),
+    ];
+    const { code, err, world } = await run(['batch', 'watch', 'l3'], watched(streams, { ready: 2 }));
+    expect(code).toBe(0);
+    const asked = world.requests
+      .filter(({ url }) => url.includes('/events'))
+      .map(({ url }) => new URL(url).searchParams.get('after'));
+    expect(asked).toEqual([null, '41', '41', '41']);
+    expect(err).toContain('The service does not answer; the batch is not lost. Trying again ...\n');
+    expect(err).toContain('The service answers again.\n');
+  });
+
+  it('starts from now when the service no longer knows the last event', async () => {
+    const streams = [
+      () => eventStream(aProgress(41, 'working', { creating: 2 })),
+      () => problem(400, 'request-invalid'),
+      () => eventStream(aProgress(1, 'ready', { ready: 2 })),
+    ];
+    const { code, world } = await run(['batch', 'watch', 'l3'], watched(streams, { ready: 2 }));
+    expect(code).toBe(0);
+    expect(world.requests.at(-2)?.url).not.toContain('after');
+  });
+
+  it('stops when the sign-in has ended', async () => {
+    const streams = [
+      () => eventStream(aProgress(1, 'working', { creating: 2 })),
+      () => problem(401, 'not-signed-in'),
+    ];
+    expect((await run(['batch', 'watch', 'l3'], watched(streams, {}))).code).toBe(3);
+  });
+
+  it('leaves the batch alone on Ctrl-C and says how to come back', async () => {
+    const world = fakeCliWorld({
+      service: ({ url, signal }) => {
+        if (!url.includes('/events')) return json(aBatch());
+        return new Response(
+          new ReadableStream({
+            start(stream) {
+              stream.enqueue(new TextEncoder().encode(aProgress(1, 'working', { creating: 2 })));
+              signal.addEventListener('abort', () => stream.error(signal.reason));
+              world.pressCtrlC();
+            },
+          }),
+          { headers: { 'content-type': 'text/event-stream' } },
+        );
+      },
+    });
+    expect(await runCommandLine(['batch', 'watch', 'l3'], world)).toBe(130);
+    expect(world.said.err).toContain(
+      'The batch goes on without you. Come back with: hatchery batch watch l3\n',
+    );
+    expect(world.requests.every(({ method }) => method === 'GET')).toBe(true);
+  });
+
+  it('draws one bar in place on a terminal, failures below it', async () => {
+    const options = watched([() => eventStream(aProgress(1, 'attention', { ready: 1, parked: 1 }))], {
+      ready: 1,
+      parked: 1,
+    });
+    const machine = {
+      name: 'vm-a',
+      login: 'a',
+      state: 'parked',
+      error: { code: 'address-unknown', message: 'no lease' },
+    };
+    const { err } = await run(['batch', 'watch', 'l3'], {
+      isTty: true,
+      service: (request) => {
+        const parked = request.url.includes('state=parked');
+        return parked ? json({ items: [machine], nextCursor: null }) : options.service(request);
+      },
+    });
+    expect(err).toMatch(/^l3 \[.*\n\u001b\[1A\u001b\[Jl3 \[.*\n {2}a \(vm-a\): address-unknown: no lease\n$/);
+  });
+});
+
+describe('deleting', () => {
+  const gone = aBatch({ state: 'deleted', counts: { ...NO_COUNTS, deleted: 2 } });
+  const service = ({ url, method }: Request) => {
+    if (url.includes('/events')) return eventStream(aProgress(1, 'deleted', { deleted: 2 }));
+    if (url.includes('/results')) return json({ batch: 'l3', counts: gone['counts'], items: [], causes: [] });
+    return json(method === 'DELETE' ? aBatch({ state: 'deleting' }) : gone, method === 'DELETE' ? 202 : 200);
+  };
+  const methods = ({ world }: { world: { requests: Request[] } }) =>
+    world.requests.map(({ method }) => method);
+
+  it('wants --yes where nobody can be asked', async () => {
+    const refused = await run(['batch', 'delete', 'l3'], { service });
+    expect(refused.code).toBe(2);
+    expect(refused.err).toContain('Say --yes.');
+    expect(methods(refused)).not.toContain('DELETE');
+  });
+
+  it('wants the name typed on a terminal', async () => {
+    const wrong = await run(['batch', 'delete', 'l3'], { service, isTty: true, answers: ['yes'] });
+    expect(wrong.code).toBe(2);
+    expect(methods(wrong)).not.toContain('DELETE');
+    const right = await run(['batch', 'delete', 'l3'], { service, isTty: true, answers: ['l3'] });
+    expect(right.code).toBe(0);
+    expect(right.out).toBe('l3 is deleted: 2 machines.\n');
+  });
+
+  it('comes back at once with --no-wait', async () => {
+    const { code, out, world } = await run(['batch', 'delete', 'l3', '--yes', '--no-wait'], { service });
+    expect({ code, out }).toEqual({ code: 0, out: 'l3 is being deleted.\n' });
+    expect(world.requests.some(({ url }) => url.includes('/events'))).toBe(false);
+  });
+});
+
+describe('run retry', () => {
+  it('retries every parked run of a batch that failed for one cause', async () => {
+    const aRun = (id: string) => ({ id, batch: { id: 'b', name: 'l3' } });
+    const service = ({ url }: Request) =>
+      url.includes('/retry')
+        ? json(aRun('1'), 202)
+        : json({ items: [aRun('1'), aRun('2')], nextCursor: null });
+    const { code, out, world } = await run(['run', 'retry', '--batch', 'l3', '--code', 'address-unknown'], {
+      service,
+    });
+    expect({ code, out }).toEqual({ code: 0, out: '2 runs go on.\n' });
+    const [list, ...retries] = world.requests.map(({ url }) => new URL(url));
+    expect(Object.fromEntries(list!.searchParams)).toMatchObject({
+      batch: 'l3',
+      code: 'address-unknown',
+      state: 'parked',
+    });
+    expect(retries.map(({ pathname }) => pathname)).toEqual(['/api/v1/runs/1/retry', '/api/v1/runs/2/retry']);
+  });
+
+  it('wants to know which', async () => {
+    expect((await run(['run', 'retry'])).code).toBe(2);
+    expect((await run(['run', 'retry', 'x', '--batch', 'l3'])).code).toBe(2);
+  });
+});
+
+describe('user create', () => {
+  it('asks for the password twice and never takes it from the command line', async () => {
+    const service = () => json({ login: 'jane', role: 'teacher' }, 201);
+    const created = await run(['user', 'create', 'jane'], {
+      service,
+      isTty: true,
+      answers: ['long enough', 'long enough'],
+    });
+    expect(created.code).toBe(0);
+    expect(await created.world.requests[0]!.json()).toEqual({
+      login: 'jane',
+      password: 'long enough',
+      role: 'teacher',
+    });
+    expect((await run(['user', 'create', 'jane'], { service, isTty: true, answers: ['a', 'b'] })).code).toBe(
+      2,
+    );
+    expect((await run(['user', 'create', 'jane', '--password', 'x'], { service })).code).toBe(2);
+    expect((await run(['user', 'create', 'jane'], { service })).err).toContain('--password-file');
+  });
+});
+
+describe('programs', () => {
+  it('starts the simulators with the same options and ends as they end', async () => {
+    const { code, world } = await run(['simulate', 'all', '--port', '0', '--time-scale', '0.05', '--json']);
+    expect(code).toBe(3);
+    expect(world.programs).toEqual([['simulators/program.js', 'all', '--port', '0', '--time-scale', '0.05']]);
+    expect((await run(['simulate', 'everything'])).code).toBe(2);
+  });
+
+  it('hands a journal to its checker', async () => {
+    const { world } = await run([
+      'journal',
+      'check',
+      'j.ndjson',
+      '--submits',
+      's',
+      '--export',
+      'e',
+      '--deleted',
+      '--json',
+    ]);
+    expect(world.programs[0]?.slice(1)).toEqual([
+      '--submits',
+      's',
+      '--export',
+      'e',
+      '--deleted',
+      '--json',
+      '--',
+      'j.ndjson',
+    ]);
+  });
+});
