@@ -7,6 +7,7 @@ export type Notifier = (batchId: string) => Promise<void>;
 const RELAY_BATCH = 200;
 const ADMIT_BATCH = 200;
 const SWEEP_BATCH = 100;
+const STRAY_MS = 60_000;
 
 /**
  * Keeps work flowing from Postgres to the queue, in every process that runs the engine:
@@ -26,6 +27,9 @@ export class Caretaker {
       clusters: readonly string[];
       limitOf: (slot: string) => number;
       notify: Notifier;
+      /** Looks for guests of a cluster that nobody counts on; asked by its dispatcher alone. */
+      findStrays?: (cluster: string, signal: AbortSignal) => Promise<number>;
+      strayMs?: number;
     },
   ) {}
 
@@ -40,6 +44,8 @@ export class Caretaker {
     this.loop('work', sweepMs, () => this.dispatchAll());
     this.loop('sweep', sweepMs, () => this.sweep());
     this.loop('advance', sweepMs, () => this.advanceAll());
+    const { findStrays, strayMs = STRAY_MS } = this.options;
+    if (findStrays) this.loop('strays', strayMs, () => this.findAllStrays(findStrays));
     this.loop('notify', sweepMs, () => this.notifyAll());
     for (const topic of ['outbox', 'work'] as const)
       this.unsubscribe.push(this.parts.wakeUps.on(topic, () => this.wakers.get(topic)?.()));
@@ -88,6 +94,13 @@ export class Caretaker {
       while ((await this.parts.store.admit(cluster, this.options.limitOf, ADMIT_BATCH)) > 0)
         this.parts.wakeUps.notify('outbox');
     }
+  }
+
+  private async findAllStrays(
+    find: (cluster: string, signal: AbortSignal) => Promise<number>,
+  ): Promise<void> {
+    for (const cluster of this.options.clusters)
+      if (await this.isDispatcher(cluster)) await find(cluster, this.stopping.signal);
   }
 
   private async isDispatcher(cluster: string): Promise<boolean> {

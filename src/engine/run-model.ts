@@ -223,6 +223,15 @@ export class RunModel {
     this.advance();
   }
 
+  /** Something of ours was found outside after the end: the undo goes on, towards the same end. */
+  reopen(): void {
+    const { run } = this.at;
+    if (run.state !== 'failed' && run.state !== 'cancelled') return;
+    run.wanted = 'gone';
+    run.undoEndsAs = run.state;
+    this.advance();
+  }
+
   /** A person says "again": parked steps become due with fresh tries. Gives how many. */
   retry(): number {
     const parked = this.at.steps.filter((step) => step.state === 'parked' || step.state === 'undo-parked');

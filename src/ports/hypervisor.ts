@@ -147,6 +147,8 @@ export interface Hypervisor {
   template(name: string, call: Call): Promise<TemplateInfo>;
   lookupVmid(vmid: number, call: Call): Promise<VmidLookup>;
   readOwn(identity: MarkIdentity, call: Call): Promise<OwnLookup>;
+  /** Whatever mark the guest carries, ours or not; `undefined` = none, or no guest. Errors as for any read. */
+  readMark(vmid: number, call: Call): Promise<Mark | undefined>;
 
   startClone(request: CloneRequest, call: Call): Promise<TaskRef>;
   /** Finds the clone task by the template's node: task list since `sinceMs` (Unix ms), its logs ("with ID N"), then the config and its mark. */

@@ -188,6 +188,13 @@ export interface RunStore {
   overdue(afterMs: number, batch: number): Promise<readonly { stepId: string; number: number }[]>;
   /** Hands these steps over again under a new number. */
   redispatch(stepIds: readonly string[]): Promise<void>;
+  /** VMIDs that a machine which is not over holds, or that a run still undoes. */
+  countedVmids(cluster: string): Promise<ReadonlySet<number>>;
+  /**
+   * Records a guest that was found as an effect of its machine's run, if that run is over and never saw what it made; gives the run.
+   * A guest that was there once and is there again was brought back by somebody (a restored backup): it is not a stray.
+   */
+  recordStray(machineId: string, effect: EffectIntent): Promise<string | undefined>;
   /** Due steps of a version that no live worker knows. */
   orphanVersions(limit: number): Promise<readonly { stepId: string; version: string }[]>;
 }

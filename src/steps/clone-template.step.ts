@@ -3,6 +3,7 @@ import { HatcheryError } from '../core/errors.js';
 import { describeWithMark } from '../core/mark.js';
 import type { CloneRequest, Hypervisor, OwnGuest } from '../ports/hypervisor.js';
 import { StepWait, defineStep, type StepRun } from '../plan/step.js';
+import { guestEffect } from './guest-effect.js';
 import { guestLock, onMachine, type OnMachine } from './machine-step.js';
 
 /** Copies the pinned template into a new, stopped guest under our VMID, with our mark, in our pool. */
@@ -17,15 +18,7 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
     `clones@node:${machine.cluster}/${machine.template.node}`,
   ],
   locks: ({ machine }, at) => [guestLock(machine, at)],
-  effects: ({ machine }, at) => [
-    {
-      kind: 'guest',
-      version: 1,
-      system: machine.cluster,
-      key: String(at.vmid),
-      payload: { cluster: machine.cluster, vmid: at.vmid, pool: machine.pool },
-    },
-  ],
+  effects: ({ machine }, at) => [guestEffect(machine.cluster, at.vmid, machine.pool)],
   timeout: '30m',
   retry: { attempts: 6, first: '2s', max: '1m' },
   lateWrites:

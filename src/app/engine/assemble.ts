@@ -18,6 +18,7 @@ import { WindowsDhcpDriver } from '../../drivers/winrm/windows-dhcp.driver.js';
 import { BatchIntake } from '../../engine/batch-intake.js';
 import { Caretaker } from '../../engine/caretaker.js';
 import { DEFAULT_TIMES, type EngineLog, type EngineParts, type EngineTimes } from '../../engine/engine.js';
+import { reopenStrays } from '../../engine/strays.js';
 import { EngineWorker } from '../../engine/worker.js';
 import { durationMs, type StepPorts } from '../../plan/step.js';
 import { compileWorkflow } from '../../plan/workflow.js';
@@ -25,6 +26,7 @@ import { noCheckpoints, type Checkpoints } from '../../ports/checkpoints.js';
 import type { Dhcp } from '../../ports/dhcp.js';
 import type { Hypervisor, Hypervisors } from '../../ports/hypervisor.js';
 import { EFFECTS } from '../../steps/effects.js';
+import { guestEffect } from '../../steps/guest-effect.js';
 import { STEPS } from '../../steps/index.js';
 import type { SiteConfig } from '../config/site.js';
 
@@ -45,6 +47,8 @@ export interface AssembleOptions {
   readonly webhook: Pick<Webhook, 'post'>;
   readonly times?: Partial<EngineTimes>;
   readonly checkpoints?: Checkpoints;
+  /** Between two looks for guests that nobody counts on. */
+  readonly strayMs?: number;
 }
 
 /** Everything between the stores and the API, put together once per process. */
@@ -113,6 +117,11 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   const caretaker = new Caretaker(parts, {
     clusters: clusters.map((cluster) => cluster.name),
     limitOf: slotLimits(options.site),
+    findStrays: (name, signal) => {
+      const { pool, vmids } = clusterNamed(clusters, name);
+      return reopenStrays(parts, drivers.hypervisor(name), { pool, ...vmids, effectOf: guestEffect }, signal);
+    },
+    ...(options.strayMs === undefined ? {} : { strayMs: options.strayMs }),
     notify: async (batchId) => {
       const summary = await batchSummary(database, batchId);
       if (summary) await options.webhook.post(summary.url, summary.body, `batch-${batchId}`);

@@ -283,6 +283,38 @@ export class PostgresRunStore implements RunStore {
     );
   }
 
+  async countedVmids(cluster: string): Promise<ReadonlySet<number>> {
+    const rows = await this.database.query<{ vmid: number }>(
+      `select m.vmid from machines m
+        where m.cluster = $1 and (m.state not in ('deleted', 'failed')
+           or exists (select 1 from runs r where r.machine_id = m.id and r.finished_at is null))`,
+      [cluster],
+    );
+    return new Set(rows.map((row) => row.vmid));
+  }
+
+  async recordStray(machineId: string, effect: EffectIntent): Promise<string | undefined> {
+    const [row] = await this.database.query<{ run_id: string }>(
+      `insert into effects (id, kind, version, system, key, step_id, payload, state, confirmed_at)
+       select $1, $2, $3, $4, $5, s.id, $6, 'confirmed', now()
+         from runs r join steps s on s.run_id = r.id join effects e on e.step_id = s.id and e.kind = $2
+        where r.machine_id = $7 and r.state in ('failed', 'cancelled') and e.confirmed_at is null
+        order by r.id desc, e.seq desc limit 1
+       on conflict (system, kind, key) where state <> 'undone' do nothing
+       returning (select run_id from steps where id = step_id)`,
+      [
+        uuidv7(),
+        effect.kind,
+        effect.version,
+        effect.system,
+        effect.key,
+        JSON.stringify(effect.payload),
+        machineId,
+      ],
+    );
+    return row?.run_id;
+  }
+
   async orphanVersions(limit: number): Promise<readonly { stepId: string; version: string }[]> {
     const rows = await this.database.query<{ id: string; version: string }>(
       `select s.id, s.uses || '@' || s.version as version from steps s

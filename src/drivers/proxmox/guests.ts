@@ -1,5 +1,5 @@
 import { HatcheryError } from '../../core/errors.js';
-import type { Mark, MarkIdentity } from '../../core/mark.js';
+import { parseMark, type Mark, type MarkIdentity } from '../../core/mark.js';
 import type { Call } from '../../ports/call.js';
 import type { GuestInfo, OwnGuest, OwnLookup, VmidLookup } from '../../ports/hypervisor.js';
 import { readAs, type Cluster } from './cluster.js';
@@ -68,6 +68,21 @@ export class GuestReads {
   /** As `readOwn` with one config read only: no status, no pool. */
   async readOwned(identity: MarkIdentity, signal: AbortSignal): Promise<OwnedLookup> {
     return judge(await this.#find(identity.vmid, signal), identity);
+  }
+
+  /** Errors: `cluster-unreachable` when it cannot be told. */
+  async readMark(vmid: number, signal: AbortSignal): Promise<Mark | undefined> {
+    const found = await this.#find(vmid, signal);
+    if (found.found === 'config') return parseMark(found.config.description);
+    if (found.found === 'unknown')
+      throw new HatcheryError(
+        'cluster-unreachable',
+        `Unable to read the mark of guest ${vmid}: ${found.why}`,
+        {
+          retry: 'later',
+        },
+      );
+    return undefined;
   }
 
   /** Our guest, right before a write; see `needOwned`. */

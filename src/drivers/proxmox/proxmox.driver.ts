@@ -1,5 +1,5 @@
 import type { ClusterDefinition } from '../../core/definitions.js';
-import type { MarkIdentity } from '../../core/mark.js';
+import type { Mark, MarkIdentity } from '../../core/mark.js';
 import type { Call } from '../../ports/call.js';
 import type { Clock } from '../../ports/clock.js';
 import type {
@@ -97,6 +97,10 @@ export class ProxmoxDriver implements Hypervisor {
 
   lookupVmid(vmid: number, call: Call): Promise<VmidLookup> {
     return this.#guests.lookupVmid(vmid, call);
+  }
+
+  readMark(vmid: number, call: Call): Promise<Mark | undefined> {
+    return this.#guests.readMark(vmid, call.signal);
   }
 
   readOwn(identity: MarkIdentity, call: Call): Promise<OwnLookup> {
