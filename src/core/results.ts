@@ -5,7 +5,6 @@ import type { MachineState } from './states.js';
 export const RESULT_COLUMNS = [
   'login', 'lastName', 'firstName', 'email', 'group', 'machine', 'vmid', 'node', 'address', 'link', 'state', 'code', 'reason', 'next',
 ] as const; // prettier-ignore
-export type ResultColumn = (typeof RESULT_COLUMNS)[number];
 
 /** One machine of a batch in the table of results. `code`, `reason` and `next` are there when it is not as wanted. */
 export interface ResultItem {

@@ -1,8 +1,5 @@
 import type { Call } from './call.js';
 
-/** How the gateway signs in to the machine; see docs/operations.md. */
-export type SignIn = 'prompt' | 'directory' | 'generated';
-
 export interface GroupSpec {
   /** Unique under the root; ends in the batch's short id, so a group of this name is ours. */
   readonly name: string;

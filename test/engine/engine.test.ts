@@ -2,11 +2,13 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { HatcheryError } from '../../src/core/errors.js';
 import { changeRun } from '../../src/engine/engine.js';
-import { StepWait, defineEffect, defineStep, type AnyStep } from '../../src/plan/step.js';
+import { StepWait, defineEffect, defineStep, type AnyStep, type RetryPolicy } from '../../src/plan/step.js';
 import { EngineBench, Gate, onMachineInput } from '../support/engine-bench.js';
 import { ownRedis } from '../support/stores.js';
 
 type Input = z.infer<typeof onMachineInput>;
+
+const QUICK: RetryPolicy = { attempts: 3, first: '50ms', max: '100ms' };
 
 /** The world outside: things by name, and how often each was made. */
 class Outside {
@@ -31,7 +33,7 @@ class Outside {
         },
       ],
       timeout: '30s',
-      retry: { attempts: 3, first: '50ms' as '50ms', max: '100ms' as '100ms' },
+      retry: QUICK,
       lateWrites: '',
       act: async ({ machine }) => {
         this.made.push(`${id}/${machine.id}`);
@@ -48,7 +50,7 @@ class Outside {
     payload: z.object({ name: z.string() }),
     locks: () => [],
     timeout: '30s',
-    retry: { attempts: 3, first: '50ms' as '50ms', max: '100ms' as '100ms' },
+    retry: QUICK,
     undo: async ({ name }) => {
       this.things.delete(name);
     },

@@ -35,7 +35,7 @@ export const onMachineInput = z.object({ machine: z.object({ id: z.string(), nam
 
 /** The engine on a real Postgres and a real Redis, with steps of the test's own. */
 export class EngineBench {
-  readonly #closers: (() => Promise<unknown> | unknown)[] = [];
+  readonly #closers: (() => unknown)[] = [];
   #plan!: CompiledPlan;
   #batchId = '';
   #row = 1;

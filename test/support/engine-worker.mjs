@@ -4,7 +4,9 @@ import { loadSite } from '../../dist/app/config/site.js';
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 
-process.once('message', async (order) => {
+process.once('message', (order) => void work(order));
+
+async function work(order) {
   const { options, kill } = order;
   let left = kill?.nth ?? 1;
   const checkpoints = {
@@ -29,5 +31,5 @@ process.once('message', async (order) => {
   assembly.caretaker.start();
   await assembly.startWorker(16);
   process.send('working');
-});
+}
 process.once('disconnect', () => process.exit(0));
