@@ -12,9 +12,12 @@ export function apiClient(url: string, token: string | undefined, send: typeof f
       baseUrl: url,
       ...(token === undefined ? {} : { auth: token }),
       fetch: (input, init) => {
-        const isStream = input instanceof Request && input.headers.get('accept') === EVENT_STREAM;
-        if (isStream) return send(input, init);
-        return send(input, { ...init, signal: AbortSignal.timeout(ANSWER_MS) });
+        if (!(input instanceof Request) || input.headers.get('accept') === EVENT_STREAM)
+          return send(input, init);
+        return send(input, {
+          ...init,
+          signal: AbortSignal.any([input.signal, AbortSignal.timeout(ANSWER_MS)]),
+        });
       },
     }),
   );
@@ -71,6 +74,7 @@ const NEVER_SENT = new Set([
 
 /** The error of a service that did not answer or broke off. */
 export function unreachable(error: unknown): HatcheryError {
+  if (error instanceof HatcheryError) return error;
   const reason = reasonOf(error);
   return new HatcheryError('service-unreachable', `Unable to reach the service: ${reason}`, {
     hint: 'Check that it runs and that the address is right (hatchery uses --url, HATCHERY_URL, a running demo, then the last login).',

@@ -42,7 +42,7 @@ export async function followBatch(api: Client, batch: string, following: Followi
       }
     } catch (error) {
       if (signal.aborted) return false;
-      const refusal = error instanceof HatcheryError ? error : unreachable(error);
+      const refusal = unreachable(error);
       const isForgotten = refusal.code === 'request-invalid' && after !== undefined;
       if (isForgotten) after = undefined;
       else if (!isPassing(refusal)) throw refusal;

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import {
   aBatch,
   aProgress,
@@ -286,6 +286,30 @@ describe('watching a batch', () => {
       () => problem(401, 'not-signed-in'),
     ];
     expect((await run(['batch', 'watch', 'l3'], watched(streams, {}))).code).toBe(3);
+  });
+
+  it('takes a connection that has gone silent for lost', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      let isFirst = true;
+      const service = ({ url, signal }: Request) => {
+        if (!url.includes('/events')) return watched([], { ready: 2 }).service({ url } as Request);
+        if (!isFirst) return eventStream(aProgress(2, 'ready', { ready: 2 }));
+        isFirst = false;
+        return new Response(
+          new ReadableStream({
+            start: (stream) => signal.addEventListener('abort', () => stream.error(signal.reason)),
+          }),
+          { headers: { 'content-type': 'text/event-stream' } },
+        );
+      };
+      const watching = run(['batch', 'watch', 'l3'], { service });
+      await vi.waitFor(() => expect(isFirst).toBe(false));
+      await vi.advanceTimersByTimeAsync(60_000);
+      expect((await watching).code).toBe(0);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('leaves the batch alone on Ctrl-C and says how to come back', async () => {

@@ -24,7 +24,7 @@ export async function watchBatch(
   const { terminal } = cli.world;
   const leaving = new AbortController();
   const release = terminal.onInterrupt(() => leaving.abort());
-  const view = new BatchView(cli, api, batch, goal);
+  const view = new BatchView(cli, api, batch, goal, leaving.signal);
   let last: Batch['state'] = batch.state;
   try {
     const isOver = await followBatch(api, batch.id, {
@@ -67,6 +67,7 @@ class BatchView {
     private readonly api: Client,
     private readonly batch: Batch,
     private readonly goal: Goal,
+    private readonly leaving: AbortSignal,
   ) {
     this.#live = new LiveProgress(cli.world.terminal);
   }
@@ -131,6 +132,7 @@ class BatchView {
               client: this.api,
               path: { id: this.batch.id },
               query: { state, limit: MAX_READ },
+              signal: this.leaving,
             }),
           ),
         ),
