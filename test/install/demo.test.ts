@@ -63,7 +63,7 @@ describe('the demo', () => {
     'makes a class beside another demo, deletes it again and says so in JSON',
     async () => {
       const staying = startDemo('--students', '2');
-      const [welcome] = (await Promise.all([untilSaid(staying, 'Ctrl-C stops everything')])) as [string];
+      const welcome = await untilSaid(staying, 'Ctrl-C stops everything');
       expect(welcome).toMatch(/vm-\S+ +1\d{4} +pve\d +[0-9.]+ .*ready/);
       const { url, token } = JSON.parse(readFileSync(join(state, 'instances', '1', 'cli.json'), 'utf8')) as {
         url: string;

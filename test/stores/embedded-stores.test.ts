@@ -1,6 +1,10 @@
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import pg from 'pg';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, inject, it } from 'vitest';
+import { startEmbeddedPostgres } from '../../src/drivers/embedded/embedded-postgres.js';
 import { ownPostgres, ownRedis, type OwnStore } from '../support/stores.js';
 
 const opened: OwnStore[] = [];
@@ -35,6 +39,36 @@ describe('the embedded Postgres', () => {
     const url = new URL(store.url);
     url.password = 'guess';
     await expect(select(url.href, 'select 1')).rejects.toMatchObject({ code: '28P01' });
+  });
+});
+
+describe('a data folder', () => {
+  it('whose server was left running is taken over, and the old server ends', async () => {
+    const dataFolder = await mkdtemp(join(tmpdir(), 'hatchery-test-'));
+    await chmod(dataFolder, 0o711);
+    const options = { stateFolder: inject('stateFolder'), dataFolder, fsync: false };
+    const left = await startEmbeddedPostgres(options);
+    await select(left.url, 'create table kept as select 7 as id');
+    const next = await startEmbeddedPostgres(options);
+    await left.ended;
+    expect(await select(next.url, 'select id from kept')).toEqual([{ id: 7 }]);
+    await next.stop();
+    await rm(dataFolder, { recursive: true });
+  });
+
+  it('with the number of some other process in postmaster.pid is used all the same', async () => {
+    const dataFolder = await mkdtemp(join(tmpdir(), 'hatchery-test-'));
+    await chmod(dataFolder, 0o711);
+    const options = { stateFolder: inject('stateFolder'), dataFolder, fsync: false };
+    await (await startEmbeddedPostgres(options)).stop();
+    await writeFile(
+      join(dataFolder, 'postgres', 'postmaster.pid'),
+      `${process.pid}\n${dataFolder}/postgres\n`,
+    );
+    const server = await startEmbeddedPostgres(options);
+    expect(await select(server.url, 'select 1 as one')).toEqual([{ one: 1 }]);
+    await server.stop();
+    await rm(dataFolder, { recursive: true });
   });
 });
 
