@@ -33,8 +33,17 @@ let shared: Pick<
 >;
 const secretKey = randomBytes(32);
 const workers = new Set<ChildProcess>();
+/** Processes that are up but have no work yet: starting one takes longer than a cell. */
+const spares: ChildProcess[] = [];
+
+function spare(): ChildProcess {
+  return fork(join(import.meta.dirname, '..', 'support', 'engine-worker.mjs'), {
+    stdio: ['ignore', 2, 2, 'ipc'],
+  });
+}
 
 beforeAll(async () => {
+  spares.push(spare(), spare());
   site = await simulatedSite();
   database = await testDatabase();
   shared = {
@@ -63,15 +72,15 @@ afterEach(() => {
   workers.clear();
 });
 afterAll(async () => {
+  for (const child of spares) child.kill('SIGKILL');
   await assembly?.close();
   await database?.drop();
   await site?.stop();
 });
 
 async function worker(kill?: { point: string; step: string; nth?: number }): Promise<ChildProcess> {
-  const child = fork(join(import.meta.dirname, '..', 'support', 'engine-worker.mjs'), {
-    stdio: ['ignore', 2, 2, 'ipc'],
-  });
+  spares.push(spare());
+  const child = spares.shift() ?? spare();
   workers.add(child);
   child.send({
     options: { ...shared, secretKey: secretKey.toString('base64'), configDir: site.configDir },
@@ -157,61 +166,67 @@ async function isClean(cell: Cell): Promise<void> {
 
 const remove = async (cell: Cell): Promise<void> => assembly.intake.deleteBatch(cell.batch, admin);
 
-describe.each<StepKey>(['clone', 'allow-mac'])('a worker killed in %s', (step) => {
-  const points =
-    step === 'clone' ? ['K1', 'K2', 'K4', 'K5', 'K6', 'K7', 'K9'] : ['K1', 'K2', 'K6', 'K7', 'K9'];
+/** Kills a worker at every point of one step, and judges by the journal what is there in the end. */
+export function killAtEveryPoint(step: StepKey): void {
+  describe(`a worker killed in ${step}`, () => {
+    const points =
+      step === 'clone' ? ['K1', 'K2', 'K4', 'K5', 'K6', 'K7', 'K9'] : ['K1', 'K2', 'K6', 'K7', 'K9'];
 
-  it.each(points)('at %s leaves exactly one of what it makes, and the machine gets ready', async (point) => {
-    const cell = await createOne();
-    await died(await worker({ point, step }));
-    await worker();
-    await ends(cell, 'done');
-    expect(await made(cell, step)).toBe(1);
-    const [lost] = await assembly.database.query<{ count: number }>(
-      `select count(*)::int as count from attempts a join steps s on s.id = a.step_id where s.run_id = $1 and a.outcome = 'lost'`,
-      [cell.runId],
+    it.each(points)(
+      'at %s leaves exactly one of what it makes, and the machine gets ready',
+      async (point) => {
+        const cell = await createOne();
+        await died(await worker({ point, step }));
+        await worker();
+        await ends(cell, 'done');
+        expect(await made(cell, step)).toBe(1);
+        const [lost] = await assembly.database.query<{ count: number }>(
+          `select count(*)::int as count from attempts a join steps s on s.id = a.step_id where s.run_id = $1 and a.outcome = 'lost'`,
+          [cell.runId],
+        );
+        if (point !== 'K7') expect(lost!.count).toBeGreaterThan(0);
+        await remove(cell);
+        await ends(cell, 'cancelled');
+        await isClean(cell);
+      },
     );
-    if (point !== 'K7') expect(lost!.count).toBeGreaterThan(0);
-    await remove(cell);
-    await ends(cell, 'cancelled');
-    await isClean(cell);
-  });
 
-  it.each(['before', 'after'] as const)(
-    'at K3, the request sent and its effect %s the kill, makes it exactly once',
-    async (where) => {
-      // "before": the request reached the other side, which had not acted yet; "after": it acted, and nobody was left to hear the answer.
-      const op = step === 'clone' ? 'qemu.clone' : 'winrm.script.dhcp-filter-allow';
-      const { holds } = site.simulators.context;
-      holds.hold(op, where);
+    it.each(['before', 'after'] as const)(
+      'at K3, the request sent and its effect %s the kill, makes it exactly once',
+      async (where) => {
+        // "before": the request reached the other side, which had not acted yet; "after": it acted, and nobody was left to hear the answer.
+        const op = step === 'clone' ? 'qemu.clone' : 'winrm.script.dhcp-filter-allow';
+        const { holds } = site.simulators.context;
+        holds.hold(op, where);
+        const cell = await createOne();
+        const first = await worker();
+        await holds.reached(op, where);
+        first.kill('SIGKILL');
+        await died(first);
+        holds.release(op, where);
+        await worker();
+        await ends(cell, 'done');
+        expect(await made(cell, step)).toBe(1);
+        await remove(cell);
+        await ends(cell, 'cancelled');
+        await isClean(cell);
+      },
+    );
+
+    it.each([
+      ['before the undo', 1],
+      ['after the undo, before it is written down', 2],
+    ])('at K8, %s, leaves nothing behind', async (_name, nth) => {
       const cell = await createOne();
       const first = await worker();
-      await holds.reached(op, where);
+      await ends(cell, 'done');
       first.kill('SIGKILL');
       await died(first);
-      holds.release(op, where);
-      await worker();
-      await ends(cell, 'done');
-      expect(await made(cell, step)).toBe(1);
       await remove(cell);
+      await died(await worker({ point: 'K8', step, nth }));
+      await worker();
       await ends(cell, 'cancelled');
       await isClean(cell);
-    },
-  );
-
-  it.each([
-    ['before the undo', 1],
-    ['after the undo, before it is written down', 2],
-  ])('at K8, %s, leaves nothing behind', async (_name, nth) => {
-    const cell = await createOne();
-    const first = await worker();
-    await ends(cell, 'done');
-    first.kill('SIGKILL');
-    await died(first);
-    await remove(cell);
-    await died(await worker({ point: 'K8', step, nth }));
-    await worker();
-    await ends(cell, 'cancelled');
-    await isClean(cell);
+    });
   });
-});
+}

@@ -1,0 +1,3 @@
+import { killAtEveryPoint } from './kill-points.js';
+
+killAtEveryPoint('allow-mac');
