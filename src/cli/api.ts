@@ -26,18 +26,23 @@ export function apiClient(url: string, token: string | undefined, send: typeof f
 export const EVENT_STREAM = 'text/event-stream';
 
 /** What the service answered. Error: its problem as ours, with `facts.requestId`; `service-unreachable` when it did not answer. */
-export async function answer<T>(
-  call: Promise<{ data?: T; error?: unknown; response?: Response }>,
-): Promise<T> {
-  const { data, error, response } = await call.catch((cause: unknown) => {
+export async function answer<T>(call: Promise<Answered<T>>): Promise<T> {
+  const { data, error, request, response } = await call.catch((cause: unknown) => {
     // The connection broke inside the answer.
     throw unreachable(cause);
   });
   // The generated types promise a response; without an answer there is none.
-  if (response === undefined) throw unreachable(error);
+  if (response === undefined) throw unreachable(error, request && new URL(request.url).origin);
   // Some other server may answer 200 with a page of its own.
   if (!response.ok || data === undefined || typeof data === 'string') throw refusal(response, error);
   return data;
+}
+
+interface Answered<T> {
+  readonly data?: T;
+  readonly error?: unknown;
+  readonly request?: Request;
+  readonly response?: Response;
 }
 
 /** Every item of a list, page after page. */
@@ -73,15 +78,21 @@ const NEVER_SENT = new Set([
 ]);
 
 /** The error of a service that did not answer or broke off. */
-export function unreachable(error: unknown): HatcheryError {
+export function unreachable(error: unknown, address = 'the service'): HatcheryError {
   if (error instanceof HatcheryError) return error;
   const reason = reasonOf(error);
-  return new HatcheryError('service-unreachable', `Unable to reach the service: ${reason}`, {
+  return new HatcheryError('service-unreachable', `Unable to reach ${address}: ${WORDS[reason] ?? reason}`, {
     hint: 'Check that it runs and that the address is right (hatchery uses --url, HATCHERY_URL, a running demo, then the last login).',
     facts: { reason },
     cause: error,
   });
 }
+
+const WORDS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'nobody listens there (ECONNREFUSED)',
+  ECONNRESET: 'the connection broke (ECONNRESET)',
+  ENOTFOUND: 'the name is not known (ENOTFOUND)',
+};
 
 /** fetch says "fetch failed"; what happened stands in its cause, for several addresses one level deeper. */
 function reasonOf(error: unknown): string {

@@ -154,7 +154,7 @@ describe('an error', () => {
     const service = () => Promise.reject(new TypeError('fetch failed', { cause: { code: 'ECONNREFUSED' } }));
     const { code, err } = await run(['batch', 'list'], { service });
     expect(code).toBe(7);
-    expect(err).toContain('Unable to reach the service: ECONNREFUSED');
+    expect(err).toContain('Unable to reach http://service.test: nobody listens there (ECONNREFUSED)');
     expect(err).toContain('HATCHERY_URL');
   });
 
