@@ -1,18 +1,15 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { assemble, type Assembly } from '../../src/app/engine/assemble.js';
-import { loadSite } from '../../src/app/config/site.js';
-import type { RosterRow } from '../../src/core/roster/roster.js';
+import type { Assembly } from '../../src/app/engine/assemble.js';
 import type { Actor, BatchRequest } from '../../src/engine/intake.js';
-import { redisPrefix, redisUrl, testDatabase, type TestDatabase } from '../support/stores.js';
+import { assembled, people } from '../support/assembled.js';
 import { simulatedSite, type SimulatedSite } from '../support/simulated-site.js';
 
-const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 let site: SimulatedSite;
-let database: TestDatabase;
 let assembly: Assembly;
 let admin: Actor;
 let teacher: Actor;
+let until: (sql: string) => Promise<void>;
 
 beforeAll(async () => {
   site = await simulatedSite();
@@ -21,42 +18,10 @@ afterAll(async () => site?.stop());
 
 // No worker runs here: what is accepted stays as it was accepted.
 beforeEach(async () => {
-  database = await testDatabase();
-  assembly = await assemble({
-    databaseUrl: database.url,
-    redisUrl: redisUrl(),
-    redisPrefix: redisPrefix(),
-    deployment: randomUUID(),
-    secretKey: randomBytes(32),
-    site: loadSite({ configDir: site.configDir, env: {} }),
-    remoteTimeScale: site.timeScale,
-    log: quiet,
-    observe: () => {},
-    webhook: { post: async () => {} },
-  });
-  admin = { userId: randomUUID(), login: 'admin', role: 'admin' };
-  teacher = { userId: randomUUID(), login: 'prof', role: 'teacher' };
-  for (const actor of [admin, teacher])
-    await assembly.database.query('insert into users (id, login, role) values ($1, $2, $3)', [
-      actor.userId,
-      actor.login,
-      actor.role,
-    ]);
-  return async () => {
-    await assembly.close();
-    await database.drop();
-  };
+  const bench = await assembled(site);
+  ({ assembly, admin, teacher, until } = bench);
+  return () => bench.close();
 });
-
-const people = (count: number, prefix = 's'): RosterRow[] =>
-  Array.from({ length: count }, (_, index) => ({
-    row: index + 2,
-    login: `${prefix}${index}`,
-    loginKey: `${prefix}${index}`,
-    lastName: 'Nom',
-    firstName: 'Prénom',
-    sshKeys: [],
-  }));
 
 const aBatch = (more: Partial<BatchRequest> = {}): BatchRequest => ({
   name: 'l3-info',
@@ -285,12 +250,7 @@ describe('a batch that exists', () => {
     await assembly.intake.create(aBatch(), teacher, undefined);
     await assembly.intake.cancelBatch('l3-info', teacher);
     assembly.caretaker.start();
-    for (;;) {
-      const [row] = await assembly.database.query<{ ok: boolean }>(
-        'select deleted_at is not null as ok from batches',
-      );
-      if (row!.ok) break;
-    }
+    await until('select deleted_at is not null as ok from batches');
     await assembly.caretaker.stop();
     await assembly.intake.create(aBatch(), teacher, undefined);
     const vmids = await assembly.database.query<{ vmid: number }>(

@@ -1,18 +1,13 @@
 import { fork, type ChildProcess } from 'node:child_process';
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import { assemble, type Assembly, type AssembleOptions } from '../../src/app/engine/assemble.js';
-import { loadSite } from '../../src/app/config/site.js';
-import { systemClock } from '../../src/drivers/system-clock.js';
-import type { Actor } from '../../src/engine/intake.js';
 import type { JournalLine } from '../../src/simulators/journal.js';
-import { redisPrefix, redisUrl, testDatabase, type TestDatabase } from '../support/stores.js';
+import { assembled, people, type Assembled } from '../support/assembled.js';
 import { simulatedSite, type SimulatedSite } from '../support/simulated-site.js';
 
 const TIMES = { leaseMs: 1_000, heartbeatMs: 250, sweepMs: 100, overdueMs: 1_000, longestRequestMs: 500 };
-const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
 /** What the two steps make outside, as the journal shows it. */
 const MADE = {
@@ -24,14 +19,7 @@ type StepKey = keyof typeof MADE;
 vi.setConfig({ testTimeout: 40_000 });
 
 let site: SimulatedSite;
-let database: TestDatabase;
-let assembly: Assembly;
-let admin: Actor;
-let shared: Pick<
-  AssembleOptions,
-  'databaseUrl' | 'redisUrl' | 'redisPrefix' | 'deployment' | 'remoteTimeScale' | 'times'
->;
-const secretKey = randomBytes(32);
+let bench: Assembled;
 const workers = new Set<ChildProcess>();
 /** Processes that are up but have no work yet: starting one takes longer than a cell. */
 const spares: ChildProcess[] = [];
@@ -45,27 +33,7 @@ function spare(): ChildProcess {
 beforeAll(async () => {
   spares.push(spare(), spare());
   site = await simulatedSite();
-  database = await testDatabase();
-  shared = {
-    databaseUrl: database.url,
-    redisUrl: redisUrl(),
-    redisPrefix: redisPrefix(),
-    deployment: randomUUID(),
-    remoteTimeScale: site.timeScale,
-    times: TIMES,
-  };
-  assembly = await assemble({
-    ...shared,
-    secretKey,
-    site: loadSite({ configDir: site.configDir, env: {} }),
-    log: quiet,
-    observe: () => {},
-    webhook: { post: async () => {} },
-  });
-  admin = { userId: randomUUID(), login: 'admin', role: 'admin' };
-  await assembly.database.query(`insert into users (id, login, role) values ($1, 'admin', 'admin')`, [
-    admin.userId,
-  ]);
+  bench = await assembled(site, { times: TIMES });
 });
 afterEach(() => {
   for (const worker of workers) worker.kill('SIGKILL');
@@ -73,8 +41,7 @@ afterEach(() => {
 });
 afterAll(async () => {
   for (const child of spares) child.kill('SIGKILL');
-  await assembly?.close();
-  await database?.drop();
+  await bench?.close();
   await site?.stop();
 });
 
@@ -82,10 +49,17 @@ async function worker(kill?: { point: string; step: string; nth?: number }): Pro
   spares.push(spare());
   const child = spares.shift() ?? spare();
   workers.add(child);
-  child.send({
-    options: { ...shared, secretKey: secretKey.toString('base64'), configDir: site.configDir },
-    kill,
-  });
+  const { databaseUrl, redisUrl, redisPrefix, deployment, remoteTimeScale, times, secretKey } = bench.options;
+  const options = {
+    databaseUrl,
+    redisUrl,
+    redisPrefix,
+    deployment,
+    remoteTimeScale,
+    times,
+    configDir: site.configDir,
+  };
+  child.send({ options: { ...options, secretKey: secretKey.toString('base64') }, kill });
   await once(child, 'message');
   return child;
 }
@@ -104,41 +78,29 @@ interface Cell {
 async function createOne(): Promise<Cell> {
   const batch = `b-${randomBytes(4).toString('hex')}`;
   const login = `s${randomBytes(4).toString('hex')}`;
-  await assembly.intake.create(
+  await bench.assembly.intake.create(
     {
       name: batch,
       blueprint: 'student-desktop',
-      rows: [{ row: 2, login, loginKey: login, lastName: 'N', firstName: 'P', sshKeys: [] }],
+      rows: people(1, login),
       skipExisting: false,
     },
-    admin,
+    bench.admin,
     undefined,
   );
-  const [row] = await assembly.database.query<Cell>(
+  const [row] = await bench.assembly.database.query<Cell>(
     `select m.id as "machineId", r.id as "runId", b.name as batch from machines m join runs r on r.machine_id = m.id join batches b on b.id = m.batch_id where b.name = $1`,
     [batch],
   );
   return row!;
 }
 
-async function ends(cell: Cell, state: string): Promise<void> {
-  const endsAt = performance.now() + 15_000;
-  for (;;) {
-    const [run] = await assembly.database.query<{ state: string }>('select state from runs where id = $1', [
-      cell.runId,
-    ]);
-    if (run?.state === state) return;
-    if (performance.now() > endsAt)
-      throw new Error(
-        `run is ${run?.state}: ${JSON.stringify(await assembly.database.query('select key, state, due_at, worker_id, remote, error from steps where run_id = $1', [cell.runId]), null, 1)}`,
-      );
-    await systemClock.sleep(50);
-  }
-}
+const ends = (cell: Cell, state: string): Promise<void> =>
+  bench.until('select state = $2 as ok from runs where id = $1', [cell.runId, state]);
 
 /** Everything the journal says was made for one machine. */
 async function made(cell: Cell, step: StepKey): Promise<number> {
-  const [machine] = await assembly.database.query<{ vmid: number; mac: string }>(
+  const [machine] = await bench.assembly.database.query<{ vmid: number; mac: string }>(
     'select vmid, mac from machines where id = $1',
     [cell.machineId],
   );
@@ -151,7 +113,7 @@ async function made(cell: Cell, step: StepKey): Promise<number> {
 }
 
 async function isClean(cell: Cell): Promise<void> {
-  const [machine] = await assembly.database.query<{ vmid: number; mac: string; name: string }>(
+  const [machine] = await bench.assembly.database.query<{ vmid: number; mac: string; name: string }>(
     'select vmid, mac, name from machines where id = $1',
     [cell.machineId],
   );
@@ -164,7 +126,8 @@ async function isClean(cell: Cell): Promise<void> {
   ).toBe(false);
 }
 
-const remove = async (cell: Cell): Promise<void> => assembly.intake.deleteBatch(cell.batch, admin);
+const remove = async (cell: Cell): Promise<void> =>
+  bench.assembly.intake.deleteBatch(cell.batch, bench.admin);
 
 /** Kills a worker at every point of one step, and judges by the journal what is there in the end. */
 export function killAtEveryPoint(step: StepKey): void {
@@ -180,7 +143,7 @@ export function killAtEveryPoint(step: StepKey): void {
         await worker();
         await ends(cell, 'done');
         expect(await made(cell, step)).toBe(1);
-        const [lost] = await assembly.database.query<{ count: number }>(
+        const [lost] = await bench.assembly.database.query<{ count: number }>(
           `select count(*)::int as count from attempts a join steps s on s.id = a.step_id where s.run_id = $1 and a.outcome = 'lost'`,
           [cell.runId],
         );

@@ -1,92 +1,63 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { assemble, type Assembly } from '../../src/app/engine/assemble.js';
-import { loadSite } from '../../src/app/config/site.js';
 import { formatMark } from '../../src/core/mark.js';
-import { systemClock } from '../../src/drivers/system-clock.js';
-import type { Actor } from '../../src/engine/intake.js';
-import { redisPrefix, redisUrl, testDatabase, type TestDatabase } from '../support/stores.js';
+import { assembled, people, type Assembled } from '../support/assembled.js';
 import { simulatedSite, type SimulatedSite } from '../support/simulated-site.js';
 
-const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
-const deployment = randomUUID();
 let site: SimulatedSite;
-let database: TestDatabase;
-let assembly: Assembly;
+let bench: Assembled;
 let worker: { stop(): Promise<void> };
-const admin: Actor = { userId: randomUUID(), login: 'admin', role: 'admin' };
 
 beforeAll(async () => {
   site = await simulatedSite();
-  database = await testDatabase();
-  assembly = await assemble({
-    databaseUrl: database.url,
-    redisUrl: redisUrl(),
-    redisPrefix: redisPrefix(),
-    deployment,
-    secretKey: randomBytes(32),
-    site: loadSite({ configDir: site.configDir, env: {} }),
-    remoteTimeScale: site.timeScale,
-    log: quiet,
-    observe: () => {},
-    webhook: { post: async () => {} },
-    strayMs: 50,
-  });
-  await assembly.database.query('insert into users (id, login, role) values ($1, $2, $3)', [
-    admin.userId,
-    admin.login,
-    admin.role,
-  ]);
+  bench = await assembled(site, { strayMs: 50 });
 });
 afterAll(async () => {
   await worker?.stop();
-  await assembly?.caretaker.stop();
-  await assembly?.close();
-  await database?.drop();
+  await bench?.assembly.caretaker.stop();
+  await bench?.close();
   await site?.stop();
 });
+
+const OVER = `select bool_and(state = 'cancelled') as ok from runs`;
 
 async function cancelledMachine(
   login: string,
 ): Promise<{ id: string; runId: string; vmid: number; step: string }> {
-  await assembly.intake.create(
+  await bench.assembly.intake.create(
     {
       name: login,
       blueprint: 'student-desktop',
-      rows: [{ row: 2, login, loginKey: login, lastName: '', firstName: '', sshKeys: [] }],
+      rows: people(1, login),
       skipExisting: false,
     },
-    admin,
+    bench.admin,
     undefined,
   );
-  await assembly.intake.cancelBatch(login, admin);
-  const [machine] = await assembly.database.query<{ id: string; runId: string; vmid: number; step: string }>(
-    `select m.id, r.id as "runId", m.vmid, s.id as step from machines m join runs r on r.machine_id = m.id join steps s on s.run_id = r.id and s.key = 'clone' where m.login = $1`,
+  await bench.assembly.intake.cancelBatch(login, bench.admin);
+  const [machine] = await bench.assembly.database.query<{
+    id: string;
+    runId: string;
+    vmid: number;
+    step: string;
+  }>(
+    `select m.id, r.id as "runId", m.vmid, s.id as step from machines m join runs r on r.machine_id = m.id join steps s on s.run_id = r.id and s.key = 'clone' where m.login = $1 || '0'`,
     [login],
   );
   return machine!;
 }
 
-async function until(what: string, isTrue: () => Promise<boolean> | boolean): Promise<void> {
-  for (const endsAt = performance.now() + 15_000; !(await isTrue()); await systemClock.sleep(20))
-    if (performance.now() > endsAt) throw new Error(`never happened: ${what}`);
-}
-
 it('a clone that comes to be after its undo found nothing is undone; a restored machine, a copy and others’ guests stay', async () => {
   const late = await cancelledMachine('late');
   const restored = await cancelledMachine('restored');
-  const over = (): Promise<boolean> =>
-    assembly.database
-      .query<{ ok: boolean }>(`select bool_and(state = 'cancelled') as ok from runs`)
-      .then(([row]) => row!.ok);
-  assembly.caretaker.start();
-  await until('both runs are over', over);
+  bench.assembly.caretaker.start();
+  await bench.until(OVER);
   // As after a crash in mid clone whose undo waited in vain for evidence, and as after a machine that once was ready.
   for (const [machine, confirmed] of [
     [late, null],
     [restored, new Date()],
   ] as const)
-    await assembly.database.query(
+    await bench.assembly.database.query(
       `insert into effects (id, kind, version, system, key, step_id, payload, state, confirmed_at, undone_at) values ($1, 'guest', 1, 'main', $2, $3, $4, 'undone', $5, now())`,
       [
         randomUUID(),
@@ -96,7 +67,10 @@ it('a clone that comes to be after its undo found nothing is undone; a restored 
         confirmed,
       ],
     );
-  const mark = (machine: { id: string; runId: string; vmid: number }, owner = deployment): string =>
+  const mark = (
+    machine: { id: string; runId: string; vmid: number },
+    owner = bench.options.deployment,
+  ): string =>
     `someone\n${formatMark({ deployment: owner, machine: machine.id, run: machine.runId, step: 'clone', vmid: machine.vmid, attempt: 1 })}`;
   const put = (vmid: number, description: string): void => {
     site.simulators.proxmox.foreign.create({
@@ -113,9 +87,10 @@ it('a clone that comes to be after its undo found nothing is undone; a restored 
   put(10_500, mark(late));
   put(10_501, mark({ ...late, vmid: 10_501 }, randomUUID()));
   put(late.vmid, mark(late));
-  worker = await assembly.startWorker(4);
-  await until('the late guest is gone', () => site.simulators.proxmox.guest(late.vmid) === undefined);
-  await until('its run is over again', over);
+  worker = await bench.assembly.startWorker(4);
+  await bench.until(`select count(*) = 1 as ok from attempts where kind = 'undo' and outcome = 'done'`);
+  expect(site.simulators.proxmox.guest(late.vmid)).toBeUndefined();
+  await bench.until(OVER);
   for (const vmid of [restored.vmid, 10_500, 10_501])
     expect(site.simulators.proxmox.guest(vmid)?.status).toBe('stopped');
 });

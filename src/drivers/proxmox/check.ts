@@ -132,11 +132,10 @@ async function checkRange(
   const more = foreign.length > shown.length ? ` and ${foreign.length - shown.length} more` : '';
   return [
     {
-      ok: false,
+      // No fault: the ids are left out. It is said because a range of one's own is quieter.
+      ok: true,
       subject,
       detail: `guests of others live in the range: ${shown.join(', ')}${more}; they are never touched, their VMIDs are left out`,
-      remedy:
-        'choose a range of its own for this deployment (vmids: { from, to }); nobody else should create guests in it',
     },
   ];
 }
