@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import swc from 'unplugin-swc';
 import { defineConfig } from 'vitest/config';
 
@@ -9,6 +10,8 @@ const shared = {
 export default defineConfig({
   ...shared,
   test: {
+    // Tests wait more than they compute: two files at a time also on two cores.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     // Two projects, so that a run of pure specs alone starts no Postgres and no Redis.
     projects: [
       {

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { startApi, type ApiApp } from '../support/api-app.js';
+import { ownPostgres } from '../support/stores.js';
 import { seedBatch, seedEvent, type SeededBatch } from '../support/seeds.js';
 
 interface Event {
@@ -16,7 +17,9 @@ let foreign: SeededBatch;
 const open: AbortController[] = [];
 
 beforeAll(async () => {
-  api = await startApi();
+  // A server of its own: events are served below the oldest transaction of the whole server, and other tests hold some open.
+  const postgres = await ownPostgres();
+  api = await startApi({ database: { url: postgres.url, drop: () => postgres.remove() } });
   mine = await api.makeUser('mine');
   other = await api.makeUser('other');
   batch = await seedBatch(api.db, { name: 'mine', ownerId: mine.id, states: ['ready', 'creating'] });

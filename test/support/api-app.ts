@@ -15,7 +15,7 @@ import { HYPERVISORS, INTAKE, WAKE_UPS } from '../../src/app/tokens.js';
 import { ensureDeployment } from '../../src/drivers/postgres/migrations.js';
 import type { Intake } from '../../src/engine/intake.js';
 import type { WakeUps } from '../../src/ports/dispatch.js';
-import { redisPrefix, redisUrl, testDatabase } from './stores.js';
+import { redisPrefix, redisUrl, testDatabase, type TestDatabase } from './stores.js';
 
 export const ADMIN_PASSWORD = 'correct horse battery';
 const NO_SITE: SiteConfig = { clusters: [], services: [], blueprints: [], workflowFiles: [] };
@@ -64,9 +64,11 @@ export async function startApi(
     site?: SiteConfig;
     engine?: DynamicModule;
     env?: Record<string, string>;
+    /** Instead of a database on the shared server. */
+    database?: TestDatabase;
   } = {},
 ): Promise<ApiApp> {
-  const database = await testDatabase();
+  const database = options.database ?? (await testDatabase());
   const folder = await mkdtemp(join(tmpdir(), 'hatchery-api-'));
   const logLines: string[] = [];
   const context: AppContext = {
