@@ -85,7 +85,7 @@ export class RedisLocks implements Locks {
   }
 
   private mutex(name: string, lost: AbortController, waitMs: number): Mutex {
-    return new Mutex(this.redis, this.key(name), {
+    return new RenewedMutex(this.redis, this.key(name), {
       lockTimeout: this.options.lockMs,
       refreshInterval: this.options.lockMs / 3,
       acquireTimeout: Math.max(1, waitMs),
@@ -121,5 +121,30 @@ export class RedisLocks implements Locks {
 
   private get notesKey(): string {
     return `${this.options.prefix}:locks`;
+  }
+}
+
+/**
+ * A Redis that refuses (failover, full disk, too few replicas) proves nothing about a lock of ours until its key has expired. Without this
+ * the library's timer rejects with nobody to hear it, and Node ends the process.
+ */
+class RenewedMutex extends Mutex {
+  private renewedMs = performance.now();
+
+  protected override async _acquire(signal?: AbortSignal): Promise<boolean> {
+    const isAcquired = await super._acquire(signal);
+    this.renewedMs = performance.now();
+    return isAcquired;
+  }
+
+  protected override async _refresh(): Promise<boolean> {
+    const sentMs = performance.now();
+    try {
+      const isRenewed = await super._refresh();
+      if (isRenewed) this.renewedMs = sentMs;
+      return isRenewed;
+    } catch {
+      return performance.now() - this.renewedMs < this._acquireOptions.lockTimeout;
+    }
   }
 }
