@@ -1,0 +1,271 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { assemble, type Assembly, type AssembleOptions } from '../../src/app/engine/assemble.js';
+import { loadSite, type SiteConfig } from '../../src/app/config/site.js';
+import type { RosterRow } from '../../src/core/roster/roster.js';
+import { BullStepWorker } from '../../src/drivers/bullmq/bull-dispatch.js';
+import { connectRedis } from '../../src/drivers/redis/connect-redis.js';
+import { systemClock } from '../../src/drivers/system-clock.js';
+import type { EngineLog } from '../../src/engine/engine.js';
+import type { Actor } from '../../src/engine/intake.js';
+import { EngineWorker } from '../../src/engine/worker.js';
+import type { JournalLine } from '../../src/simulators/journal.js';
+import { simulatedSite, type SimulatedSite } from './simulated-site.js';
+import { redisPrefix, redisUrl, testDatabase, type TestDatabase } from './stores.js';
+
+/** Short leases, so that a dead worker is noticed within a test, yet longer than a busy test process ever stalls. */
+const TIMES = { leaseMs: 1_500, heartbeatMs: 300, sweepMs: 100, overdueMs: 1_000, longestRequestMs: 500 };
+const WAIT_MS = 20_000;
+
+/** One machine of a test with the names by which the world outside knows it; the VMID may be replaced, so it is asked for. */
+export interface TestMachine {
+  readonly id: string;
+  readonly runId: string;
+  readonly batch: string;
+  readonly login: string;
+  readonly name: string;
+  readonly mac: string;
+}
+
+/**
+ * The whole engine on real stores against simulated systems, with a gate in front of every step: a step runs only after `open`.
+ * All that is left out of the product is the API.
+ */
+export class StepWorld {
+  readonly #opened = new Map<string, ReadonlySet<string>>();
+  readonly #kept = new Map<string, { runId: string; key: string }>();
+  readonly #given = new Map<string, (stepId: string) => void>();
+  readonly #broken: unknown[] = [];
+  readonly #closers: (() => Promise<unknown>)[] = [];
+  #worker!: EngineWorker;
+
+  private constructor(
+    readonly site: SimulatedSite,
+    readonly config: SiteConfig,
+    readonly options: AssembleOptions,
+    readonly assembly: Assembly,
+    readonly admin: Actor,
+  ) {}
+
+  /** `prepare` may add files to the site's folder, or change the world, before anything is read. */
+  static async start(
+    options: { prepare?: (site: SimulatedSite) => Promise<void>; log?: EngineLog } = {},
+  ): Promise<StepWorld> {
+    const [site, database] = await Promise.all([simulatedSite(), testDatabase()]);
+    await options.prepare?.(site);
+    const config = loadSite({ configDir: site.configDir, env: {} });
+    const settings = assembleOptions(site, config, database, options.log ?? quiet);
+    const assembly = await assemble(settings);
+    const admin: Actor = { userId: randomUUID(), login: 'admin', role: 'admin' };
+    await assembly.database.query(`insert into users (id, login, role) values ($1, 'admin', 'admin')`, [
+      admin.userId,
+    ]);
+    const world = new StepWorld(site, config, settings, assembly, admin);
+    world.#closers.push(
+      () => site.stop(),
+      () => database.drop(),
+      () => assembly.close(),
+    );
+    await world.#startWorker();
+    return world;
+  }
+
+  async #startWorker(): Promise<void> {
+    this.#worker = new EngineWorker(this.assembly.parts);
+    await this.#worker.start();
+    const jobs = new BullStepWorker(
+      connectRedis(this.options.redisUrl, () => {}),
+      { prefix: this.options.redisPrefix, concurrency: 32, onError: () => {} },
+      (stepId) => this.#take(stepId),
+    );
+    await jobs.ready();
+    this.assembly.caretaker.start();
+    this.#closers.push(async () => {
+      await this.assembly.caretaker.stop();
+      await jobs.pause();
+      await this.#worker.stop();
+      await jobs.close();
+    });
+  }
+
+  /** A step that may not run yet stays due, and gives back the slots that it was admitted to: nobody may starve behind this gate. */
+  async #take(stepId: string): Promise<void> {
+    const [step] = await this.query<{ runId: string; key: string; state: string }>(
+      'select run_id as "runId", key, state from steps where id = $1',
+      [stepId],
+    );
+    if (step === undefined) return;
+    if (step.state === 'ready' && this.#opened.get(step.runId)?.has(step.key) !== true) {
+      const other = this.#given.get(`${step.runId} ${step.key}`);
+      if (other) return other(stepId);
+      this.#kept.set(stepId, step);
+      await this.query('delete from slots where step_id = $1', [stepId]);
+      return;
+    }
+    await this.#worker.handle(stepId).catch((error: unknown) => this.#broken.push(error));
+  }
+
+  /** Lets these steps of a machine run, besides those that may already; no keys = all. */
+  async open(machine: TestMachine, keys?: Iterable<string>): Promise<void> {
+    const steps = await this.query<{ key: string }>('select key from steps where run_id = $1', [
+      machine.runId,
+    ]);
+    const may = new Set([
+      ...(this.#opened.get(machine.runId) ?? []),
+      ...(keys ?? steps.map((step) => step.key)),
+    ]);
+    this.#opened.set(machine.runId, may);
+    for (const [stepId, kept] of this.#kept) {
+      if (kept.runId !== machine.runId || !may.has(kept.key)) continue;
+      this.#kept.delete(stepId);
+      void this.#take(stepId);
+    }
+  }
+
+  /** Hands every attempt of a kept step to another worker, until `open`. */
+  async give(machine: TestMachine, key: string, take: (stepId: string) => void): Promise<string> {
+    const stepId = await this.kept(machine, key);
+    this.#given.set(`${machine.runId} ${key}`, take);
+    this.#kept.delete(stepId);
+    take(stepId);
+    return stepId;
+  }
+
+  /** The id of a step that is due and kept; waits for it. */
+  async kept(machine: TestMachine, key: string): Promise<string> {
+    const find = (): string | undefined =>
+      [...this.#kept].find(([, kept]) => kept.runId === machine.runId && kept.key === key)?.[0];
+    await this.until(`step ${key} of ${machine.login} is due`, () => find() !== undefined);
+    return find()!;
+  }
+
+  /** One person's machine in a batch of its own; nothing runs before `open`. */
+  async create(blueprint: string, login = newName('s')): Promise<TestMachine> {
+    return (await this.createBatch(blueprint, [login]))[0]!;
+  }
+
+  async createBatch(blueprint: string, logins: readonly string[]): Promise<TestMachine[]> {
+    const name = newName('b');
+    await this.assembly.intake.create(
+      { name, blueprint, rows: logins.map(rosterRow), skipExisting: false },
+      this.admin,
+      undefined,
+    );
+    return this.query<TestMachine>(
+      `select m.id, r.id as "runId", b.name as batch, m.login, m.name, m.mac
+         from machines m join runs r on r.machine_id = m.id join batches b on b.id = m.batch_id where b.name = $1 order by m.row`,
+      [name],
+    );
+  }
+
+  query<R extends object>(sql: string, values: readonly unknown[] = []): Promise<R[]> {
+    return this.assembly.database.query<R>(sql, values);
+  }
+
+  async one<R extends object>(sql: string, values: readonly unknown[] = []): Promise<R> {
+    const [row] = await this.query<R>(sql, values);
+    if (row === undefined) throw new Error(`no row: ${sql}`);
+    return row;
+  }
+
+  async vmid(machine: TestMachine): Promise<number> {
+    return (await this.one<{ vmid: number }>('select vmid from machines where id = $1', [machine.id])).vmid;
+  }
+
+  async stepState(machine: TestMachine, key: string): Promise<string> {
+    const sql = 'select state from steps where run_id = $1 and key = $2';
+    return (await this.one<{ state: string }>(sql, [machine.runId, key])).state;
+  }
+
+  async runState(machine: TestMachine): Promise<string> {
+    return (await this.one<{ state: string }>('select state from runs where id = $1', [machine.runId])).state;
+  }
+
+  /** Waits until every run is in this state. */
+  async runsAre(state: string, machines: readonly TestMachine[]): Promise<void> {
+    await this.until(`runs are ${state}`, async () => {
+      const { left } = await this.one<{ left: number }>(
+        'select count(*)::int as left from runs where id = any ($1::uuid[]) and state <> $2',
+        [machines.map((machine) => machine.runId), state],
+      );
+      return left === 0;
+    });
+  }
+
+  async stepIs(state: string, machine: TestMachine, key: string): Promise<void> {
+    await this.until(`step ${key} is ${state}`, async () => (await this.stepState(machine, key)) === state);
+  }
+
+  /** Waits on the engine's own commits; says what hangs when it takes too long. */
+  async until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
+    const endsAt = performance.now() + WAIT_MS;
+    while (!(await isSo())) {
+      if (this.#broken.length > 0) throw this.#broken[0];
+      if (performance.now() > endsAt) throw new Error(`never came true: ${what}\n${await this.#report()}`);
+      await systemClock.sleep(30);
+    }
+  }
+
+  async #report(): Promise<string> {
+    const rows = await this.query(
+      `select m.login, s.key, s.state, s.slots, s.worker_id is not null as held, s.tries, s.remote, s.error ->> 'message' as error from steps s join runs r on r.id = s.run_id
+         join machines m on m.id = r.machine_id where r.state not in ('done', 'cancelled') and s.state not in ('pending', 'done', 'undone', 'skipped')`,
+    );
+    return rows.map((row) => JSON.stringify(row)).join('\n');
+  }
+
+  /** Now, on the journal's clock. */
+  now(): bigint {
+    return BigInt(this.site.simulators.context.journal.now());
+  }
+
+  journal(since = 0n): JournalLine[] {
+    return this.site.simulators.context.journal.read().filter((line) => BigInt(line.ns) >= since);
+  }
+
+  /** Undoes whole batches and waits for the end. */
+  async remove(machines: readonly TestMachine[]): Promise<void> {
+    for (const batch of new Set(machines.map((machine) => machine.batch)))
+      await this.assembly.intake.deleteBatch(batch, this.admin);
+    await this.runsAre('cancelled', machines);
+  }
+
+  async close(): Promise<void> {
+    for (const close of this.#closers.toReversed()) await close();
+    if (this.#broken.length > 0) throw this.#broken[0];
+  }
+}
+
+function assembleOptions(
+  site: SimulatedSite,
+  config: SiteConfig,
+  database: TestDatabase,
+  log: EngineLog,
+): AssembleOptions {
+  return {
+    databaseUrl: database.url,
+    redisUrl: redisUrl(),
+    redisPrefix: redisPrefix(),
+    deployment: randomUUID(),
+    secretKey: randomBytes(32),
+    site: config,
+    remoteTimeScale: site.timeScale,
+    times: TIMES,
+    log,
+    observe: () => {},
+    webhook: { post: async () => {} },
+  };
+}
+
+const quiet: EngineLog = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
+/** A name that nobody else has and that is part of no other. */
+export const newName = (prefix: string): string => `${prefix}${randomBytes(5).toString('hex')}`;
+
+const rosterRow = (login: string, index: number): RosterRow => ({
+  row: index + 2,
+  login,
+  loginKey: login,
+  lastName: 'Martin',
+  firstName: 'Anne',
+  sshKeys: [],
+});

@@ -1,0 +1,100 @@
+import type { Redis } from 'ioredis';
+import { assemble, type Assembly, type AssembleOptions } from '../../src/app/engine/assemble.js';
+import { connectRedis } from '../../src/drivers/redis/connect-redis.js';
+import { RedisLocks } from '../../src/drivers/redis/redis-locks.js';
+import { DEFAULT_TIMES } from '../../src/engine/engine.js';
+import { EngineWorker } from '../../src/engine/worker.js';
+import type { KillPoint } from '../../src/ports/checkpoints.js';
+import type { RunStore } from '../../src/ports/run-store.js';
+
+/**
+ * A worker with connections of its own, as another process has them, that can be suspended as a process is by SIGSTOP or a sleeping host:
+ * no heartbeat, no renewed lock, not a word to Postgres, while what it has sent goes on. Resumed, it believes that it still holds its steps.
+ */
+export class SuspendedWorker {
+  readonly #stops = new Map<string, () => void>();
+  readonly #inHand: Promise<unknown>[] = [];
+  readonly #resumed: Promise<void>;
+  #wake: () => void = () => undefined;
+  #isSuspended = false;
+  #assembly!: Assembly;
+  #locksRedis!: Redis;
+  #engine!: EngineWorker;
+
+  private constructor() {
+    this.#resumed = new Promise((resolve) => (this.#wake = resolve));
+  }
+
+  static async start(options: AssembleOptions): Promise<SuspendedWorker> {
+    const worker = new SuspendedWorker();
+    const assembly = await assemble({
+      ...options,
+      checkpoints: { reach: (point, { runId, step }) => worker.#pass(point, runId, step) },
+    });
+    // Never a Cluster: the tests' Redis is one server.
+    const redis = connectRedis(options.redisUrl, () => {}) as Redis;
+    const locks = new RedisLocks(redis, {
+      prefix: options.redisPrefix,
+      holder: 'suspended',
+      lockMs: { ...DEFAULT_TIMES, ...options.times }.leaseMs,
+    });
+    worker.#assembly = assembly;
+    worker.#locksRedis = redis;
+    worker.#engine = new EngineWorker({
+      ...assembly.parts,
+      locks,
+      store: worker.#behindSleep(assembly.parts.store),
+    });
+    await worker.#engine.start();
+    return worker;
+  }
+
+  take(stepId: string): void {
+    this.#inHand.push(Promise.allSettled([this.#engine.handle(stepId)]));
+  }
+
+  /** From now on the step goes no further than this point, until `resume`. Resolves when it stands there. */
+  stopsAt(point: KillPoint, runId: string, step: string): Promise<void> {
+    return new Promise((resolve) => this.#stops.set(`${point} ${runId} ${step}`, resolve));
+  }
+
+  suspend(): void {
+    this.#isSuspended = true;
+    this.#locksRedis.disconnect();
+  }
+
+  /** Goes on as if nothing had happened and does whatever it still wants to do. */
+  async resume(): Promise<void> {
+    this.#stops.clear();
+    this.#isSuspended = false;
+    this.#wake();
+    await Promise.all(this.#inHand);
+  }
+
+  async stop(): Promise<void> {
+    await this.resume();
+    await this.#engine.stop();
+    this.#locksRedis.disconnect();
+    await this.#assembly.close();
+  }
+
+  async #pass(point: KillPoint, runId = '', step = ''): Promise<void> {
+    const arrived = this.#stops.get(`${point} ${runId} ${step}`);
+    if (arrived === undefined) return;
+    arrived();
+    await this.#resumed;
+  }
+
+  #behindSleep(store: RunStore): RunStore {
+    return new Proxy(store, {
+      get: (target, name) => {
+        const member: unknown = Reflect.get(target, name);
+        if (typeof member !== 'function') return member;
+        return async (...values: unknown[]): Promise<unknown> => {
+          if (this.#isSuspended) await this.#resumed;
+          return Reflect.apply(member, target, values) as unknown;
+        };
+      },
+    });
+  }
+}
