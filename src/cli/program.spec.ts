@@ -54,6 +54,7 @@ describe('the command line', () => {
       'cluster',
       'user',
       'token',
+      'admin',
       'journal',
       'login',
       'logout',

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { ERRORS, EXIT, HatcheryError } from '../core/errors.js';
 import { Cli, jsonText } from './cli.js';
+import { adminNewDeployment } from './commands/admin-new-deployment.js';
 import { batchAdd } from './commands/batch-add.js';
 import { batchCancel } from './commands/batch-cancel.js';
 import { batchCreate } from './commands/batch-create.js';
@@ -58,6 +59,7 @@ const GROUPS: readonly { name: string; summary: string; commands: readonly Comma
   { name: 'cluster', summary: 'Where machines are made.', commands: [clusterList, clusterCheck] },
   { name: 'user', summary: 'Accounts of the service.', commands: [userCreate, userList] },
   { name: 'token', summary: 'Tokens for scripts.', commands: [tokenCreate, tokenList, tokenRevoke] },
+  { name: 'admin', summary: 'For whoever runs the service.', commands: [adminNewDeployment] },
   { name: 'journal', summary: 'What the simulators saw.', commands: [journalCheck] },
 ];
 
