@@ -24,7 +24,7 @@ async function run(args: readonly string[], options: FakeCliOptions = {}) {
 async function commandsOf(...group: string[]): Promise<string[]> {
   const { out } = await run([...group, '--help']);
   const list = out.split('Commands:\n')[1]?.split('\n\n')[0] ?? '';
-  return [...list.matchAll(/^ {2}([a-z]+)/gm)].map(([, name]) => name ?? '');
+  return [...list.matchAll(/^ {2}([a-z-]+)/gm)].map(([, name]) => name ?? '');
 }
 
 describe('the command line', () => {
