@@ -14,6 +14,7 @@ import type { RunStore } from '../../src/ports/run-store.js';
 export class SuspendedWorker {
   readonly #stops = new Map<string, () => void>();
   readonly #inHand: Promise<unknown>[] = [];
+  readonly #failures: unknown[] = [];
   readonly #resumed: Promise<void>;
   #wake: () => void = () => undefined;
   #isSuspended = false;
@@ -50,7 +51,7 @@ export class SuspendedWorker {
   }
 
   take(stepId: string): void {
-    this.#inHand.push(Promise.allSettled([this.#engine.handle(stepId)]));
+    this.#inHand.push(this.#engine.handle(stepId).catch((error: unknown) => this.#failures.push(error)));
   }
 
   /** From now on the step goes no further than this point, until `resume`. Resolves when it stands there. */
@@ -76,6 +77,7 @@ export class SuspendedWorker {
     await this.#engine.stop();
     this.#locksRedis.disconnect();
     await this.#assembly.close();
+    if (this.#failures.length > 0) throw this.#failures[0];
   }
 
   async #pass(point: KillPoint, runId = '', step = ''): Promise<void> {
