@@ -126,6 +126,7 @@ export class WinrmConnection {
       {
         retry: 'after-fix',
         hint: 'correct username or password of the service; the account must also be a member of "Remote Management Users" on the server',
+        facts: { signIn: 'refused' },
       },
     );
   }

@@ -9,6 +9,7 @@ import { WinrmConnection } from './connection.js';
 import { NoScriptAnswer, runScript, type PowerShellScript } from './powershell.js';
 import { ALLOW, CHECK, FIND, REMOVE } from './scripts/dhcp-filter.js';
 import { ShellLimit } from './shell-limit.js';
+import { SignInGuard } from './sign-in-guard.js';
 import { WinrmShell } from './shell.js';
 import { winrmError } from './winrm-error.js';
 
@@ -51,12 +52,14 @@ export type FilterStatus = z.output<typeof statusRow> & { signInMethod: 'ntlm' |
 export class DhcpFilters {
   readonly #options: DhcpFiltersOptions;
   readonly #limit: ShellLimit;
+  readonly #signIn: SignInGuard;
   readonly #endpoint: URL;
 
   constructor(options: DhcpFiltersOptions) {
     const { name, endpoint, maxShells } = options.definition;
     this.#options = options;
     this.#limit = new ShellLimit(maxShells);
+    this.#signIn = new SignInGuard(options.clock);
     this.#endpoint = new URL(endpoint);
     if (this.#endpoint.protocol !== 'https:')
       throw new HatcheryError(
@@ -116,10 +119,15 @@ export class DhcpFilters {
     let outcome = 'aborted';
     try {
       const result = await this.#limit.with(call.signal, () =>
-        this.#withShell(call.signal, async (shell, connection) => ({
-          data: inForm(row, await runScript(shell, script, parameters, { signal: call.signal, beforeSend })),
-          signInMethod: connection.signInMethod,
-        })),
+        this.#signIn.with(call.signal, () =>
+          this.#withShell(call.signal, async (shell, connection) => ({
+            data: inForm(
+              row,
+              await runScript(shell, script, parameters, { signal: call.signal, beforeSend }),
+            ),
+            signInMethod: connection.signInMethod,
+          })),
+        ),
       );
       outcome = 'ok';
       return result;
