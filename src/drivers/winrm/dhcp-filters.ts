@@ -119,15 +119,10 @@ export class DhcpFilters {
     let outcome = 'aborted';
     try {
       const result = await this.#limit.with(call.signal, () =>
-        this.#signIn.with(call.signal, () =>
-          this.#withShell(call.signal, async (shell, connection) => ({
-            data: inForm(
-              row,
-              await runScript(shell, script, parameters, { signal: call.signal, beforeSend }),
-            ),
-            signInMethod: connection.signInMethod,
-          })),
-        ),
+        this.#withShell(call.signal, async (shell, connection) => ({
+          data: inForm(row, await runScript(shell, script, parameters, { signal: call.signal, beforeSend })),
+          signInMethod: connection.signInMethod,
+        })),
       );
       outcome = 'ok';
       return result;
@@ -160,7 +155,7 @@ export class DhcpFilters {
     try {
       // The server must give up before we do: its time-out is an answer, ours is not.
       const target = { endpoint: this.#endpoint.href, operationTimeoutMs: Math.round((timeoutMs * 2) / 3) };
-      const shell = await WinrmShell.open(connection, target, clock, signal);
+      const shell = await this.#signIn.with(signal, () => WinrmShell.open(connection, target, clock, signal));
       try {
         return await work(shell, connection);
       } finally {
