@@ -22,9 +22,7 @@ export interface Doing {
 
 /** How a machine ended whose worker was lost, or whose making was given up. */
 export interface Ending {
-  readonly machine: TestMachine;
   readonly run: string;
-  readonly step: string;
   /** Kinds of all writes for this machine, or of those since the foreign hand came. */
   readonly writes: readonly string[];
   /** What still stands for it outside. */
@@ -35,18 +33,20 @@ export interface Ending {
 
 export interface StepRecord {
   readonly doing: Doing;
-  /** All that a machine of this workflow makes when nothing goes wrong. */
+  /** All that the steps before it make, and all that a machine of this workflow makes, when nothing goes wrong. */
+  readonly before: readonly string[];
   readonly usual: readonly string[];
-  readonly crashed: Ending;
-  /** The crashed machine again, after it was deleted. */
-  readonly deleted: Ending;
+  /** Its worker fell silent after a write: one machine for each write of the step. */
+  readonly crashed: readonly Ending[];
+  /** Those again, after they were deleted. */
+  readonly deleted: readonly Ending[];
+  /** Given up right after the step. */
   readonly undone: Ending;
+  /** The same, after a foreign hand took away all that was made. */
   readonly removed: Ending;
   /** Its worker fell silent when the intent was saved and nothing was sent: then, and after it was given up. */
   readonly intended: Ending;
   readonly unmade: Ending;
-  /** All that the steps before it make. */
-  readonly before: readonly string[];
 }
 
 interface Cell {
@@ -55,6 +55,10 @@ interface Cell {
   readonly machine: TestMachine;
 }
 
+/** Where a worker falls silent: the other side has acted and its answer is on the way, or at a point of the engine. */
+type Moment = { readonly answerOf: string } | { readonly point: 'K2' | 'K9' };
+type Loss = Cell & { readonly at: Moment };
+
 /** Where each step stands: the first shipped blueprint whose workflow uses it. */
 interface Place {
   readonly blueprint: string;
@@ -62,89 +66,83 @@ interface Place {
   readonly key: string;
 }
 
+/** A machine that nothing happened to but that each commit was lost once. */
+interface Probe {
+  readonly machine: TestMachine;
+  readonly doings: ReadonlyMap<string, Doing>;
+}
+
 /**
  * Puts every step of the registry through the same fates, all of them side by side on one world, and records what came of it.
- * Nothing here knows a step: where it writes first is read from the journal of a machine that nothing happened to.
+ * Nothing here knows a step: what it writes is read from the journal of a machine that nothing happened to.
  */
 export class StepContract {
   readonly #places: ReadonlyMap<string, Place>;
+  readonly #probes = new Map<string, Probe>();
 
   constructor(private readonly world: StepWorld) {
     this.#places = placesOf(world);
   }
 
   async run(): Promise<ReadonlyMap<string, StepRecord>> {
-    const { world } = this;
-    const usual = new Map<string, { machine: TestMachine; doings: ReadonlyMap<string, Doing> }>();
-    const blueprints = new Map([...this.#places.values()].map(({ blueprint, plan }) => [blueprint, plan]));
-    const probes = Promise.all(
-      [...blueprints].map(async ([blueprint, plan]) =>
-        usual.set(blueprint, await this.#probe(blueprint, plan)),
-      ),
-    );
-    const crashed = await this.#upTo('before');
+    const probing = this.#probeAll();
     const unmade = await this.#upTo('before');
+    const first = await this.#upTo('before');
     const undone = await this.#upTo('after');
     const removed = await this.#upTo('after');
+    await probing;
+    const later: Cell[][] = [];
+    for (let nth = 1; later.at(-1)?.length !== 0; nth += 1)
+      later.push(await this.#upTo('before', (id) => this.#moments(id).length > nth));
     await this.#done([...undone, ...removed]);
     const cameAt = await this.#takeAway(removed);
     await this.#cancel([...undone, ...removed]);
-    await probes;
-
-    const worker = await SuspendedWorker.start(world.options);
-    let intended: ReadonlyMap<string, Ending>;
-    try {
-      await this.#loseWorker(worker, crashed, unmade, (id) => this.#firstHold(usual, id));
-      intended = await this.#endings(unmade);
-      await this.#cancel(unmade);
-      await world.runsAre(
-        'done',
-        crashed.map((cell) => cell.machine),
-      );
-    } finally {
-      // It goes on as if it still held its steps: what it does now is part of what is judged.
-      await worker.stop();
-    }
+    // From here on operations are held, which stops whoever passes: nobody else may be at work.
+    const after = (cells: readonly Cell[], nth: number): Loss[] =>
+      cells.map((cell) => ({ ...cell, at: this.#moments(cell.id)[nth]! }));
+    const intents = unmade.map((cell): Loss => ({ ...cell, at: { point: 'K2' } }));
+    const intended = await this.#lose([...intents, ...after(first, 0)], () => this.#endings(unmade));
+    await this.#cancel(unmade);
+    for (const [index, cells] of later.entries())
+      if (cells.length > 0) await this.#lose(after(cells, index + 1));
+    const crashed = [first, ...later].flat();
     const ready = await this.#endings(crashed);
-    await world.remove([
-      ...crashed.map((cell) => cell.machine),
-      ...[...usual.values()].map((one) => one.machine),
-    ]);
-
-    const records = new Map<string, StepRecord>();
-    const all = {
-      crashed: ready,
-      deleted: await this.#endings(crashed),
+    await this.#removeAll(crashed);
+    const deleted = await this.#endings(crashed);
+    const given = {
       undone: await this.#endings(undone),
       removed: await this.#endings(removed, cameAt),
       intended,
       unmade: await this.#endings(unmade),
     };
+    const records = new Map<string, StepRecord>();
     for (const [id, { blueprint, plan, key }] of this.#places) {
-      const { doings } = usual.get(blueprint)!;
+      const { doings } = this.#probes.get(blueprint)!;
       const madeBy = (keys: Iterable<string>): string[] =>
         kindsOf([...keys].flatMap((one) => doings.get(one)!.first.writes));
-      const of = (name: keyof typeof all): Ending => all[name].get(id)!;
+      const one = (name: keyof typeof given): Ending => given[name].get(id)![0]!;
       records.set(id, {
         doing: doings.get(key)!,
-        usual: madeBy(doings.keys()),
         before: madeBy(needsOf(plan, key)),
-        crashed: of('crashed'),
-        deleted: of('deleted'),
-        undone: of('undone'),
-        removed: of('removed'),
-        intended: of('intended'),
-        unmade: of('unmade'),
+        usual: madeBy(doings.keys()),
+        crashed: ready.get(id)!,
+        deleted: deleted.get(id)!,
+        undone: one('undone'),
+        removed: one('removed'),
+        intended: one('intended'),
+        unmade: one('unmade'),
       });
     }
     return records;
   }
 
+  async #probeAll(): Promise<void> {
+    const plans = new Map([...this.#places.values()].map(({ blueprint, plan }) => [blueprint, plan]));
+    for (const [blueprint, plan] of plans) this.#probes.set(blueprint, await this.#probe(blueprint, plan));
+  }
+
   /** One machine, step by step, each step done once more as after a lost commit. */
-  async #probe(
-    blueprint: string,
-    plan: CompiledPlan,
-  ): Promise<{ machine: TestMachine; doings: ReadonlyMap<string, Doing> }> {
+  async #probe(blueprint: string, plan: CompiledPlan): Promise<Probe> {
     const { world } = this;
     const machine = await world.create(blueprint);
     const doings = new Map<string, Doing>();
@@ -176,9 +174,10 @@ export class StepContract {
   }
 
   /** One machine per step, run to where the step is due, or to where it is the last one done. */
-  async #upTo(where: 'before' | 'after'): Promise<Cell[]> {
+  async #upTo(where: 'before' | 'after', isWanted = (_id: string): boolean => true): Promise<Cell[]> {
     const cells: Cell[] = [];
     for (const [id, { blueprint, plan, key }] of this.#places) {
+      if (!isWanted(id)) continue;
       const machine = await this.world.create(blueprint);
       await this.world.open(machine, where === 'before' ? needsOf(plan, key) : [...needsOf(plan, key), key]);
       cells.push({ id, key, machine });
@@ -205,77 +204,90 @@ export class StepContract {
     );
   }
 
+  async #removeAll(cells: readonly Cell[]): Promise<void> {
+    const probes = [...this.#probes.values()];
+    await this.world.remove([...cells, ...probes].map((one) => one.machine));
+  }
+
   /**
-   * The crashed steps are taken up to where the other side has acted and its answer is on the way (steps that write nothing: to before their commit),
-   * the unmade ones to where their intent is saved; then their worker falls silent, and the answers come when nobody listens any more.
+   * One worker takes all these steps and falls silent when each stands at its moment; another one goes on with those that may go on.
+   * The answers come when nobody listens any more. In the end the silent worker wakes, believing that it still holds its steps.
    */
-  async #loseWorker(
-    worker: SuspendedWorker,
-    crashed: readonly Cell[],
-    unmade: readonly Cell[],
-    holdOfStep: (id: string) => string | undefined,
-  ): Promise<void> {
+  async #lose<T>(losses: readonly Loss[], meanwhile?: () => Promise<T>): Promise<T> {
     const { world } = this;
     const { holds } = world.site.simulators.context;
-    const cells = [...crashed, ...unmade];
-    await Promise.all(cells.map(({ machine, key }) => world.kept(machine, key)));
-    const waiting = unmade.map(({ machine, key }) =>
-      reaching(`${key}: its intent`, worker.stopsAt('K2', machine.runId, key)),
-    );
+    const worker = await SuspendedWorker.start(world.options);
+    await Promise.all(losses.map(({ machine, key }) => world.kept(machine, key)));
     const held = new Map<string, number>();
-    for (const { id, key, machine } of crashed) {
-      const op = holdOfStep(id);
-      if (op === undefined)
-        waiting.push(reaching(`${key}: its commit`, worker.stopsAt('K9', machine.runId, key)));
-      else held.set(op, (held.get(op) ?? 0) + 1);
+    const arriving: Promise<void>[] = [];
+    for (const { at, key, machine } of losses) {
+      if ('answerOf' in at) held.set(at.answerOf, (held.get(at.answerOf) ?? 0) + 1);
+      else arriving.push(arrives(`${key} at ${at.point}`, worker.stopsAt(at.point, machine.runId, key)));
     }
     for (const [op, count] of held) {
       holds.hold(op, 'after');
-      waiting.push(reaching(`${count} x ${op}`, holds.reached(op, 'after', count)));
+      arriving.push(arrives(`${count} x ${op}`, holds.reached(op, 'after', count)));
     }
-    const ids = await Promise.all(
-      cells.map(({ machine, key }) => world.give(machine, key, (id) => worker.take(id))),
-    );
-    await Promise.all(waiting);
-    worker.suspend();
-    for (const { machine } of crashed) await world.open(machine);
+    try {
+      const ids = await Promise.all(
+        losses.map(({ machine, key }) => world.give(machine, key, (id) => worker.take(id))),
+      );
+      await Promise.all(arriving);
+      worker.suspend();
+      const goOn = losses.filter(({ at }) => !('point' in at && at.point === 'K2'));
+      for (const { machine } of goOn) await world.open(machine);
+      await this.#noticed(ids);
+      const seen = (await meanwhile?.()) as T;
+      for (const op of held.keys()) holds.release(op, 'after');
+      await world.runsAre(
+        'done',
+        goOn.map(({ machine }) => machine),
+      );
+      return seen;
+    } finally {
+      for (const op of held.keys()) holds.release(op, 'after');
+      await worker.stop();
+    }
+  }
+
+  async #noticed(stepIds: readonly string[]): Promise<void> {
+    const { world } = this;
     await world.until('the lost steps are noticed', async () => {
       const { lost } = await world.one<{ lost: number }>(
         `select count(distinct step_id)::int as lost from attempts where step_id = any ($1::uuid[]) and outcome = 'lost'`,
-        [ids],
+        [stepIds],
       );
-      return lost === ids.length;
+      return lost === stepIds.length;
     });
-    for (const op of held.keys()) holds.release(op, 'after');
   }
 
-  #firstHold(
-    usual: ReadonlyMap<string, { doings: ReadonlyMap<string, Doing> }>,
-    id: string,
-  ): string | undefined {
+  /** After each write of the step, as the probe's journal names them; a step that writes nothing is lost before its commit. */
+  #moments(id: string): readonly Moment[] {
     const { blueprint, key } = this.#places.get(id)!;
-    const first = usual.get(blueprint)?.doings.get(key)?.first.writes[0];
-    return first && holdOf(first, this.world.journal());
+    const journal = this.world.journal();
+    const writes = this.#probes.get(blueprint)!.doings.get(key)!.first.writes;
+    const ops = [...new Set(writes.map((line) => holdOf(line, journal)))];
+    return ops.length === 0 ? [{ point: 'K9' }] : ops.map((answerOf) => ({ answerOf }));
   }
 
-  async #endings(cells: readonly Cell[], since?: bigint): Promise<ReadonlyMap<string, Ending>> {
+  /** By step, in the order of the cells. */
+  async #endings(cells: readonly Cell[], since?: bigint): Promise<ReadonlyMap<string, readonly Ending[]>> {
     const { world } = this;
     const lines = world.journal(since);
-    const endings = new Map<string, Ending>();
+    const endings = new Map<string, Ending[]>();
     for (const { id, key, machine } of cells) {
       const vmid = await world.vmid(machine);
       const attempts = await world.query<{ outcome: string }>(
         'select outcome from attempts a join steps s on s.id = a.step_id where s.run_id = $1 and s.key = $2 order by a.epoch',
         [machine.runId, key],
       );
-      endings.set(id, {
-        machine,
+      const ending = {
         run: await world.runState(machine),
-        step: await world.stepState(machine, key),
         writes: kindsOf(writesFor(lines, machine, vmid)),
         left: thingsOf(world.site, machine, vmid),
         attempts: attempts.map((attempt) => attempt.outcome),
-      });
+      };
+      endings.set(id, [...(endings.get(id) ?? []), ending]);
     }
     return endings;
   }
@@ -325,7 +337,7 @@ async function loseCommit(world: StepWorld, machine: TestMachine, key: string): 
 }
 
 /** Names what did not come in time, instead of hanging. */
-async function reaching(what: string, work: Promise<unknown>): Promise<void> {
+async function arrives(what: string, work: Promise<unknown>): Promise<void> {
   const over = new AbortController();
   const tooLate = async (): Promise<never> => {
     await systemClock.sleep(15_000, over.signal);

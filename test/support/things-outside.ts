@@ -61,13 +61,12 @@ export function kindsOf(lines: readonly JournalLine[]): string[] {
   return lines.map((line) => `${line.event} ${line.op}`).sort();
 }
 
-/** Under which name an operation that made this line can be held: cmdlets are held by their script. */
+/** Under which name the operation that made this line can be held: cmdlets by their script, a change of many parts by its request. */
 export function holdOf(line: JournalLine, journal: readonly JournalLine[]): string {
-  const script = journal
-    .slice(journal.findIndex((one) => one.ns === line.ns && one.seq === line.seq))
-    .find((one) => one.sim === 'winrm' && one.op === 'winrm.script');
-  if (line.sim !== 'winrm' || script === undefined) return line.op ?? '';
-  return `winrm.script.${String(script.params?.['script']).split(' ')[0]}`;
+  const from = journal.findIndex((one) => one.writer === line.writer && one.seq === line.seq);
+  if (line.sim !== 'winrm') return journal.findLast((one) => one.ns === line.ns)?.op ?? '';
+  const script = journal.slice(from).find((one) => one.sim === 'winrm' && one.op === 'winrm.script');
+  return `winrm.script.${String(script?.params?.['script']).split(' ')[0]}`;
 }
 
 const wordsOf = (machine: TestMachine): string[] => [machine.login, machine.mac, machine.batch];
