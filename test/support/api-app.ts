@@ -5,10 +5,11 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
-import { pino } from 'pino';
+
 import { readSettings } from '../../src/app/config/settings.js';
 import type { SiteConfig } from '../../src/app/config/site.js';
 import type { AppContext } from '../../src/app/context.js';
+import { createLogger } from '../../src/app/logging/logger.js';
 import { createApp } from '../../src/app/create-app.js';
 import { Accounts } from '../../src/app/auth/accounts.js';
 import { HYPERVISORS, INTAKE, WAKE_UPS } from '../../src/app/tokens.js';
@@ -78,7 +79,7 @@ export async function startApi(
     deployment: await ensureDeployment(database.url, 'test'),
     secretKey: Buffer.alloc(32, 1),
     stateDir: () => Promise.resolve(folder),
-    logger: pino({ level: 'debug' }, { write: (line: string) => void logLines.push(line) }),
+    logger: createLogger('trace', { write: (line: string) => void logLines.push(line) }),
   };
   const wakeUps = new LocalWakeUps();
   const app = await createApp(context, options.engine ?? givenEngine(options.intake ?? {}, wakeUps));
