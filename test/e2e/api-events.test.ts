@@ -142,6 +142,28 @@ describe('the order of events', () => {
 });
 
 describe('events of everything', () => {
+  it('begin only when nothing can be missed any more: no answer before the reader knows its place', async () => {
+    const blocker = await api.db.connect();
+    await blocker.query('begin; lock table events in access exclusive mode');
+    let isReleased = false;
+    const answered = listen('events', mine.token).then((stream) => ({ stream, afterRelease: isReleased }));
+    for (let waiting = 0; waiting === 0;) {
+      const { rows } = await blocker.query<{ count: number }>(
+        'select count(*)::int as count from pg_locks where not granted',
+      );
+      waiting = rows[0]!.count;
+    }
+    // A round trip of the same kind, so that an answer that had left too early would be here by now.
+    await api.call('GET', '/health/live');
+    isReleased = true;
+    await blocker.query('commit');
+    blocker.release();
+    const { stream, afterRelease } = await answered;
+    expect(afterRelease).toBe(true);
+    const id = await emit(batch.id, 'ready');
+    expect((await stream.next(isState)).id).toBe(id);
+  });
+
   it('show a teacher own batches and an admin all', async () => {
     const [teacher, admin] = [await listen('events', mine.token), await listen('events', api.adminToken)];
     const first = await emit(foreign.id, 'creating');

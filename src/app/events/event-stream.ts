@@ -21,6 +21,25 @@ export interface StreamRequest {
   readonly after: number | undefined;
 }
 
+/** Keeps messages until somebody reads them; too many, and the reader is told that it lost some. */
+class Inbox {
+  private waiting: HubMessage[] = [];
+  private isFull = false;
+  private read: ((messages: readonly HubMessage[]) => void) | undefined;
+
+  put(messages: readonly HubMessage[]): void {
+    if (this.read) this.read(messages);
+    else if (this.waiting.length + messages.length <= MAX_WAITING) this.waiting.push(...messages);
+    else this.isFull = true;
+  }
+
+  open(read: (messages: readonly HubMessage[]) => void, lost: () => void): void {
+    if (this.isFull) return lost();
+    this.read = read;
+    read(this.waiting.splice(0));
+  }
+}
+
 /** Past and present of the events for one client, in one order, each once. */
 @Injectable()
 export class EventStream {
@@ -31,15 +50,23 @@ export class EventStream {
     private readonly accounts: Accounts,
   ) {}
 
-  /** Error: `request-invalid` for an unknown `after`. */
+  /**
+   * Listens before the answer begins, so a client that sees the headers misses nothing that happens from then on.
+   * Error: `request-invalid` for an unknown `after`.
+   */
   async open(request: StreamRequest): Promise<Observable<MessageEvent>> {
     const from = request.after === undefined ? undefined : await this.log.placeOf(request.after);
+    const inbox = new Inbox();
+    const { place, leave } = await this.hub.join((messages) => inbox.put(messages));
     return new Observable<MessageEvent>((client) => {
       const closing = new AbortController();
       const heart = setInterval(() => void this.beat(request, client), HEARTBEAT_MS);
-      this.run(request, from, client, closing.signal).catch((error: unknown) => client.error(error));
+      this.run(request, { from, place }, inbox, client, closing.signal).catch((error: unknown) =>
+        client.error(error),
+      );
       return () => {
         clearInterval(heart);
+        leave();
         closing.abort();
       };
     });
@@ -47,41 +74,30 @@ export class EventStream {
 
   private async run(
     request: StreamRequest,
-    from: Place | undefined,
+    { from, place }: { from: Place | undefined; place: Place },
+    inbox: Inbox,
     client: Subscriber<MessageEvent>,
     closing: AbortSignal,
   ): Promise<void> {
-    let waiting: HubMessage[] | undefined = [];
-    let sent = from;
-    const send = (messages: readonly HubMessage[]): void => {
-      for (const message of messages) {
-        if (!isMeantFor(message, request)) continue;
-        if (message.kind === 'event' && sent && !isAfter(message.event, sent)) continue;
-        client.next(
-          message.kind === 'event'
-            ? eventMessage(message.event)
-            : progressMessage(message.batch, message.at, message.progress),
-        );
-      }
-    };
-    const { place, leave } = await this.hub.join((messages) => {
-      if (waiting === undefined) send(messages);
-      else if (waiting.length + messages.length <= MAX_WAITING) waiting.push(...messages);
-      else client.complete();
-    });
-    closing.addEventListener('abort', leave, { once: true });
-    if (closing.aborted) {
-      leave();
-      return;
-    }
-    sent = from ? await this.replay(request, from, client, closing) : place;
+    const sent = from ? await this.replay(request, from, client, closing) : place;
     if (request.batch !== undefined) {
       const now = (await this.progress.of([request.batch])).get(request.batch);
       if (now) client.next(progressMessage(request.batch, sent, now));
     }
-    const missed = waiting;
-    waiting = undefined;
-    send(missed);
+    inbox.open(
+      (messages) => {
+        for (const message of messages) {
+          if (!isMeantFor(message, request)) continue;
+          if (message.kind === 'event' && !isAfter(message.event, sent)) continue;
+          client.next(
+            message.kind === 'event'
+              ? eventMessage(message.event)
+              : progressMessage(message.batch, message.at, message.progress),
+          );
+        }
+      },
+      () => client.complete(),
+    );
   }
 
   /** Sends what happened behind `from` and gives the place that it reached. */
