@@ -250,7 +250,8 @@ export class RunModel {
       }
     }
     if (run.wanted === 'done') {
-      this.toRun('running');
+      // It runs still when a step beside the parked one is not over yet.
+      this.toRunIfNot('running');
       this.toMachine('creating');
     } else this.toMachine('deleting');
     this.advance();
