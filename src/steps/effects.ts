@@ -1,5 +1,5 @@
 import { z } from 'zod';
-
+import { HatcheryError } from '../core/errors.js';
 import { defineEffect, type AnyEffect } from '../plan/step.js';
 import type { TaskRef } from '../ports/hypervisor.js';
 import { userMark } from './register-desktop.step.js';
@@ -7,6 +7,18 @@ import { userMark } from './register-desktop.step.js';
 /** How everything that steps make is removed again. A kind and its version stay here for ever: old runs need them. */
 
 const retry = { attempts: 12, first: '2s', max: '2m' } as const;
+
+/**
+ * What is foreign under a name of which we only had the intent proves that ours never came to be: nothing to undo.
+ * What was ours once and is foreign now is for a person to judge.
+ */
+async function removeOurs(wasMade: boolean, remove: () => Promise<unknown>): Promise<void> {
+  try {
+    await remove();
+  } catch (error) {
+    if (wasMade || !(error instanceof HatcheryError) || error.code !== 'foreign-guest') throw error;
+  }
+}
 
 const guest = defineEffect({
   kind: 'guest',
@@ -21,11 +33,14 @@ const guest = defineEffect({
     const hypervisor = ports.hypervisor(cluster);
     const task = run.remote[`clone-${vmid}`] as TaskRef | undefined;
     // Our own clone first runs to its end: a guest cannot be judged, let alone removed, while it is being made.
-    if (task !== undefined && !run.confirmed) await hypervisor.followTask(task, run.call);
-    await hypervisor.destroyOwn(
-      { ...run.machine.identity, vmid },
-      { smbiosUuid: run.machine.smbiosUuid, deletingRun: run.runId },
-      run.call,
+    const made =
+      task === undefined || run.confirmed ? undefined : await hypervisor.followTask(task, run.call);
+    await removeOurs(run.confirmed || made?.verdict === 'ok', () =>
+      hypervisor.destroyOwn(
+        { ...run.machine.identity, vmid },
+        { smbiosUuid: run.machine.smbiosUuid, deletingRun: run.runId },
+        run.call,
+      ),
     );
   },
 });
@@ -39,7 +54,7 @@ const dhcpFilter = defineEffect({
   timeout: '3m',
   retry,
   async undo({ service, mac, description }, ports, run) {
-    await ports.dhcp(service).disallow({ mac, description }, run.call);
+    await removeOurs(run.confirmed, () => ports.dhcp(service).disallow({ mac, description }, run.call));
   },
 });
 
