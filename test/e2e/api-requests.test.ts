@@ -88,6 +88,11 @@ describe('creating a batch over HTTP', () => {
     ['a missing field', form({ name: 'class-1' }), 'request-invalid'],
     ['a name that is no slug', form({ ...FIELDS, name: '../etc' }), 'request-invalid'],
     ['an address of another kind', form({ ...FIELDS, notifyUrl: 'file:///etc/passwd' }), 'request-invalid'],
+    [
+      'an address inside our networks',
+      form({ ...FIELDS, notifyUrl: 'http://169.254.169.254/latest' }),
+      'request-invalid',
+    ],
     ['no file', form(FIELDS, ''), 'roster-invalid'],
     ['the file in another field', form(FIELDS, ROSTER, 'file'), 'request-invalid'],
   ])('refuses %s', async (_what, data, code) => {

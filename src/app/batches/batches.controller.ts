@@ -18,10 +18,12 @@ import type { Response } from 'express';
 import type { Observable } from 'rxjs';
 import { z } from 'zod';
 import { resultsCsv } from '../../core/results.js';
+import { checkTarget } from '../../drivers/webhook/webhook.js';
 import type { Intake } from '../../engine/intake.js';
 import { idempotencyKey } from '../api/idempotency-key.js';
 import { Operation } from '../api/operation.js';
 import { Me, type SignedIn } from '../auth/access.js';
+import type { AppContext } from '../context.js';
 import {
   AddMachinesFields,
   BatchPage,
@@ -38,7 +40,7 @@ import { EventsQuery, EventView, lastEventId } from '../dto/events.dto.js';
 import { ListMachinesQuery, MachinePage } from '../dto/machines.dto.js';
 import { EventStream, MAX_PENDING_CHARACTERS } from '../events/event-stream.js';
 import { MachineReads } from '../machines/machine-reads.js';
-import { INTAKE } from '../tokens.js';
+import { CONTEXT, INTAKE } from '../tokens.js';
 import { BatchReads } from './batch-reads.js';
 import { ResultReads } from './result-reads.js';
 import { readUpload, RosterForm, type UploadedRoster } from './roster-upload.js';
@@ -55,6 +57,7 @@ export class BatchesController {
     private readonly resultReads: ResultReads,
     private readonly stream: EventStream,
     @Inject(INTAKE) private readonly intake: Intake,
+    @Inject(CONTEXT) private readonly context: AppContext,
   ) {}
 
   @Post('plan')
@@ -90,6 +93,7 @@ export class BatchesController {
     @Headers('idempotency-key') key: string | undefined,
     @Res({ passthrough: true }) response: Response,
   ): Promise<BatchView> {
+    if (notifyUrl !== undefined) checkTarget(notifyUrl, this.context.settings.engine.notifyHosts);
     const { rows } = await readUpload(file);
     const request = { ...fields, rows, ...(notifyUrl === undefined ? {} : { notifyUrl }) };
     const { batchId, replayed } = await this.intake.create(request, me, idempotencyKey(key));

@@ -5,8 +5,8 @@ import { Agent as HttpsAgent } from 'node:https';
 import axios from 'axios';
 import { HatcheryError } from '../../core/errors.js';
 
-/** Addresses that a person's URL must not reach: this host, private networks, link-local (cloud metadata), multicast. */
-const INSIDE = new BlockList();
+/** IPv4 addresses that a person's URL must not reach: this host, private networks, link-local (cloud metadata), multicast. */
+const INSIDE_IPV4 = new BlockList();
 for (const [net, bits] of [
   ['0.0.0.0', 8],
   ['10.0.0.0', 8],
@@ -19,22 +19,45 @@ for (const [net, bits] of [
   ['198.18.0.0', 15],
   ['224.0.0.0', 3],
 ] as const)
-  INSIDE.addSubnet(net, bits, 'ipv4');
-for (const [net, bits] of [
-  ['::', 127],
-  ['64:ff9b::', 96],
-  ['fc00::', 7],
-  ['fe80::', 10],
-  ['ff00::', 8],
-] as const)
-  INSIDE.addSubnet(net, bits, 'ipv6');
+  INSIDE_IPV4.addSubnet(net, bits, 'ipv4');
+
+/** Of IPv6 only global unicast is outside, without the tunnels that carry any IPv4 address (Teredo, 6to4). Source: IANA's registry, RFC 6890. */
+const GLOBAL_IPV6 = new BlockList();
+GLOBAL_IPV6.addSubnet('2000::', 3, 'ipv6');
+const TUNNELS_IPV6 = new BlockList();
+TUNNELS_IPV6.addSubnet('2001::', 23, 'ipv6');
+TUNNELS_IPV6.addSubnet('2002::', 16, 'ipv6');
 
 /** True for an address inside this host or its networks; IPv4 in IPv6 clothes included. */
 export function isInside(address: string): boolean {
   const mapped = /^::ffff:([0-9.]+)$/i.exec(address)?.[1];
   const plain = mapped ?? address;
-  return isIP(plain) === 0 || INSIDE.check(plain, isIP(plain) === 6 ? 'ipv6' : 'ipv4');
+  if (isIP(plain) === 4) return INSIDE_IPV4.check(plain, 'ipv4');
+  return isIP(plain) !== 6 || !GLOBAL_IPV6.check(plain, 'ipv6') || TUNNELS_IPV6.check(plain, 'ipv6');
 }
+
+/**
+ * Refuses what can be refused before anything is resolved: an address inside, this host by name, a login in the URL (it would be kept in clear).
+ * Error: `request-invalid`.
+ */
+export function checkTarget(url: string, allowedHosts: readonly string[]): void {
+  const { hostname, username, password } = new URL(url);
+  const host = bareHost(hostname);
+  if (username !== '' || password !== '')
+    throw new HatcheryError(
+      'request-invalid',
+      `Unable to post the summary to ${host}: the address holds a login`,
+      {
+        hint: 'Leave out what stands before the @: the address is kept as it is.',
+      },
+    );
+  if (allowedHosts.includes(host)) return;
+  const isThisHost = /^(.+\.)?localhost\.?$/i.test(host);
+  if (isThisHost || (isIP(host) !== 0 && isInside(host))) throw refusedTarget(host);
+}
+
+/** IPv6 addresses stand in brackets in a URL. */
+const bareHost = (hostname: string): string => hostname.replace(/^\[|\]$/g, '');
 
 /**
  * Posts JSON to a URL that a person gave. The name is resolved once and the connection goes to that very address; addresses inside our
@@ -51,14 +74,14 @@ export class Webhook {
   ) {}
 
   async post(url: string, body: object, idempotencyKey: string): Promise<void> {
-    const { hostname } = new URL(url);
-    const bare = hostname.replace(/^\[|\]$/g, '');
+    const bare = bareHost(new URL(url).hostname);
+    checkTarget(url, this.options.allowedHosts);
     const mayBeInside = this.options.allowedHosts.includes(bare);
-    if (isIP(bare) !== 0 && !mayBeInside && isInside(bare)) throw refusedTarget(bare);
     const agentOptions = { lookup: this.pinned(bare, mayBeInside), keepAlive: false };
     try {
       await axios.post(url, body, {
-        timeout: this.options.timeoutMs,
+        // From the first byte to the last: a time-out of axios would begin anew with each byte.
+        signal: AbortSignal.timeout(this.options.timeoutMs),
         maxRedirects: 0,
         maxContentLength: 64 * 1024,
         proxy: false,
@@ -108,8 +131,11 @@ function translate(host: string, error: unknown): HatcheryError {
   if (status === undefined || status >= 500 || status === 429)
     return new HatcheryError(
       'service-unreachable',
-      `Unable to post the summary to ${host}: ${status === undefined ? error.message : `it answered ${status}`}`,
+      `Unable to post the summary to ${host}: ${status === undefined ? reasonOf(error) : `it answered ${status}`}`,
       { retry: 'later' },
     );
   return new HatcheryError('remote-refused', `Unable to post the summary to ${host}: it answered ${status}`);
 }
+
+const reasonOf = (error: Error & { code?: string | undefined }): string =>
+  error.code === 'ERR_CANCELED' ? 'no whole answer in time' : error.message;
