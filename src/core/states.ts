@@ -23,7 +23,7 @@ export type MachineState = (typeof MACHINE_STATES)[number];
 export type Wanted = 'done' | 'gone';
 
 const RUN_CHANGES: Record<RunState, readonly RunState[]> = {
-  queued: ['running', 'undoing', 'cancelled'],
+  queued: ['running', 'parked', 'undoing', 'cancelled'],
   running: ['done', 'parked', 'undoing', 'failed', 'cancelled'],
   parked: ['running', 'undoing', 'failed', 'cancelled'],
   undoing: ['parked', 'failed', 'cancelled'],

@@ -40,14 +40,9 @@ async function claim(
   stepId: string,
   isAlone: boolean,
 ): Promise<Claimed | { refused: ClaimRefusal } | undefined> {
-  if (!lease.isHeld) return undefined;
-  const worker = {
-    id: lease.workerId,
-    isAlone,
-    knows: (uses: string, version: number) => parts.steps.get(uses)?.version === version,
-  };
   return changeRun(parts, { stepId }, (model, loaded) => {
-    const answer = model.claim(stepId, worker);
+    if (!lease.isHeld || lease.signal.aborted) return { refused: 'not-due' as const };
+    const answer = model.claim(stepId, { id: lease.workerId, isAlone });
     return 'refused' in answer ? answer : describeClaim(parts, loaded, answer);
   });
 }

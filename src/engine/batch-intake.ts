@@ -30,7 +30,10 @@ export class BatchIntake implements Intake {
       readonly catalog: Catalog;
       readonly hypervisors: Hypervisors;
       readonly secrets: Secrets;
-      readonly engine: Pick<EngineParts, 'store' | 'steps' | 'effects' | 'times' | 'wakeUps' | 'checkpoints'>;
+      readonly engine: Pick<
+        EngineParts,
+        'store' | 'steps' | 'effects' | 'times' | 'wakeUps' | 'random' | 'checkpoints'
+      >;
       /** Scales the estimate; 1 on real systems. */
       readonly remoteTimeScale: number;
     },

@@ -116,7 +116,7 @@ export class Caretaker {
     const { store, log } = this.parts;
     for (const { stepId, workerId } of await store.buryDead(SWEEP_BATCH)) {
       log.warn({ step: stepId, worker: workerId }, 'a worker is gone: its step is due again');
-      await changeRun(this.parts, { stepId }, (model) => model.lost(stepId, workerId));
+      await changeRun(this.parts, { stepId }, (model) => model.lost(workerId));
     }
     const overdue = await store.overdue(this.parts.times.overdueMs, SWEEP_BATCH);
     if (overdue.length > 0) {

@@ -154,10 +154,10 @@ export function newMachine(
     },
     steps,
     effects: [],
-    lastAttempts: [],
+    attemptEnds: [],
     nowMs: 0,
   };
-  const model = new RunModel(loaded, registry, 0);
+  const model = new RunModel(loaded, registry, { settleMs: 0, backOffScale: 1, random: () => 0 });
   model.advance();
   return {
     id: input.id,

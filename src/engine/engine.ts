@@ -7,7 +7,7 @@ import type { RunChanges, RunStore } from '../ports/run-store.js';
 import { RunModel } from './run-model.js';
 import type { LoadedRun } from '../ports/run-store.js';
 
-/** Every time that the engine measures by. None of these scales with the demo but `longestRequestMs`. */
+/** Every time that the engine measures by. Only the last two, which face the remote side, scale with the demo. */
 export interface EngineTimes {
   readonly leaseMs: number;
   readonly heartbeatMs: number;
@@ -18,6 +18,8 @@ export interface EngineTimes {
   readonly lockWaitMs: number;
   /** The longest time that a request to a remote side may take to arrive. */
   readonly longestRequestMs: number;
+  /** Factor on the gaps between tries. */
+  readonly backOffScale: number;
 }
 
 export const DEFAULT_TIMES: EngineTimes = {
@@ -27,6 +29,7 @@ export const DEFAULT_TIMES: EngineTimes = {
   overdueMs: 10_000,
   lockWaitMs: 30_000,
   longestRequestMs: 35_000,
+  backOffScale: 1,
 };
 
 export interface EngineLog {
@@ -50,17 +53,24 @@ export interface EngineParts {
   readonly deployment: string;
   readonly times: EngineTimes;
   readonly log: EngineLog;
+  /** 0 to 1, for the spread of retries. */
+  readonly random: () => number;
 }
 
 /** Changes a run in one transaction and wakes whoever has to look; `undefined` = there is no such run or step. */
 export async function changeRun<T>(
-  parts: Pick<EngineParts, 'store' | 'steps' | 'effects' | 'times' | 'wakeUps'>,
+  parts: Pick<EngineParts, 'store' | 'steps' | 'effects' | 'times' | 'wakeUps' | 'random'>,
   by: { stepId: string } | { runId: string },
   work: (model: RunModel, loaded: LoadedRun) => T,
 ): Promise<T | undefined> {
+  const { times } = parts;
   let changes: RunChanges | undefined;
   const result = await parts.store.change(by, (loaded) => {
-    const model = new RunModel(loaded, parts, parts.times.leaseMs + parts.times.longestRequestMs);
+    const model = new RunModel(loaded, parts, {
+      settleMs: times.leaseMs + times.longestRequestMs,
+      backOffScale: times.backOffScale,
+      random: parts.random,
+    });
     const answer = work(model, loaded);
     changes = model.changes;
     return { changes: model.changes, result: answer };

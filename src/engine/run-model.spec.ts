@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import type { CompiledPlan, CompiledStep } from '../plan/compiled-plan.js';
-import { defineStep, type AnyStep } from '../plan/step.js';
-import type { EffectRow, HeldStep, LastAttempt, LoadedRun, StepRow } from '../ports/run-store.js';
-import { RunModel } from './run-model.js';
+import { defineEffect, defineStep, type AnyStep } from '../plan/step.js';
+import type { AttemptEnd, EffectRow, HeldStep, LoadedRun, StepRow } from '../ports/run-store.js';
+import { RunModel, type Registry } from './run-model.js';
 
 const SETTLE_MS = 40_000;
-const worker = { id: 'w1', isAlone: false, knows: () => true };
+const worker = { id: 'w1', isAlone: false };
 
 const anyStep = (id: string, slots?: string[]): AnyStep =>
   defineStep({
@@ -23,7 +23,24 @@ const anyStep = (id: string, slots?: string[]): AnyStep =>
     lateWrites: '',
     act: async () => ({}),
   });
-const registry = new Map([anyStep('plain'), anyStep('slotted', ['clones@x'])].map((step) => [step.id, step]));
+const registry = {
+  steps: new Map([anyStep('plain'), anyStep('slotted', ['clones@x'])].map((step) => [step.id, step])),
+  effects: new Map([
+    [
+      'guest@1',
+      defineEffect({
+        kind: 'guest',
+        version: 1,
+        payload: z.object({}),
+        slots: () => ['destroys@x'],
+        locks: () => [],
+        timeout: '1m',
+        retry: { attempts: 4, first: '3s', max: '5s' },
+        undo: async () => {},
+      }),
+    ],
+  ]),
+};
 
 const compiled = (key: string, more: Partial<CompiledStep> = {}): CompiledStep => ({
   key,
@@ -75,10 +92,13 @@ const effect = (step: string, seq: number, state: EffectRow['state'] = 'confirme
 
 /** A run in memory, and the model that works on it; effects are added and removed by the test as the store would. */
 class Bench {
-  readonly loaded: LoadedRun & { effects: EffectRow[]; lastAttempts: LastAttempt[]; nowMs: number };
+  readonly loaded: LoadedRun & { effects: EffectRow[]; attemptEnds: AttemptEnd[]; nowMs: number };
   model!: RunModel;
 
-  constructor(steps: readonly CompiledStep[]) {
+  constructor(
+    steps: readonly CompiledStep[],
+    private readonly known: Registry = registry,
+  ) {
     const plan: CompiledPlan = { workflow: 'w', version: 'v', steps };
     this.loaded = {
       plan,
@@ -110,19 +130,25 @@ class Bench {
       },
       steps: steps.map(stepRow),
       effects: [],
-      lastAttempts: [],
+      attemptEnds: [],
       nowMs: 1_000_000,
     };
     this.next().advance();
   }
 
-  next(): RunModel {
-    this.model = new RunModel(this.loaded, { steps: registry, effects: new Map() }, SETTLE_MS);
+  next(random = 1): RunModel {
+    this.model = new RunModel(this.loaded, this.known, {
+      settleMs: SETTLE_MS,
+      backOffScale: 1,
+      random: () => random,
+    });
     return this.model;
   }
 
-  claim(key: string): HeldStep {
-    const answer = this.next().claim(`id-${key}`, worker);
+  /** Due and admitted to whatever it needs. */
+  claim(key: string, by: { id: string; isAlone: boolean } = worker): HeldStep {
+    this.step(key).slots = undefined;
+    const answer = this.next().claim(`id-${key}`, by);
     if ('refused' in answer) throw new Error(`refused: ${answer.refused}`);
     return answer;
   }
@@ -196,16 +222,18 @@ describe('a run that goes forward', () => {
   it('knows a stale holder by its epoch', () => {
     const bench = new Bench([compiled('a')]);
     const first = bench.claim('a');
-    bench.next().lost('id-a', 'w1');
+    bench.next().lost('w1');
     bench.claim('a');
     expect(bench.next().isHeld(first)).toBe(false);
   });
 
-  it('leaves a version that it does not know to others', () => {
-    const bench = new Bench([compiled('a')]);
-    expect(bench.next().claim('id-a', { ...worker, knows: () => false })).toEqual({
-      refused: 'unknown-version',
-    });
+  it('leaves a version that it does not know to others, of a step and of an undo', () => {
+    const bench = new Bench([compiled('a'), compiled('b', { version: 2 })]);
+    expect(bench.next().claim('id-b', worker)).toEqual({ refused: 'unknown-version' });
+    bench.run('a');
+    bench.loaded.effects.push({ ...effect('a', 1), version: 9 });
+    bench.next().wantGone();
+    expect(bench.next().claim('id-a', worker)).toEqual({ refused: 'unknown-version' });
   });
 });
 
@@ -223,6 +251,31 @@ describe('a step that fails', () => {
     expect(bench.loaded.machine).toMatchObject({ state: 'parked', error: { code: 'remote-refused' } });
   });
 
+  it('spreads its tries over half of each gap, so that those that failed together do not come back together', () => {
+    for (const [random, waitMs] of [
+      [0, 500],
+      [0.5, 750],
+      [1, 1_000],
+    ] as const) {
+      const bench = new Bench([compiled('a')]);
+      const held = bench.claim('a');
+      bench.next(random).failed(held, failure('later'), {});
+      expect(bench.step('a').dueAtMs).toBe(bench.loaded.nowMs + waitMs);
+    }
+  });
+
+  it('comes back no sooner than the thrower says, and not much later', () => {
+    for (const [random, waitMs] of [
+      [0, 8_000],
+      [1, 10_000],
+    ] as const) {
+      const bench = new Bench([compiled('a')]);
+      const held = bench.claim('a');
+      bench.next(random).failed(held, { ...failure('later'), afterMs: 8_000 }, {});
+      expect(bench.step('a').dueAtMs).toBe(bench.loaded.nowMs + waitMs);
+    }
+  });
+
   it('is not repeated when the thrower says never', () => {
     const bench = new Bench([compiled('a')]);
     bench.next().failed(bench.claim('a'), failure('never'), {});
@@ -231,7 +284,6 @@ describe('a step that fails', () => {
 
   it('keeps its slot while the outcome is unknown, and gives it back when nothing was made', () => {
     const bench = new Bench([compiled('a', { uses: 'slotted' })]);
-    bench.step('a').slots = undefined;
     const first = bench.claim('a');
     bench.next().failed(first, failure('later', 'outcome-unknown'), {});
     expect(bench.model.changes.freed).toEqual([]);
@@ -255,6 +307,24 @@ describe('a step that fails', () => {
     expect(bench.loaded.run.state).toBe('failed');
     expect(bench.loaded.machine).toMatchObject({ state: 'failed', error: { code: 'remote-refused' } });
     expect(bench.model.changes.released).toBe(true);
+  });
+
+  it('asks for a slot once, however often the step names it', () => {
+    const twice = anyStep('plain', ['clones@x', 'clones@x']);
+    const bench = new Bench([compiled('a')], { ...registry, steps: new Map([['plain', twice]]) });
+    expect(bench.step('a').slots).toEqual(['clones@x']);
+  });
+
+  it('goes on when a person says again while another step of the run still works', () => {
+    const bench = new Bench([compiled('a'), compiled('b')]);
+    const other = bench.claim('b');
+    bench.next().failed(bench.claim('a'), failure('after-fix'), {});
+    expect(bench.loaded).toMatchObject({ run: { state: 'running' }, machine: { state: 'parked' } });
+    expect(bench.next().retry()).toBe(1);
+    expect(bench.loaded).toMatchObject({ run: { state: 'running' }, machine: { state: 'creating' } });
+    bench.next().done(other, {}, {});
+    bench.run('a');
+    expect(bench.loaded.run.state).toBe('done');
   });
 
   it('with onFailure continue lets the others go on', () => {
@@ -315,7 +385,7 @@ describe('a run that is wanted gone', () => {
     const bench = new Bench([compiled('a')]);
     bench.loaded.effects.push(effect('a', 1, 'intended'));
     bench.next().failed(bench.claim('a'), failure('later', 'outcome-unknown'), {});
-    bench.loaded.lastAttempts.push({
+    bench.loaded.attemptEnds.push({
       stepId: 'id-a',
       outcome: 'retry',
       code: 'outcome-unknown',
@@ -323,6 +393,71 @@ describe('a run that is wanted gone', () => {
     });
     bench.next().wantGone();
     expect(bench.step('a')).toMatchObject({ state: 'undoing', dueAtMs: bench.loaded.nowMs + SETTLE_MS });
+  });
+
+  it('counts that wait from the last attempt that may still have a request on its way, whatever came after it', () => {
+    const bench = new Bench([compiled('a')]);
+    bench.loaded.effects.push(effect('a', 1, 'intended'));
+    bench.next().failed(bench.claim('a'), failure('later', 'outcome-unknown'), {});
+    const unsureAtMs = bench.loaded.nowMs;
+    bench.loaded.nowMs += 3_000;
+    bench.next().failed(bench.claim('a'), failure('after-fix'), {});
+    bench.loaded.attemptEnds.push(
+      { stepId: 'id-a', outcome: 'retry', code: 'outcome-unknown', endedAtMs: unsureAtMs },
+      { stepId: 'id-a', outcome: 'parked', code: 'remote-refused', endedAtMs: bench.loaded.nowMs },
+    );
+    bench.next().wantGone();
+    expect(bench.step('a').dueAtMs).toBe(unsureAtMs + SETTLE_MS);
+  });
+
+  it.each<[string, (bench: Bench, held: HeldStep) => void]>([
+    ['is unknown', (bench, held) => bench.next().failed(held, failure('later', 'outcome-unknown'), {})],
+    ['was lost with its worker', (bench) => bench.next().lost('w1')],
+    ['was cut short by its worker’s end', (bench, held) => bench.next().handOver(held)],
+  ])('waits as long when the attempt that runs at the cancel %s', (_name, end) => {
+    const bench = new Bench([compiled('a')]);
+    const held = bench.claim('a');
+    bench.loaded.effects.push(effect('a', 1, 'intended'));
+    bench.next().wantGone();
+    expect(bench.states()).toEqual({ a: 'running' });
+    end(bench, held);
+    expect(bench.step('a')).toMatchObject({ state: 'undoing', dueAtMs: bench.loaded.nowMs + SETTLE_MS });
+  });
+
+  it('gives back the slots of steps that will not run at once, even while others still do', () => {
+    const bench = new Bench([
+      compiled('a'),
+      compiled('b', { uses: 'slotted' }),
+      compiled('c', { needs: ['b'] }),
+    ]);
+    const held = bench.claim('a');
+    bench.next().wantGone();
+    expect(bench.states()).toEqual({ a: 'running', b: 'skipped', c: 'skipped' });
+    expect(bench.model.changes.freed).toContain('id-b');
+    expect(bench.step('b')).toMatchObject({ dueAtMs: undefined, slots: undefined });
+    bench.next().done(held, {}, {});
+    expect(bench.loaded.run.state).toBe('cancelled');
+  });
+
+  it('repeats an undo as its effect says, and lets its slot go in between', () => {
+    const bench = new Bench([compiled('a', { retry: { attempts: 1, firstMs: 1, maxMs: 1 } })]);
+    bench.loaded.effects.push(effect('a', 1));
+    bench.run('a');
+    bench.next().wantGone();
+    expect(bench.step('a').slots).toEqual(['destroys@x']);
+    for (const waitMs of [3_000, 5_000, 5_000]) {
+      const held = bench.claim('a');
+      bench.next().failed(held, failure('later'), {});
+      expect(bench.model.changes.freed).toEqual(['id-a']);
+      expect(bench.step('a')).toMatchObject({
+        state: 'undoing',
+        slots: ['destroys@x'],
+        dueAtMs: bench.loaded.nowMs + waitMs,
+      });
+      bench.loaded.nowMs += waitMs;
+    }
+    bench.next().failed(bench.claim('a'), failure('later'), {});
+    expect(bench.states()).toEqual({ a: 'undo-parked' });
   });
 
   it('deletes a ready machine, and a second delete changes nothing', () => {
@@ -336,6 +471,17 @@ describe('a run that is wanted gone', () => {
     bench.next().wantGone();
     expect(bench.model.changes.events).toEqual([]);
     expect(bench.loaded.machine.state).toBe('deleted');
+  });
+
+  it('does not ask a second time for a slot that its own unfinished request still holds', () => {
+    const step = anyStep('plain', ['destroys@x', 'clones@x']);
+    const bench = new Bench([compiled('a')], { ...registry, steps: new Map([['plain', step]]) });
+    bench.loaded.effects.push(effect('a', 1, 'intended'));
+    const held = bench.claim('a');
+    bench.next().wantGone();
+    bench.next().failed(held, failure('later', 'outcome-unknown'), {});
+    expect(bench.step('a')).toMatchObject({ state: 'undoing', slots: undefined });
+    expect(bench.model.changes.freed).toEqual([]);
   });
 
   it('parks an undo that fails for good, lists the error, and goes on when a person says again', () => {
@@ -353,19 +499,73 @@ describe('a run that is wanted gone', () => {
 });
 
 describe('a run that kills workers', () => {
+  const dieWith = (bench: Bench, key: string, times: number, isAlone = false): void => {
+    for (let deaths = 0; deaths < times; deaths += 1) {
+      bench.claim(key, { id: 'w1', isAlone });
+      bench.next().lost('w1');
+    }
+  };
+
   it('is claimed alone after three deaths and parked after three more while alone', () => {
     const bench = new Bench([compiled('a')]);
-    for (let deaths = 0; deaths < 3; deaths += 1) {
-      bench.claim('a');
-      bench.next().lost('id-a', 'w1');
-    }
+    dieWith(bench, 'a', 3);
     expect(bench.next().claim('id-a', worker)).toEqual({ refused: 'alone' });
-    for (let deaths = 0; deaths < 3; deaths += 1) {
-      expect(bench.states()).toEqual({ a: 'ready' });
-      bench.next().claim('id-a', { ...worker, isAlone: true });
-      bench.next().lost('id-a', 'w1');
-    }
+    dieWith(bench, 'a', 2, true);
+    expect(bench.states()).toEqual({ a: 'ready' });
+    dieWith(bench, 'a', 1, true);
     expect(bench.states()).toEqual({ a: 'parked' });
     expect(bench.loaded.machine.error?.code).toBe('workers-died');
+    expect(bench.loaded.run.state).toBe('parked');
+  });
+
+  it('counts a worker once, however many steps of the run it held', () => {
+    const bench = new Bench([compiled('a'), compiled('b'), compiled('c')]);
+    for (const key of ['a', 'b', 'c']) bench.claim(key);
+    bench.next().lost('w1');
+    expect(bench.states()).toEqual({ a: 'ready', b: 'ready', c: 'ready' });
+    expect(bench.loaded.run.deaths).toBe(1);
+  });
+
+  it('holds no slot while it is parked, and asks for it again when a person says again', () => {
+    const bench = new Bench([compiled('a', { uses: 'slotted' })]);
+    dieWith(bench, 'a', 3);
+    dieWith(bench, 'a', 3, true);
+    expect(bench.model.changes.freed).toEqual(['id-a']);
+    bench.next().retry();
+    expect(bench.step('a')).toMatchObject({ state: 'ready', slots: ['clones@x'] });
+  });
+
+  it('is parked when its other steps have come to their ends', () => {
+    const bench = new Bench([compiled('a'), compiled('b')]);
+    const other = bench.claim('b', { id: 'w2', isAlone: false });
+    dieWith(bench, 'a', 3);
+    dieWith(bench, 'a', 3, true);
+    expect(bench.loaded).toMatchObject({ run: { state: 'running' }, machine: { state: 'parked' } });
+    bench.next().done(other, {}, {});
+    expect(bench.loaded.run.state).toBe('parked');
+  });
+});
+
+describe('a step that no live worker knows', () => {
+  it('parks with its run, also before anything of it ran, and holds no slot', () => {
+    const bench = new Bench([compiled('a', { uses: 'slotted', version: 2 })]);
+    bench.next().parkUnknown('id-a');
+    expect(bench.loaded).toMatchObject({
+      run: { state: 'parked' },
+      machine: { state: 'parked', error: { code: 'unknown-step' } },
+    });
+    expect(bench.model.changes.freed).toEqual(['id-a']);
+    expect(bench.next().retry()).toBe(1);
+    expect(bench.states()).toEqual({ a: 'ready' });
+  });
+
+  it('parks an undo too', () => {
+    const bench = new Bench([compiled('a')]);
+    bench.run('a');
+    bench.loaded.effects.push({ ...effect('a', 1), version: 9 });
+    bench.next().wantGone();
+    bench.next().parkUnknown('id-a');
+    expect(bench.states()).toEqual({ a: 'undo-parked' });
+    expect(bench.loaded).toMatchObject({ run: { state: 'parked' }, machine: { state: 'parked' } });
   });
 });

@@ -10,9 +10,10 @@ import {
 } from '../core/states.js';
 import type { CompiledStep } from '../plan/compiled-plan.js';
 import { evaluate, isTruthy } from '../plan/expression.js';
-import type { AnyEffect, AnyStep, MachineFacts } from '../plan/step.js';
+import { durationMs, type AnyEffect, type AnyStep, type MachineFacts } from '../plan/step.js';
 import { render } from '../plan/workflow.js';
 import type { HeldStep, LoadedRun, RunChanges, StepRow } from '../ports/run-store.js';
+import { backOff, mayStillArrive, noSoonerThan, type Pace, type RetryGaps } from './pace.js';
 
 /** Steps by id, effects by `kind@version`: what the model asks for slots. */
 export interface Registry {
@@ -51,18 +52,17 @@ export class RunModel {
     released: false,
   };
 
+  /** Steps whose attempt ended in this transaction with a request that may still be on its way. */
+  private readonly unsureNow = new Set<string>();
+
   constructor(
     private readonly at: LoadedRun,
     private readonly registry: Registry,
-    /** Wait before the undo of a step whose last request may still arrive: lease + longest request, milliseconds. */
-    private readonly settleMs: number,
+    private readonly pace: Pace,
   ) {}
 
   /** A worker takes a due step under a new epoch. */
-  claim(
-    stepId: string,
-    worker: { id: string; knows: (uses: string, version: number) => boolean; isAlone: boolean },
-  ): HeldStep | { refused: ClaimRefusal } {
+  claim(stepId: string, worker: { id: string; isAlone: boolean }): HeldStep | { refused: ClaimRefusal } {
     const step = this.step(stepId);
     const isUndo = step.state === 'undoing';
     if (
@@ -74,7 +74,7 @@ export class RunModel {
       return { refused: 'not-due' };
     if (!isUndo && this.at.run.wanted === 'gone') return { refused: 'not-due' };
     if (step.slots !== undefined) return { refused: 'not-admitted' };
-    if (!isUndo && !worker.knows(step.uses, step.version)) return { refused: 'unknown-version' };
+    if (!this.isKnown(step)) return { refused: 'unknown-version' };
     if (this.at.run.deaths >= DEATHS_BEFORE_ALONE && !worker.isAlone) return { refused: 'alone' };
     step.epoch += 1;
     step.workerId = worker.id;
@@ -115,100 +115,84 @@ export class RunModel {
   wait(held: HeldStep, afterMs: number, facts: MachineFacts): void {
     const step = this.release(held, 'waiting');
     this.learn(facts);
-    this.toStep(step, 'ready');
-    this.makeDue(step, afterMs);
+    this.again(step, afterMs);
     this.advance();
   }
 
   failed(held: HeldStep, failure: Failure, facts: MachineFacts): void {
-    const isUndo = this.step(held.stepId).state === 'undoing';
-    const compiled = this.compiled(this.step(held.stepId).key);
     const step = this.step(held.stepId);
+    const retry = this.retryOf(step);
     this.learn(facts);
     step.tries += 1;
     step.error = failure.error;
-    const again =
-      failure.retry === 'later' &&
-      (step.tries < compiled.retry.attempts || isUndoPatient(isUndo, step.tries));
-    if (again) {
+    if (failure.retry === 'later' && step.tries < retry.attempts) {
       this.release(held, 'retry', failure.error);
-      if (!isUndo) this.toStep(step, 'ready');
-      this.letSlotsGo(step, failure.error);
-      this.makeDue(step, failure.afterMs ?? backOff(compiled, step.tries));
-      this.advance();
-      return;
-    }
-    this.changes.freed.push(step.id);
-    if (isUndo) {
-      this.release(held, 'parked', failure.error);
-      this.toStep(step, 'undo-parked', failure.error);
-      this.park(failure.error);
-      return;
-    }
-    this.settleFailure(held, step, compiled, failure);
+      if (!this.isUnsure(step)) this.letSlotsGo(step);
+      const afterMs =
+        failure.afterMs === undefined
+          ? backOff(retry, step.tries, this.pace)
+          : noSoonerThan(failure.afterMs, this.pace);
+      this.again(step, afterMs);
+    } else this.giveUp(held, step, failure);
+    this.advance();
   }
 
-  private settleFailure(held: HeldStep, step: StepRow, compiled: CompiledStep, failure: Failure): void {
-    if (failure.retry === 'after-fix' || compiled.onFailure === 'park') {
+  private giveUp(held: HeldStep, step: StepRow, failure: Failure): void {
+    const { onFailure } = this.compiled(step.key);
+    if (step.state === 'undoing' || failure.retry === 'after-fix' || onFailure === 'park') {
       this.release(held, 'parked', failure.error);
-      this.toStep(step, 'parked', failure.error);
-      if (this.at.run.wanted === 'done') this.toMachine('parked', failure.error);
-    } else {
-      this.release(held, 'failed', failure.error);
-      this.toStep(step, 'failed', failure.error);
-      if (compiled.onFailure === 'undo' && this.at.run.wanted === 'done') {
-        this.at.run.error = failure.error;
-        this.at.run.undoEndsAs = 'failed';
-        this.at.run.wanted = 'gone';
-        this.changes.run = true;
-      }
+      this.parkStep(step, failure.error);
+      return;
     }
-    this.advance();
+    this.release(held, 'failed', failure.error);
+    this.changes.freed.push(step.id);
+    this.toStep(step, 'failed', failure.error);
+    if (onFailure === 'undo' && this.at.run.wanted === 'done') {
+      this.at.run.error = failure.error;
+      this.at.run.undoEndsAs = 'failed';
+      this.at.run.wanted = 'gone';
+      this.changes.run = true;
+    }
   }
 
   /** The worker stops in good order: the step is due again at once, nobody's fault. */
   handOver(held: HeldStep): void {
-    const step = this.release(held, 'handed-over');
-    if (step.state === 'running') this.toStep(step, 'ready');
-    this.makeDue(step, 0);
+    this.again(this.release(held, 'handed-over'), 0);
+    this.advance();
   }
 
-  /** The worker died with the step in its hands. Slots stay: the remote task may still run. */
-  lost(stepId: string, workerId: string): void {
-    const step = this.step(stepId);
-    if (step.workerId !== workerId) return;
-    this.release({ stepId, epoch: step.epoch, workerId }, 'lost');
+  /** The worker died: what it held of this run is due again. Slots stay: the remote tasks may still run. */
+  lost(workerId: string): void {
+    const steps = this.at.steps.filter((step) => step.workerId === workerId);
+    if (steps.length === 0) return;
     const { run } = this.at;
     if (run.deaths >= DEATHS_BEFORE_ALONE) run.deathsAlone += 1;
     else run.deaths += 1;
     this.changes.run = true;
-    if (run.deathsAlone >= DEATHS_BEFORE_PARKED) {
-      const error: ErrorRecord = {
-        code: 'workers-died',
-        message: `Unable to finish step ${step.key}: ${run.deaths + run.deathsAlone} workers died while they did it`,
-        hint: 'Look into the workers’ logs, then: hatchery run retry',
-      };
-      this.toStep(step, step.state === 'undoing' ? 'undo-parked' : 'parked', error);
-      this.park(error);
-      return;
+    const isPoison = run.deathsAlone >= DEATHS_BEFORE_PARKED;
+    for (const step of steps) {
+      this.release({ stepId: step.id, epoch: step.epoch, workerId }, 'lost');
+      if (isPoison && (step.state === 'undoing' || run.wanted === 'done'))
+        this.parkStep(step, {
+          code: 'workers-died',
+          message: `Unable to finish step ${step.key}: ${run.deaths + run.deathsAlone} workers died while they did it`,
+          hint: 'Look into the workers’ logs, then: hatchery run retry',
+        });
+      else this.again(step, 0);
     }
-    if (step.state === 'running') this.toStep(step, 'ready');
-    this.makeDue(step, 0);
     this.advance();
   }
 
-  /** No live worker knows this step's version: a person has to bring one back. */
+  /** No live worker knows this step's version, or how to undo what it made: a person has to bring one back. */
   parkUnknown(stepId: string): void {
     const step = this.step(stepId);
-    if (step.state !== 'ready' || step.workerId !== undefined) return;
-    const error: ErrorRecord = {
+    if ((step.state !== 'ready' && step.state !== 'undoing') || step.workerId !== undefined) return;
+    this.parkStep(step, {
       code: 'unknown-step',
-      message: `Unable to run step ${step.key}: no live worker knows ${step.uses} version ${step.version}`,
+      message: `Unable to ${step.state === 'undoing' ? 'undo' : 'run'} step ${step.key}: no live worker knows ${step.uses} version ${step.version}`,
       hint: 'Start a worker of a build that has it, then: hatchery run retry',
-    };
-    step.dueAtMs = undefined;
-    this.toStep(step, 'parked', error);
-    this.park(error);
+    });
+    this.advance();
   }
 
   /** Cancel or delete: from here no forward step becomes due, and everything made is undone. */
@@ -239,13 +223,14 @@ export class RunModel {
     if (parked.length === 0) return 0;
     run.deaths = 0;
     run.deathsAlone = 0;
+    this.changes.run = true;
     for (const step of parked) {
       if (step.state === 'undo-parked') this.undoAgain(step);
       else if (run.wanted === 'done') {
         step.tries = 0;
         step.firstClaimedAtMs = undefined;
         this.toStep(step, 'ready');
-        this.askSlots(step);
+        step.slots = this.slotsOf(step);
         this.makeDue(step, 0);
       }
     }
@@ -287,7 +272,7 @@ export class RunModel {
       this.toRun('done');
       this.toMachine('ready');
     } else if (!states.includes('ready') && !states.includes('running') && states.includes('parked'))
-      this.toRun('parked');
+      this.toRunIfNot('parked');
   }
 
   private enter(step: StepRow, compiled: CompiledStep): void {
@@ -303,30 +288,21 @@ export class RunModel {
       Object.entries(compiled.with).map(([name, template]) => [name, render(template, scope)]),
     );
     this.toStep(step, 'ready');
-    this.askSlots(step);
+    step.slots = this.slotsOf(step);
     this.makeDue(step, 0);
   }
 
   private advanceUndo(): void {
+    this.dropForward();
     const { steps, effects } = this.at;
-    if (steps.some((step) => step.state === 'running')) return;
-    if (steps.some((step) => step.state === 'undoing')) return;
+    if (steps.some((step) => step.state === 'running' || step.state === 'undoing')) return;
     if (steps.some((step) => step.state === 'undo-parked')) return this.toRunIfNot('parked');
     const newest = effects.toSorted((a, b) => b.seq - a.seq)[0];
     if (newest !== undefined) {
-      const step = this.step(newest.stepId);
       this.toRunIfNot('undoing');
-      if (this.at.machine.state !== 'deleting') this.toMachine('deleting');
-      this.undoAgain(step);
+      this.toMachine('deleting');
+      this.undoAgain(this.step(newest.stepId));
       return;
-    }
-    for (const step of steps) {
-      if (step.state === 'pending' || step.state === 'ready' || step.state === 'parked') {
-        step.dueAtMs = undefined;
-        step.slots = undefined;
-        this.changes.freed.push(step.id);
-        this.toStep(step, 'skipped');
-      }
     }
     const endsAs = this.at.run.undoEndsAs ?? 'cancelled';
     this.toRunIfNot(endsAs);
@@ -337,36 +313,55 @@ export class RunModel {
     this.changes.released = true;
   }
 
-  private undoAgain(step: StepRow): void {
-    step.tries = 0;
-    const slots = this.at.effects
-      .filter((effect) => effect.stepId === step.id)
-      .flatMap((effect) => this.undoSlots(effect));
-    step.slots = slots.length === 0 ? undefined : [...new Set(slots)];
-    this.toStep(step, 'undoing');
-    this.makeDue(step, this.settleWait(step));
+  /** What has not begun never will, and what is left of the rest is its undo: nobody waits for their slots. */
+  private dropForward(): void {
+    for (const step of this.at.steps) {
+      if (step.state !== 'pending' && step.state !== 'ready' && step.state !== 'parked') continue;
+      step.dueAtMs = undefined;
+      step.slots = undefined;
+      if (!this.isUnsure(step)) this.changes.freed.push(step.id);
+      if (this.effectsOf(step).length > 0) this.dirty(step);
+      else this.toStep(step, 'skipped');
+    }
   }
 
-  private undoSlots(effect: LoadedRun['effects'][number]): readonly string[] {
-    const definition = this.registry.effects.get(`${effect.kind}@${effect.version}`);
-    const payload = definition?.payload.safeParse(effect.payload);
-    return payload?.success === true ? (definition?.slots?.(payload.data) ?? []) : [];
+  private undoAgain(step: StepRow): void {
+    step.tries = 0;
+    // A slot that a request of the step itself may still need stays its own, and is not asked for a second time.
+    const kept = this.isUnsure(step) ? (this.slotsOf(step) ?? []) : [];
+    if (kept.length === 0) this.changes.freed.push(step.id);
+    this.toStep(step, 'undoing');
+    const wanted = (this.slotsOf(step) ?? []).filter((slot) => !kept.includes(slot));
+    step.slots = wanted.length === 0 ? undefined : wanted;
+    this.makeDue(step, this.settleWait(step));
   }
 
   /** A request that may still be on its way has to arrive before "nothing is there" can be believed. */
   private settleWait(step: StepRow): number {
-    const isUnsure = this.at.effects.some(
-      (effect) => effect.stepId === step.id && effect.state === 'intended',
-    );
-    const last = this.at.lastAttempts.find((attempt) => attempt.stepId === step.id);
-    if (!isUnsure || last === undefined || (last.outcome !== 'lost' && !UNSURE.has(last.code ?? '')))
-      return 0;
-    return Math.max(0, last.endedAtMs + this.settleMs - this.at.nowMs);
+    const isOpen = this.effectsOf(step).some((effect) => effect.state === 'intended');
+    return isOpen ? Math.max(0, this.unsureUntilMs(step) - this.at.nowMs) : 0;
   }
 
-  private park(error: ErrorRecord): void {
-    this.toRunIfNot('parked');
-    if (this.at.machine.state !== 'parked') this.toMachine('parked', error);
+  private isUnsure(step: StepRow): boolean {
+    return this.unsureUntilMs(step) > this.at.nowMs;
+  }
+
+  private unsureUntilMs(step: StepRow): number {
+    if (this.unsureNow.has(step.id)) return this.at.nowMs + this.pace.settleMs;
+    const ends = this.at.attemptEnds
+      .filter((end) => end.stepId === step.id && mayStillArrive(end.outcome, end.code))
+      .map((end) => end.endedAtMs);
+    return Math.max(0, ...ends) + this.pace.settleMs;
+  }
+
+  /** A person has to look at it; meanwhile others may have its slots. */
+  private parkStep(step: StepRow, error: ErrorRecord): void {
+    const isUndo = step.state === 'undoing';
+    step.dueAtMs = undefined;
+    step.slots = undefined;
+    this.toStep(step, isUndo ? 'undo-parked' : 'parked', error);
+    this.changes.freed.push(...(isUndo ? this.at.steps.map((one) => one.id) : [step.id]));
+    if (isUndo || this.at.run.wanted === 'done') this.toMachine('parked', error);
   }
 
   private isPassed(key: string): boolean {
@@ -378,16 +373,55 @@ export class RunModel {
     );
   }
 
-  private askSlots(step: StepRow): void {
-    const slots = this.registry.steps.get(step.uses)?.slots?.(step.input) ?? [];
-    step.slots = slots.length === 0 ? undefined : slots;
+  private isKnown(step: StepRow): boolean {
+    if (step.state !== 'undoing') return this.registry.steps.get(step.uses)?.version === step.version;
+    return this.effectsOf(step).every((effect) => this.definitionOf(effect) !== undefined);
+  }
+
+  private effectsOf(step: StepRow): LoadedRun['effects'] {
+    return this.at.effects.filter((effect) => effect.stepId === step.id);
+  }
+
+  private definitionOf(effect: LoadedRun['effects'][number]): AnyEffect | undefined {
+    return this.registry.effects.get(`${effect.kind}@${effect.version}`);
+  }
+
+  /** Slots of the next attempt, to act or to undo. */
+  private slotsOf(step: StepRow): readonly string[] | undefined {
+    const slots =
+      step.state === 'undoing'
+        ? this.effectsOf(step).flatMap((effect) => this.undoSlots(effect))
+        : (this.registry.steps.get(step.uses)?.slots?.(step.input) ?? []);
+    return slots.length === 0 ? undefined : [...new Set(slots)];
+  }
+
+  private undoSlots(effect: LoadedRun['effects'][number]): readonly string[] {
+    const definition = this.definitionOf(effect);
+    const payload = definition?.payload.safeParse(effect.payload);
+    return payload?.success === true ? (definition?.slots?.(payload.data) ?? []) : [];
+  }
+
+  /** The workflow's policy for a step, the newest effect's own for its undo. */
+  private retryOf(step: StepRow): RetryGaps {
+    const compiled = this.compiled(step.key);
+    if (step.state !== 'undoing') return compiled.retry;
+    const newest = this.effectsOf(step).toSorted((a, b) => b.seq - a.seq)[0];
+    const policy = newest && this.definitionOf(newest)?.retry;
+    if (!policy) return compiled.retry;
+    const { attempts, first, max } = policy;
+    return { attempts, firstMs: durationMs(first), maxMs: durationMs(max) };
   }
 
   /** After an outcome that is known to have made nothing, others may have the slot while this step backs off. */
-  private letSlotsGo(step: StepRow, error: ErrorRecord): void {
-    if (UNSURE.has(error.code) || step.state !== 'ready') return;
+  private letSlotsGo(step: StepRow): void {
     this.changes.freed.push(step.id);
-    this.askSlots(step);
+    step.slots = this.slotsOf(step);
+  }
+
+  /** Another attempt; of a step that is no longer wanted only its undo is left. */
+  private again(step: StepRow, afterMs: number): void {
+    if (step.state === 'running') this.toStep(step, 'ready');
+    if (step.state === 'undoing' || this.at.run.wanted === 'done') this.makeDue(step, afterMs);
   }
 
   private makeDue(step: StepRow, afterMs: number): void {
@@ -406,6 +440,7 @@ export class RunModel {
     const step = this.step(held.stepId);
     step.workerId = undefined;
     this.dirty(step);
+    if (mayStillArrive(outcome, error?.code)) this.unsureNow.add(step.id);
     this.changes.ended.push({ stepId: held.stepId, epoch: held.epoch, outcome, error });
     return step;
   }
@@ -489,18 +524,6 @@ export class RunModel {
       );
     return found;
   }
-}
-
-/** Errors after which a request may still be on its way. */
-const UNSURE: ReadonlySet<string> = new Set(['outcome-unknown', 'step-timeout']);
-
-/** Undo is owed: it is patient with a remote side that is away, and parks only after many tries. */
-const UNDO_TRIES = 12;
-const isUndoPatient = (isUndo: boolean, tries: number): boolean => isUndo && tries < UNDO_TRIES;
-
-/** Exponential, capped, with the jitter left to the caller's time stamps: tries 1, 2, 3 wait first, 2 x first, 4 x first. */
-function backOff(step: CompiledStep, tries: number): number {
-  return Math.min(step.retry.maxMs, step.retry.firstMs * 2 ** Math.max(0, tries - 1));
 }
 
 const unlawful = (what: string, from: string, to: string): HatcheryError =>

@@ -1,4 +1,4 @@
-import type { ErrorRecord } from '../core/errors.js';
+import type { ErrorCode, ErrorRecord } from '../core/errors.js';
 import type { MachineState, RunState, StepState, Wanted } from '../core/states.js';
 import type { CompiledPlan } from '../plan/compiled-plan.js';
 import type { EffectIntent } from '../plan/step.js';
@@ -76,11 +76,11 @@ export interface EffectRow {
   readonly intendedAtMs: number;
 }
 
-/** How the last attempt of a step ended; `undefined` = it has none, or it runs. */
-export interface LastAttempt {
+/** The last of a step's attempts to act that ended in this way. */
+export interface AttemptEnd {
   readonly stepId: string;
   readonly outcome: AttemptOutcome;
-  readonly code: string | undefined;
+  readonly code: ErrorCode | undefined;
   readonly endedAtMs: number;
 }
 
@@ -127,7 +127,8 @@ export interface LoadedRun {
   readonly steps: readonly StepRow[];
   /** Live effects that this machine holds. */
   readonly effects: readonly EffectRow[];
-  readonly lastAttempts: readonly LastAttempt[];
+  /** Given while an effect is only intended: whether something may still arrive depends on them. */
+  readonly attemptEnds: readonly AttemptEnd[];
   readonly nowMs: number;
 }
 

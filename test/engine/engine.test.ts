@@ -283,7 +283,7 @@ describe('the engine on Postgres and Redis', () => {
     const dead = crypto.randomUUID();
     await bench.parts.store.registerWorker({ id: dead, host: 'h', pid: 1, stepVersions: [], leaseMs: 100 });
     const held = await changeRun(bench.parts, { stepId: step!.id }, (model) =>
-      model.claim(step!.id, { id: dead, isAlone: false, knows: () => true }),
+      model.claim(step!.id, { id: dead, isAlone: false }),
     );
     expect(held).toMatchObject({ epoch: 1 });
     await bench.worker();

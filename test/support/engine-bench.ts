@@ -82,6 +82,7 @@ export class EngineBench {
       deployment: randomUUID(),
       times: { ...DEFAULT_TIMES, ...TIMES, ...options.times },
       log: quiet,
+      random: Math.random,
     };
     const bench = new EngineBench(database, parts, new PostgresBatchStore(database), {
       redisUrl: url,

@@ -81,6 +81,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   const times: EngineTimes = {
     ...DEFAULT_TIMES,
     longestRequestMs: Math.max(2_000, DEFAULT_TIMES.longestRequestMs * options.remoteTimeScale),
+    backOffScale: options.remoteTimeScale,
     ...options.times,
   };
   // A lock outlives its holder no longer than the holder's lease does.
@@ -103,6 +104,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     deployment: options.deployment,
     times,
     log: options.log,
+    random: Math.random,
   };
   const workflows = options.site.workflowFiles.map((file) => compileWorkflow(file.path, file.text, STEPS));
   const catalog = await storeCatalog(database, { blueprints: options.site.blueprints, workflows, clusters });

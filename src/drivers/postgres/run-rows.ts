@@ -1,8 +1,8 @@
-import type { ErrorRecord } from '../../core/errors.js';
+import type { ErrorCode, ErrorRecord } from '../../core/errors.js';
 import type { CompiledPlan } from '../../plan/compiled-plan.js';
 import type {
+  AttemptEnd,
   EffectRow,
-  LastAttempt,
   LoadedRun,
   MachineRow,
   RemoteNote,
@@ -41,8 +41,8 @@ export async function loadRun(
   );
   const attempts = effects.some((effect) => effect.state === 'intended')
     ? await queries.query<AttemptSql>(
-        `select distinct on (step_id) step_id, outcome, error ->> 'code' as code, ms(ended_at) as ended_ms
-           from attempts where step_id = any ($1::uuid[]) and ended_at is not null order by step_id, epoch desc`,
+        `select step_id, outcome, error ->> 'code' as code, ms(max(ended_at)) as ended_ms
+           from attempts where step_id = any ($1::uuid[]) and kind = 'act' and ended_at is not null group by step_id, outcome, code`,
         [ids],
       )
     : [];
@@ -52,7 +52,7 @@ export async function loadRun(
     machine: machineRow(head),
     steps: steps.map(stepRow),
     effects: effects.map(effectRow),
-    lastAttempts: attempts.map((attempt): LastAttempt => ({
+    attemptEnds: attempts.map((attempt): AttemptEnd => ({
       stepId: attempt.step_id,
       outcome: attempt.outcome,
       code: attempt.code ?? undefined,
@@ -124,8 +124,8 @@ interface EffectSql {
 
 interface AttemptSql {
   step_id: string;
-  outcome: LastAttempt['outcome'];
-  code: string | null;
+  outcome: AttemptEnd['outcome'];
+  code: ErrorCode | null;
   ended_ms: number;
 }
 
