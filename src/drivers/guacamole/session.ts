@@ -6,7 +6,7 @@ import type { Secret } from '../../ports/secrets.js';
 import { endpointAgent } from '../http/endpoint-agent.js';
 import { RequestFailed, sendRequest, type HttpRequest } from '../http/send-request.js';
 import { noAnswer, readError, refusal, type RequestContext } from './guacamole-error.js';
-import { orAbort } from './shared-read.js';
+import { waitFor } from '../wait-for.js';
 import { tokenAnswer } from './wire.js';
 
 const MAX_SOCKETS = 8;
@@ -119,7 +119,7 @@ export class GuacamoleSession {
         if (this.#signIn === signIn) this.#signIn = undefined;
       });
     }
-    return orAbort(this.#signIn, signal);
+    return waitFor(this.#signIn, signal);
   }
 
   /** Another caller may have signed in again already: then that token is good. */

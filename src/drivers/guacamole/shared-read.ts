@@ -1,4 +1,5 @@
 import type { Clock } from '../../ports/clock.js';
+import { waitFor } from '../wait-for.js';
 
 interface Entry<T> {
   readonly startedAtMs: number;
@@ -25,13 +26,13 @@ export class SharedRead<T> {
   ): Promise<T> {
     this.#dropOld();
     const known = options.fresh ? undefined : this.#entries.get(key);
-    if (known !== undefined) return orAbort(known.value, options.signal);
+    if (known !== undefined) return waitFor(known.value, options.signal);
     const entry = { startedAtMs: this.clock.monotonicMs(), value: read() };
     this.#entries.set(key, entry);
     entry.value.catch(() => {
       if (this.#entries.get(key) === entry) this.#entries.delete(key);
     });
-    return orAbort(entry.value, options.signal);
+    return waitFor(entry.value, options.signal);
   }
 
   /** Call it after a write: whoever asks from now on sees it. */
@@ -42,20 +43,5 @@ export class SharedRead<T> {
   #dropOld(): void {
     const oldest = this.clock.monotonicMs() - this.maxAgeMs;
     for (const [key, entry] of this.#entries) if (entry.startedAtMs < oldest) this.#entries.delete(key);
-  }
-}
-
-/** Waits for what others may also wait for; leaves with the signal's reason. */
-export async function orAbort<T>(shared: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  let leave: () => void = () => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    leave = () => reject(signal.reason as Error);
-    signal.addEventListener('abort', leave, { once: true });
-  });
-  try {
-    return await Promise.race([shared, aborted]);
-  } finally {
-    signal.removeEventListener('abort', leave);
   }
 }

@@ -1,4 +1,5 @@
 import type { Clock } from '../../ports/clock.js';
+import { waitFor } from '../wait-for.js';
 
 /**
  * One read of something costly, shared by every caller of the process: at most one is under way.
@@ -42,20 +43,5 @@ export class SharedRead<T> {
     // Everybody may have left before it fails.
     promise.catch(() => undefined);
     return this.#flight;
-  }
-}
-
-/** The outcome of `promise`, or the signal's reason as soon as it aborts. */
-export async function waitFor<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  let leave: () => void = () => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    leave = () => reject(signal.reason as Error);
-    signal.addEventListener('abort', leave, { once: true });
-  });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener('abort', leave);
   }
 }
