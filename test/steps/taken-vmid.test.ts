@@ -52,7 +52,16 @@ async function givenUp(machine: TestMachine): Promise<void> {
   expect(world.site.simulators.proxmox.guest(vmid)).toBeUndefined();
 }
 
-describe('reserve-vmid', () => {
+/** Up to where the id is confirmed as free and the clone is due. */
+async function reserved(): Promise<{ machine: TestMachine; vmid: number }> {
+  const machine = await world.create(BLUEPRINT);
+  await world.open(machine, ['reserve']);
+  await world.kept(machine, 'clone');
+  return { machine, vmid: await world.vmid(machine) };
+}
+
+// Side by side: each has an id of its own.
+describe.concurrent('reserve-vmid', () => {
   it.each(['qemu', 'lxc'] as const)(
     'takes the next id when a foreign guest (%s) has the reserved one, which rests and says why',
     async (kind) => {
@@ -70,15 +79,7 @@ describe('reserve-vmid', () => {
   );
 });
 
-describe('clone-template', () => {
-  /** Up to where the id is confirmed as free and the clone is due. */
-  async function reserved(): Promise<{ machine: TestMachine; vmid: number }> {
-    const machine = await world.create(BLUEPRINT);
-    await world.open(machine, ['reserve']);
-    await world.kept(machine, 'clone');
-    return { machine, vmid: await world.vmid(machine) };
-  }
-
+describe.concurrent('clone-template', () => {
   it.each([
     ['before the clone is asked for', 'pve2'],
     ['before it, on the template’s own node', 'pve1'],
@@ -91,27 +92,6 @@ describe('clone-template', () => {
     await givenUp(machine);
     isUntouched();
   });
-
-  it.each([
-    ['the cluster refuses the request', 'pve1', 'before'],
-    ['the task finds the id taken', 'pve2', 'task-start'],
-  ] as const)(
-    'goes to another id when a foreign guest comes in between and %s',
-    async (_how, node, where) => {
-      const { machine, vmid } = await reserved();
-      const { proxmox } = world.site.simulators;
-      proxmox.hold('qemu.clone', where);
-      await world.open(machine);
-      await proxmox.reached('qemu.clone', where);
-      const isUntouched = intrude(vmid, { node });
-      proxmox.release('qemu.clone', where);
-      await world.runsAre('done', [machine]);
-      expect(await world.vmid(machine)).not.toBe(vmid);
-      expect((await reservationOf(vmid)).note).toContain('foreign guest');
-      isUntouched();
-      await givenUp(machine);
-    },
-  );
 
   it('adopts no guest for its name, its pool or a mark that was copied with it', async () => {
     const { machine, vmid } = await reserved();
@@ -187,4 +167,27 @@ describe('clone-template', () => {
     await worker.stop();
     isUntouched();
   });
+});
+
+describe('clone-template, with the cluster held', () => {
+  it.each([
+    ['the cluster refuses the request', 'pve1', 'before'],
+    ['the task finds the id taken', 'pve2', 'task-start'],
+  ] as const)(
+    'goes to another id when a foreign guest comes in between and %s',
+    async (_how, node, where) => {
+      const { machine, vmid } = await reserved();
+      const { proxmox } = world.site.simulators;
+      proxmox.hold('qemu.clone', where);
+      await world.open(machine);
+      await proxmox.reached('qemu.clone', where);
+      const isUntouched = intrude(vmid, { node });
+      proxmox.release('qemu.clone', where);
+      await world.runsAre('done', [machine]);
+      expect(await world.vmid(machine)).not.toBe(vmid);
+      expect((await reservationOf(vmid)).note).toContain('foreign guest');
+      isUntouched();
+      await givenUp(machine);
+    },
+  );
 });

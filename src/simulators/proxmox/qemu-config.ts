@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { WorldGuest } from '../world.js';
 import { need, needAny } from './auth.js';
 import { needBridge, lockFile } from './clone.js';
@@ -207,7 +208,12 @@ function applyChange(pve: Pve, guest: WorldGuest, key: string, value: string | n
     return;
   }
   if (stored === null) delete guest.config[key];
-  else guest.config[key] = key === 'cipassword' ? `$5$simulated$${stored.length}` : stored;
+  else guest.config[key] = key === 'cipassword' ? hashedPassword(stored) : stored;
+}
+
+/** Never the password itself; without a salt, so that a test can tell whether it is the one that it expects. */
+export function hashedPassword(password: string): string {
+  return `$5$simulated$${createHash('sha256').update(password).digest('base64url')}`;
 }
 
 function startResize(call: PveCall): Handled {
