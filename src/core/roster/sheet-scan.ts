@@ -27,6 +27,32 @@ const damaged = (detail: string): Problem => ({
   hint: 'Open it in a spreadsheet program and save it again as Excel workbook (.xlsx).',
 });
 
+/** Cell texts of spreadsheets end at 32,767 characters, each of at most six in XML; a worksheet's own tag names a dozen namespaces. */
+const LONGEST_TEXT = 200_000;
+const LONGEST_TAG = 4096;
+const DEEPEST = 64;
+
+/**
+ * Why a part of a workbook is none of a class list, or `undefined`. One pass: the spreadsheet library takes minutes for a tag of
+ * 100,000 attributes, for one text of some megabytes, and for tags in tags in tags.
+ */
+export function oddXml(xml: string): string | undefined {
+  let end = 0;
+  let depth = 0;
+  for (let at = xml.indexOf('<'); at >= 0; at = xml.indexOf('<', end)) {
+    if (at - end > LONGEST_TEXT) break;
+    const close = xml.indexOf('>', at);
+    if (close < 0 || close - at > LONGEST_TAG) return 'it has a tag that no class list has';
+    if (xml[at + 1] === '/') depth -= 1;
+    else if (xml[close - 1] !== '/' && xml[at + 1] !== '?' && xml[at + 1] !== '!') depth += 1;
+    if (depth > DEEPEST) return 'it nests its cells as no class list does';
+    end = close + 1;
+  }
+  return xml.indexOf('<', end) >= 0 || xml.length - end > LONGEST_TEXT
+    ? 'it has a text that no class list has'
+    : undefined;
+}
+
 // Sticky and complete: a row or cell tag that does not fit in full is refused, so no address can hide from this scan.
 const ROW_OR_CELL = /<(?:[^\s<>:/"'=]*:)?(?:row|c)((?:\s+[\w:.-]+\s*=\s*(?:"[^"<]*"|'[^'<]*'))*)\s*\/?>/y;
 const TAG_NAME = /<(?:[^\s<>:/"'=]*:)?([A-Za-z]+)(?=[\s/>])/y;

@@ -1,7 +1,7 @@
 import { readSheet } from 'read-excel-file/node';
 import type { Problem } from '../errors.js';
 import { ROSTER_LIMITS } from './limits.js';
-import { cellAddress, scanSheet } from './sheet-scan.js';
+import { cellAddress, oddXml, scanSheet } from './sheet-scan.js';
 import { isBlankCell, type Cell, type CellFault, type Table, type TableRow } from './table.js';
 import { listZip, storeZip, unpackEntry, ZipFault, type ZipEntry } from './zip.js';
 
@@ -89,10 +89,14 @@ function toCell(value: unknown): Cell {
   return BOOLEAN;
 }
 
+/** Parts without cells, styles or names of sheets; those of big workbooks would be refused for their size. */
+const UNREAD = /^xl\/(calcChain|connections|metadata|volatileDependencies)\.xml$/;
+
 /** The parts that the library needs besides the sheet. */
 function unpackWorkbook(bytes: Uint8Array, entries: readonly ZipEntry[]): Map<string, Uint8Array> {
   const wanted = entries.filter(
-    ({ path }) => /^xl\/[^/]+\.xml$/.test(path) || path === 'xl/_rels/workbook.xml.rels',
+    ({ path }) =>
+      (/^xl\/[^/]+\.xml$/.test(path) && !UNREAD.test(path)) || path === 'xl/_rels/workbook.xml.rels',
   );
   return new Map(wanted.map((entry) => [entry.path, unpackPart(bytes, entry)]));
 }
@@ -102,7 +106,10 @@ function unpackPart(bytes: Uint8Array, entry: ZipEntry): Uint8Array {
   if (entry.unpackedBytes > maxBytes) {
     throw new ZipFault(`a part unpacks to ${entry.unpackedBytes} bytes; at most ${maxBytes} are read`);
   }
-  return unpackEntry(bytes, entry);
+  const part = unpackEntry(bytes, entry);
+  const odd = oddXml(Buffer.from(part).toString('utf8'));
+  if (odd !== undefined) throw new ZipFault(odd);
+  return part;
 }
 
 /** `workbook.xml` lists the sheets in the order of their tabs; its relations say where each one is. */

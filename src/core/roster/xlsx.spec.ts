@@ -257,6 +257,30 @@ describe('a workbook made to exhaust the reader', () => {
     ]);
   });
 
+  it.each([
+    [
+      'one cell of millions of characters',
+      sheet(`<row r="1"><c r="A1" t="inlineStr"><is><t>${'&amp;'.repeat(900_000)}</t></is></c></row>`),
+    ],
+    [
+      'a tag of a hundred thousand attributes',
+      sheet(
+        `<row r="1" ${Array.from({ length: 100_000 }, (_, at) => `a${at}=""`).join(' ')}><c r="A1"><v>1</v></c></row>`,
+      ),
+    ],
+    [
+      'a shared text of millions of characters',
+      workbook([['login'], ['ada']], {
+        'xl/sharedStrings.xml': `<sst><si><t>${'&amp;'.repeat(900_000)}</t></si></sst>`,
+      }),
+    ],
+    ['tags in tags in tags', sheet(`${'<a>'.repeat(600_000)}${'</a>'.repeat(600_000)}`)],
+  ])('is refused for %s, before the library could brood over it for minutes', async (_, bytes) => {
+    expect(await problemsOf(bytes)).toMatchObject([
+      { code: 'xlsx-unreadable', detail: expect.stringMatching(/no class list (has|does)/) },
+    ]);
+  });
+
   it('is refused for endless formatted cells, or told its rows when they are people', async () => {
     const grid = (rows: number, columns: number, value: string): string =>
       Array.from({ length: rows }, (_, row) => {
