@@ -1,4 +1,6 @@
 import pg from 'pg';
+import { StoreUnavailable } from '../../ports/store-unavailable.js';
+import { systemClock } from '../system-clock.js';
 
 /** bigint (counts, sequence numbers) as number: ours stay far below 2^53. */
 const parsers = {
@@ -16,53 +18,73 @@ export interface Queries {
 /** Serialization failure, deadlock: the whole transaction may be repeated (nothing of it was done). */
 const REPEATABLE = new Set(['40001', '40P01']);
 const MAX_REPEATS = 5;
+/** Before a repeat, so that two transactions that met once do not meet again. */
+const REPEAT_WITHIN_MS = 20;
+/** Connection, operator intervention, resources, a lock not available: classes and codes that say nothing about the statement. */
+const UNAVAILABLE = /^(08|53|57|58|25P03|40001|40P01|55P03)/;
+const CONNECT_MS = 10_000;
+const ANSWER_MS = 30_000;
+/** A process that is suspended in the middle of a transaction loses its locks after this time. */
+const IDLE_IN_TRANSACTION_MS = 10_000;
 
 /**
  * One pool of connections to Postgres.
  * A transaction repeats on serialization failures and deadlocks, so its work must not reach outside; no connection is held across a remote call.
+ * Errors: `StoreUnavailable` when Postgres is away or too busy, else what Postgres says.
  */
 export class Database implements Queries {
   private readonly pool: pg.Pool;
+  private readonly begin: string;
   /** Statements sent, for tests that count them. */
   statements = 0;
 
-  constructor(url: string, options: { max?: number; onError?: (error: Error) => void } = {}) {
+  constructor(
+    url: string,
+    options: { max?: number; idleInTransactionMs?: number; onError?: (error: Error) => void } = {},
+  ) {
+    this.begin = `begin; set local idle_in_transaction_session_timeout = ${options.idleInTransactionMs ?? IDLE_IN_TRANSACTION_MS}`;
     this.pool = new pg.Pool({
       connectionString: url,
       max: options.max ?? 10,
       types: parsers as pg.CustomTypesConfig,
+      connectionTimeoutMillis: CONNECT_MS,
+      query_timeout: ANSWER_MS,
+      keepAlive: true,
     });
     this.pool.on('error', (error) => options.onError?.(error));
   }
 
   async query<R extends object = Row>(text: string, values: readonly unknown[] = []): Promise<R[]> {
     this.statements += 1;
-    return (await this.pool.query<R>(text, [...values])).rows;
+    return (await available(this.pool.query<R>(text, [...values]))).rows;
   }
 
   async transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
     for (let repeats = 0; ; repeats += 1) {
-      const client = await this.pool.connect();
+      const client = await available(this.pool.connect());
       let broken: Error | undefined;
+      // A connection that ends between two statements tells it by an event; with nobody listening, it ends the process.
+      const onBroken = (error: Error): void => void (broken = error);
+      client.on('error', onBroken);
       try {
         this.statements += 2;
-        await client.query('begin');
+        await available(client.query(this.begin));
         const result = await work({
           query: async <R extends object = Row>(text: string, values: readonly unknown[] = []) => {
             this.statements += 1;
-            return (await client.query<R>(text, [...values])).rows;
+            return (await available(client.query<R>(text, [...values]))).rows;
           },
         });
-        await client.query('commit');
+        await available(client.query('commit'));
         return result;
       } catch (error) {
-        await client.query('rollback').catch((rollbackError: unknown) => {
-          broken = rollbackError instanceof Error ? rollbackError : new Error(String(rollbackError));
-        });
+        await client.query('rollback').catch(onBroken);
         if (!REPEATABLE.has(sqlState(error) ?? '') || repeats >= MAX_REPEATS) throw error;
       } finally {
+        client.off('error', onBroken);
         client.release(broken);
       }
+      await systemClock.sleep(Math.random() * REPEAT_WITHIN_MS);
     }
   }
 
@@ -71,9 +93,21 @@ export class Database implements Queries {
   }
 }
 
+/** What is not Postgres' own word about a statement comes from the connection. */
+async function available<T>(asked: Promise<T>): Promise<T> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof pg.DatabaseError && !UNAVAILABLE.test(error.code ?? '')) throw error;
+    if (error instanceof TypeError) throw error;
+    throw new StoreUnavailable(error instanceof Error ? error.message : String(error), error);
+  }
+}
+
 /** SQLSTATE of a Postgres error, e.g. `23505` for a broken unique constraint. */
 export function sqlState(error: unknown): string | undefined {
-  return error instanceof pg.DatabaseError ? error.code : undefined;
+  const said = error instanceof StoreUnavailable ? error.cause : error;
+  return said instanceof pg.DatabaseError ? said.code : undefined;
 }
 
 /** Name of the constraint that refused, e.g. `batches_name`. */
