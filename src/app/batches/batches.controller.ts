@@ -43,6 +43,7 @@ import { MachineReads } from '../machines/machine-reads.js';
 import { CONTEXT, INTAKE } from '../tokens.js';
 import { BatchReads } from './batch-reads.js';
 import { ResultReads } from './result-reads.js';
+import { RosterReader } from './roster-reader.js';
 import { readUpload, RosterForm, type UploadedRoster } from './roster-upload.js';
 
 const idOrName = { schema: z.string().min(1).max(100) };
@@ -51,6 +52,8 @@ const EVERYBODY = ['admin', 'teacher'] as const;
 @ApiTags('batches')
 @Controller('api/v1/batches')
 export class BatchesController {
+  private readonly rosters = new RosterReader();
+
   constructor(
     private readonly reads: BatchReads,
     private readonly machines: MachineReads,
@@ -72,7 +75,7 @@ export class BatchesController {
     @UploadedFile() file: UploadedRoster | undefined,
     @Body({ schema: PlanBatchFields }) fields: z.infer<typeof PlanBatchFields>,
   ): Promise<z.infer<typeof BatchPlanView>> {
-    const { rows, notes } = await readUpload(file);
+    const { rows, notes } = await readUpload(this.rosters, file);
     const plan = await this.intake.plan({ ...fields, rows }, me);
     return { ...structuredClone(plan), notes: [...notes] } as z.infer<typeof BatchPlanView>;
   }
@@ -94,7 +97,7 @@ export class BatchesController {
     @Res({ passthrough: true }) response: Response,
   ): Promise<BatchView> {
     if (notifyUrl !== undefined) checkTarget(notifyUrl, this.context.settings.engine.notifyHosts);
-    const { rows } = await readUpload(file);
+    const { rows } = await readUpload(this.rosters, file);
     const request = { ...fields, rows, ...(notifyUrl === undefined ? {} : { notifyUrl }) };
     const { batchId, replayed } = await this.intake.create(request, me, idempotencyKey(key));
     response.setHeader('Location', `/api/v1/batches/${batchId}`);
@@ -160,7 +163,7 @@ export class BatchesController {
     @Headers('idempotency-key') key: string | undefined,
   ): Promise<BatchView> {
     const batch = await this.reads.find(id, me);
-    const { rows } = await readUpload(file);
+    const { rows } = await readUpload(this.rosters, file);
     await this.intake.addMachines(batch.id, { ...fields, rows }, me, idempotencyKey(key));
     return this.reads.view(batch.id, me);
   }

@@ -2,8 +2,9 @@ import { applyDecorators, UseInterceptors } from '@nestjs/common';
 import { FileInterceptor } from '@nestjs/platform-express';
 import { ApiConsumes } from '@nestjs/swagger';
 import { HatcheryError } from '../../core/errors.js';
-import { readRoster, type Roster } from '../../core/roster/roster.js';
+import type { Roster } from '../../core/roster/roster.js';
 import { ROSTER_LIMITS } from '../../core/roster/limits.js';
+import type { RosterReader } from './roster-reader.js';
 
 /** The part of a multipart upload that we read. */
 export interface UploadedRoster {
@@ -24,10 +25,10 @@ export function RosterForm(): MethodDecorator {
 }
 
 /** Errors: `request-invalid` without a file, `roster-invalid` with every finding. */
-export async function readUpload(file: UploadedRoster | undefined): Promise<Roster> {
+export async function readUpload(reader: RosterReader, file: UploadedRoster | undefined): Promise<Roster> {
   if (!file)
     throw new HatcheryError('request-invalid', 'Unable to read the request: the file is missing', {
       hint: 'Send a multipart form with the class list in the field "roster".',
     });
-  return readRoster({ name: file.originalname, bytes: file.buffer });
+  return reader.read({ name: file.originalname, bytes: file.buffer });
 }
