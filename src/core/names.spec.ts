@@ -80,6 +80,7 @@ describe('a batch name', () => {
     ['-x-', 'Write x.'],
     ['', 'Write a name such as l3-info.'],
     ['../..', 'Write a name such as l3-info.'],
+    ['01994a3e-0000-7000-8000-000000000001', 'Write a name such as l3-info.'],
   ])('%j is refused with what to write', (name, hint) => {
     expect(batchNameProblem(name)?.hint).toBe(hint);
   });

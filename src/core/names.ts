@@ -43,8 +43,13 @@ export function assignNames(
   });
 }
 
+/** A batch answers to its id and to its name: one must not be taken for the other. */
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
 /** Why `name` cannot name a batch, and what to write instead; `undefined` = it can. */
 export function batchNameProblem(name: string): { detail: string; hint: string } | undefined {
+  if (UUID.test(name))
+    return { detail: 'A batch name must not look like an id.', hint: 'Write a name such as l3-info.' };
   if (slug.safeParse(name).success) return undefined;
   const better = trimHyphens(
     foldAccents(name.slice(0, 200))

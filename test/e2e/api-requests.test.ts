@@ -42,6 +42,8 @@ function form(
   if (roster !== undefined) data.set(field, new Blob([roster]), 'class.csv');
   return data;
 }
+const UUID = '01994a3e-0000-7000-8000-000000000001';
+const cursor = (key: unknown): string => Buffer.from(JSON.stringify(key)).toString('base64url');
 const FIELDS = { blueprint: 'desk', name: 'class-1' };
 const create = (data: FormData, headers: Record<string, string> = {}): Promise<Response> =>
   api.call('POST', '/api/v1/batches', { token: teacher.token, form: data, headers });
@@ -161,6 +163,42 @@ describe('requests in general', () => {
       json: { login: 'x', password: 'y'.repeat(300_000) },
     });
     expect(await large.json()).toMatchObject({ status: 413, code: 'payload-too-large' });
+  });
+
+  it.each([
+    ['GET', '/api/v1/batches/%00', undefined],
+    ['GET', '/api/v1/batches/a%1Bb/machines', undefined],
+    ['GET', '/api/v1/runs?code=%00', undefined],
+    ['GET', '/api/v1/runs?batch=a%00b', undefined],
+    ['GET', `/api/v1/batches/accepted/machines?cursor=${cursor([9007199254740991, UUID])}`, undefined],
+    ['GET', `/api/v1/batches?cursor=${cursor([[UUID]])}`, undefined],
+    ['POST', '/api/v1/auth/login', { login: 'a\u0000b', password: 'x' }],
+    ['POST', '/api/v1/tokens', { name: 'a\u0000b' }],
+    ['POST', '/api/v1/tokens', { name: 'a\u001b]8;;http://evil\u0007' }],
+    ['POST', '/api/v1/tokens', { name: 'safe\u202e' }],
+  ])('refuses %s %s with characters or numbers that no table holds', async (method, path, json) => {
+    const response = await api.call(method, path, { token: teacher.token, json });
+    expect(await response.json()).toMatchObject({ status: 400, code: 'request-invalid' });
+  });
+
+  it('says what it does not know in few words', async () => {
+    const json = Object.fromEntries(Array.from({ length: 10_000 }, (_, at) => [`key${at}`, 1]));
+    const response = await api.call('POST', '/api/v1/tokens', { token: teacher.token, json });
+    expect((await response.text()).length).toBeLessThan(2000);
+  });
+
+  it('tells how a batch name is written, and an id', async () => {
+    const named = (await (await create(form({ ...FIELDS, name: 'L3 Info été' }))).json()) as {
+      detail: string;
+    };
+    expect(named.detail).toMatch(/name: .*Write l3-info-ete\.$/);
+    const byId = await create(form({ ...FIELDS, name: UUID }));
+    expect(await byId.json()).toMatchObject({ code: 'request-invalid' });
+    const run = await api.call('GET', '/api/v1/runs/nope', { token: teacher.token });
+    expect(await run.json()).toMatchObject({
+      status: 400,
+      detail: expect.stringContaining('an id') as string,
+    });
   });
 
   it('refuses unknown properties of a body and of a query', async () => {

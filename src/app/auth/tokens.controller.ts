@@ -1,8 +1,9 @@
 import { Body, Controller, Delete, Get, Param, Post } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { Operation } from '../api/operation.js';
 import { CreatedToken, CreateTokenRequest, TokenList, tokenView } from '../dto/auth.dto.js';
+import { id as anId } from '../dto/text.js';
 import { Me, type SignedIn } from './access.js';
 import { Accounts } from './accounts.js';
 
@@ -41,7 +42,7 @@ export class TokensController {
     access: ['admin', 'teacher'],
     status: 204,
   })
-  async revoke(@Me() me: SignedIn, @Param('id', { schema: z.uuid() }) id: string): Promise<void> {
+  async revoke(@Me() me: SignedIn, @Param('id', { schema: anId }) id: string): Promise<void> {
     await this.accounts.revokeToken(me.userId, id);
   }
 }

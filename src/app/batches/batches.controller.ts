@@ -37,6 +37,7 @@ import {
   ResultsView,
 } from '../dto/batches.dto.js';
 import { EventsQuery, EventView, lastEventId } from '../dto/events.dto.js';
+import { plainText } from '../dto/text.js';
 import { ListMachinesQuery, MachinePage } from '../dto/machines.dto.js';
 import { EventStream, MAX_PENDING_CHARACTERS } from '../events/event-stream.js';
 import { MachineReads } from '../machines/machine-reads.js';
@@ -46,7 +47,7 @@ import { ResultReads } from './result-reads.js';
 import { RosterReader } from './roster-reader.js';
 import { readUpload, RosterForm, type UploadedRoster } from './roster-upload.js';
 
-const idOrName = { schema: z.string().min(1).max(100) };
+const idOrName = { schema: plainText(100) };
 const EVERYBODY = ['admin', 'teacher'] as const;
 
 @ApiTags('batches')

@@ -1,12 +1,13 @@
 import { z } from 'zod';
 import type { ApiTokenEntity } from '../../drivers/postgres/entities/api-token.entity.js';
 import type { UserEntity } from '../../drivers/postgres/entities/user.entity.js';
+import { plainText } from './text.js';
 
 const role = z.enum(['admin', 'teacher']);
 const password = z.string().min(1, 'write a password').max(1000);
 
 export const LoginRequest = z
-  .strictObject({ login: z.string().min(1).max(200), password })
+  .strictObject({ login: plainText(200), password })
   .meta({ id: 'LoginRequest', example: { login: 'admin', password: 'the password' } });
 
 export const UserView = z
@@ -39,8 +40,13 @@ export const CreateUserRequest = z
 
 export const CreateTokenRequest = z
   .strictObject({
-    name: z.string().trim().min(1).max(100),
-    expiresInDays: z.number().int().min(1).max(3650).optional(),
+    name: plainText(100),
+    expiresInDays: z
+      .number()
+      .int()
+      .min(1, 'write at least 1 day')
+      .max(3650, 'write at most 3650 days')
+      .optional(),
   })
   .meta({ id: 'CreateTokenRequest', example: { name: 'timetable script', expiresInDays: 90 } });
 

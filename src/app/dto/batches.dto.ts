@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { slug } from '../../core/definitions.js';
+import { batchNameProblem } from '../../core/names.js';
 import { MACHINE_STATES } from '../../core/states.js';
 import { pageOf, pageQuery } from './page.dto.js';
 
@@ -9,10 +10,15 @@ const flag = z
   .default('false')
   .transform((value) => value === 'true');
 
+const batchName = z.string().superRefine((name, context) => {
+  const problem = batchNameProblem(name);
+  if (problem) context.addIssue(`${problem.detail} ${problem.hint}`);
+});
+
 /** Text fields beside the roster file of a multipart form: every value arrives as text. */
 const rosterFields = {
   blueprint: slug,
-  name: slug,
+  name: batchName,
   skipExisting: flag,
 };
 export const PlanBatchFields = z.strictObject(rosterFields);

@@ -4,6 +4,7 @@ import type { RunEntity } from '../../drivers/postgres/entities/run.entity.js';
 import { failureView } from './failure.js';
 import { pageOf, pageQuery } from './page.dto.js';
 import { Failure } from './problem.dto.js';
+import { id, plainText } from './text.js';
 
 const time = z.iso.datetime();
 
@@ -25,10 +26,10 @@ export const RunPage = pageOf(RunView).meta({ id: 'RunPage' });
 
 export const ListRunsQuery = z.strictObject({
   ...pageQuery,
-  batch: z.string().min(1).max(100).optional().describe('Id or name of a batch'),
-  machine: z.uuid().optional(),
+  batch: plainText(100).optional().describe('Id or name of a batch'),
+  machine: id.optional(),
   state: z.enum(RUN_STATES).optional(),
-  code: z.string().max(100).optional().describe('Code of the error that stopped the run'),
+  code: plainText(100).optional().describe('Code of the error that stopped the run'),
 });
 
 const attempt = z.object({

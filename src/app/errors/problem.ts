@@ -38,7 +38,7 @@ export function asHatcheryError(error: unknown): HatcheryError {
       });
     case 413:
       return new HatcheryError('payload-too-large', `Unable to read the request: ${text}`, {
-        hint: 'A roster may have at most 5 MiB.',
+        hint: 'A roster may have at most 5 MiB, any other request 256 KiB.',
       });
     case 429:
       return new HatcheryError('too-many-requests', `Unable to answer the request: ${text}`);

@@ -43,7 +43,7 @@ export class MachineReads {
 
   /** In the order of the roster. */
   async listOfBatch(batchId: string, query: MachineQuery): Promise<Page<MachineView>> {
-    const after = decodeCursor(query.cursor, z.tuple([z.number().int(), z.uuid()]));
+    const after = decodeCursor(query.cursor, z.tuple([z.int32(), z.uuid()]));
     const select = this.all()
       .where('machine.batchId = :batchId', { batchId })
       .orderBy('machine.row')

@@ -1,10 +1,11 @@
 import { Controller, Delete, Get, Inject, Param, Query } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
-import { z } from 'zod';
+import type { z } from 'zod';
 import type { Intake } from '../../engine/intake.js';
 import { Operation } from '../api/operation.js';
 import { Me, type SignedIn } from '../auth/access.js';
 import { ListMachinesQuery, MachinePage, MachineView } from '../dto/machines.dto.js';
+import { id as anId } from '../dto/text.js';
 import { INTAKE } from '../tokens.js';
 import { MachineReads } from './machine-reads.js';
 
@@ -31,7 +32,7 @@ export class MachinesController {
 
   @Get(':id')
   @Operation('getMachine', { summary: 'One machine', access: ['admin', 'teacher'], answer: MachineView })
-  get(@Me() me: SignedIn, @Param('id', { schema: z.uuid() }) id: string): Promise<MachineView> {
+  get(@Me() me: SignedIn, @Param('id', { schema: anId }) id: string): Promise<MachineView> {
     return this.reads.view(id, me);
   }
 
@@ -42,7 +43,7 @@ export class MachinesController {
     status: 202,
     answer: MachineView,
   })
-  async delete(@Me() me: SignedIn, @Param('id', { schema: z.uuid() }) id: string): Promise<MachineView> {
+  async delete(@Me() me: SignedIn, @Param('id', { schema: anId }) id: string): Promise<MachineView> {
     await this.reads.view(id, me);
     await this.intake.deleteMachine(id, me);
     return this.reads.view(id, me);

@@ -1,11 +1,12 @@
 import { Controller, Get, Inject, Param, Post, Query } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
-import { z } from 'zod';
+import type { z } from 'zod';
 import type { Intake } from '../../engine/intake.js';
 import { Operation } from '../api/operation.js';
 import { Me, type SignedIn } from '../auth/access.js';
 import { BatchReads } from '../batches/batch-reads.js';
 import { ListRunsQuery, RunDetail, RunPage, RunView } from '../dto/runs.dto.js';
+import { id as anId } from '../dto/text.js';
 import { INTAKE } from '../tokens.js';
 import { RunReads } from './run-reads.js';
 
@@ -35,7 +36,7 @@ export class RunsController {
     access: ['admin', 'teacher'],
     answer: RunDetail,
   })
-  get(@Me() me: SignedIn, @Param('id', { schema: z.uuid() }) id: string): Promise<RunDetail> {
+  get(@Me() me: SignedIn, @Param('id', { schema: anId }) id: string): Promise<RunDetail> {
     return this.reads.detail(id, me);
   }
 
@@ -46,7 +47,7 @@ export class RunsController {
     status: 202,
     answer: RunView,
   })
-  async retry(@Me() me: SignedIn, @Param('id', { schema: z.uuid() }) id: string): Promise<RunView> {
+  async retry(@Me() me: SignedIn, @Param('id', { schema: anId }) id: string): Promise<RunView> {
     await this.reads.view(id, me);
     await this.intake.retryRun(id, me);
     return this.reads.view(id, me);
