@@ -2,6 +2,7 @@ import type { DynamicModule } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { SwaggerModule } from '@nestjs/swagger';
+import type { NextFunction, Request, Response } from 'express';
 import helmet from 'helmet';
 import { openApiDocument } from './api/openapi.js';
 import { AppModule } from './app.module.js';
@@ -27,6 +28,11 @@ export async function createApp(context: AppContext, engine: DynamicModule): Pro
   app.set('trust proxy', false);
   app.use(requestLog(context.logger));
   app.use(app.get(Metrics).middleware());
+  // Answers hold names of people, some of them passwords: no browser or proxy keeps them.
+  app.use('/api', (_request: Request, response: Response, next: NextFunction) => {
+    response.setHeader('Cache-Control', 'no-store');
+    next();
+  });
   app.use(security(context.settings.http.publicUrl));
   app.useBodyParser('json', { limit: BODY_LIMIT });
   if (context.settings.engine.role !== 'worker') {

@@ -137,13 +137,18 @@ describe('creating a batch over HTTP', () => {
   });
 
   it('keeps what broke inside to the log, with the id that the client gets', async () => {
-    refusal = new Error('password of postgres is hunter2');
+    // As the database driver throws: with the statement and everything that was in it.
+    refusal = Object.assign(new Error('password of postgres is hunter2'), {
+      query: 'insert into api_tokens',
+      parameters: ['a hash of something'],
+    });
     const response = await create(form(FIELDS));
     const text = await response.text();
     expect(response.status).toBe(500);
     expect(text).not.toMatch(/hunter2|at .*\.ts/);
     const { requestId } = JSON.parse(text) as { requestId: string };
     expect(api.logLines.find((line) => line.includes(requestId) && line.includes('hunter2'))).toBeDefined();
+    expect(api.logLines.join('')).not.toMatch(/a hash of something|insert into api_tokens/);
   });
 });
 
@@ -218,6 +223,8 @@ describe('requests in general', () => {
   });
 
   it('sends headers that keep browsers careful', async () => {
+    const answer = await api.call('GET', '/api/v1/batches', { token: teacher.token });
+    expect(answer.headers.get('cache-control')).toBe('no-store');
     const { headers } = await api.call('GET', '/docs/');
     expect(headers.get('content-security-policy')).toContain("default-src 'self'");
     expect(headers.get('content-security-policy')).not.toContain('upgrade-insecure-requests');
@@ -253,6 +260,7 @@ describe('probes', () => {
     expect(local).toMatch(/hatchery_steps\{state="running"\} [1-9]/);
     expect(local).toContain('hatchery_remote_call_seconds');
     expect(local).toContain('hatchery_http_request_seconds_bucket');
+    expect((await api.call('GET', '/metrics', { token: teacher.token })).status).toBe(403);
     const proxied = { 'x-forwarded-for': '192.0.2.7' };
     expect((await api.call('GET', '/metrics', { headers: proxied })).status).toBe(401);
     expect((await api.call('GET', '/metrics', { headers: proxied, token: teacher.token })).status).toBe(403);

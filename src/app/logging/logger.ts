@@ -1,5 +1,6 @@
 import type { LoggerService } from '@nestjs/common';
 import { pino, type DestinationStream, type Logger } from 'pino';
+import { HatcheryError } from '../../core/errors.js';
 
 const HIDDEN = [
   'authorization',
@@ -17,6 +18,17 @@ const HIDDEN = [
   'res.headers["set-cookie"]',
 ];
 
+/**
+ * What of an error is logged: its type, words, stack with causes, code and facts. Drivers hang more on theirs: whole requests with
+ * their Authorization, statements with everything that was in them.
+ */
+export function loggedError(error: unknown): Record<string, unknown> {
+  if (!(error instanceof Error)) return { message: String(error) };
+  const { type, message, stack } = pino.stdSerializers.err(error);
+  const { code, facts } = error as { code?: unknown; facts?: unknown };
+  return { type, message, stack, code, facts: error instanceof HatcheryError ? facts : undefined };
+}
+
 /** JSON lines; fixed sentences, values in fields, secrets masked. */
 export function createLogger(level: string, destination?: DestinationStream): Logger {
   return pino(
@@ -24,6 +36,7 @@ export function createLogger(level: string, destination?: DestinationStream): Lo
       level,
       base: { pid: process.pid },
       timestamp: pino.stdTimeFunctions.isoTime,
+      serializers: { err: loggedError },
       redact: { paths: HIDDEN, censor: '***' },
     },
     destination ?? pino.destination({ dest: 2, sync: true }),

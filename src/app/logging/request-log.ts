@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { RequestHandler } from 'express';
 import type { Logger } from 'pino';
 import { pinoHttp } from 'pino-http';
+import { loggedError } from './logger.js';
 
 const CLEAN_ID = /^[A-Za-z0-9._-]{1,64}$/;
 
@@ -22,12 +23,14 @@ export function requestLog(logger: Logger): RequestHandler {
     },
     customSuccessMessage: () => 'request answered',
     customErrorMessage: () => 'request failed',
+    wrapSerializers: false,
     serializers: {
+      err: loggedError,
       // The query may hold names of people and the body is never logged.
-      req: (request: { id: unknown; method: string; url: string }) => ({
+      req: (request: { id: unknown; method: string; url: string; originalUrl?: string }) => ({
         id: request.id,
         method: request.method,
-        path: request.url.split('?')[0],
+        path: (request.originalUrl ?? request.url).split('?')[0],
       }),
       res: (response: { statusCode: number }) => ({ status: response.statusCode }),
     },

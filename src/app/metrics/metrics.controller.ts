@@ -18,10 +18,10 @@ export class MetricsController {
     private readonly accounts: Accounts,
   ) {}
 
-  /** For a scraper on the same machine, and for admins. */
+  /** For a scraper on the same machine that brings no token, and for admins. */
   @Get()
   async read(@Req() request: Request, @Res({ passthrough: true }) response: Response): Promise<string> {
-    if (!isLocal(request)) await this.requireAdmin(request);
+    if (request.headers.authorization !== undefined || !isLocal(request)) await this.requireAdmin(request);
     response.type(this.metrics.registry.contentType);
     return this.metrics.registry.metrics();
   }
