@@ -1,13 +1,16 @@
 import { HatcheryError, errorRecord } from '../core/errors.js';
-import { StepWait, type MachineFacts, type StepRun } from '../plan/step.js';
+import { StepWait, type StepRun } from '../plan/step.js';
+import { LockLost } from '../ports/locks.js';
 import type { HeldStep, LoadedRun } from '../ports/run-store.js';
+import { StoreUnavailable } from '../ports/store-unavailable.js';
 import { changeRun, type EngineParts } from './engine.js';
 import { LeaseOver, type WorkerLease } from './lease.js';
 import { OnceNotes } from './once.js';
-import type { ClaimRefusal, Failure } from './run-model.js';
-import { guardedCall, type Claimed } from './claimed.js';
+import type { ClaimRefusal, Failure, RunModel } from './run-model.js';
+import { guardedCall, type Attempt, type Claimed } from './claimed.js';
 import { StaleHolder } from './stale-holder.js';
 import { undoEffects } from './undo.js';
+import { TimedOut, underSignal } from './under-signal.js';
 
 /**
  * One attempt: claim under a new epoch, act or undo under locks, time-out and lease, and write the outcome under that epoch.
@@ -21,15 +24,14 @@ export async function runAttempt(
 ): Promise<ClaimRefusal | undefined> {
   const claimed = await claim(parts, lease, stepId, isAlone);
   if (claimed === undefined || 'refused' in claimed) return claimed?.refused;
-  const term = lease.signal;
-  const facts: { -readonly [K in keyof MachineFacts]: MachineFacts[K] } = {};
+  const attempt: Attempt = { parts, lease, claimed, term: lease.signal, facts: {} };
   try {
     if (claimed.kind === 'undo') {
-      await undoEffects(parts, lease, claimed, term);
-      await commit(parts, claimed, (model) => model.undone(claimed.held));
-    } else await actOnce(parts, lease, claimed, term, facts);
+      await undoEffects(attempt);
+      await commit(attempt, (model) => model.undone(claimed.held));
+    } else await actOnce(attempt);
   } catch (error) {
-    await settle(parts, claimed, term, error, facts);
+    await settle(attempt, error);
   }
   return undefined;
 }
@@ -69,13 +71,8 @@ function describeClaim(parts: EngineParts, loaded: LoadedRun, held: HeldStep): C
   };
 }
 
-async function actOnce(
-  parts: EngineParts,
-  lease: WorkerLease,
-  claimed: Claimed,
-  term: AbortSignal,
-  facts: { -readonly [K in keyof MachineFacts]: MachineFacts[K] },
-): Promise<void> {
+async function actOnce(attempt: Attempt): Promise<void> {
+  const { parts, claimed, term, facts } = attempt;
   const { step, compiled, held } = claimed;
   const definition = parts.steps.get(step.uses)!;
   const input: unknown = definition.input.parse(step.input);
@@ -96,15 +93,16 @@ async function actOnce(
         throw new HatcheryError(
           'lock-timeout',
           `Unable to make ${intended.busy}: somebody else still holds or removes it`,
-          { retry: 'later', afterMs: 1_000 },
+          { retry: 'later' },
         );
       await parts.checkpoints.reach('K2', at);
-      const signal = AbortSignal.any([term, locked, AbortSignal.timeout(compiled.timeoutMs)]);
-      const run = stepRun(parts, lease, claimed, signal, intended.hadEarlier, facts);
-      const found: unknown = intended.hadEarlier
-        ? await definition.find?.(input, parts.ports, run)
-        : undefined;
-      const result: unknown = found ?? (await definition.act(input, parts.ports, run));
+      const result = await underSignal([term, locked], compiled.timeoutMs, async (signal) => {
+        const run = stepRun(attempt, signal, intended.hadEarlier);
+        const found: unknown = intended.hadEarlier
+          ? await definition.find?.(input, parts.ports, run)
+          : undefined;
+        return found ?? ((await definition.act(input, parts.ports, run)) as unknown);
+      });
       await parts.checkpoints.reach('K6', at);
       return result;
     },
@@ -118,25 +116,19 @@ async function actOnce(
       claimed.nowMs - firstClaimedAtMs >= compiled.deadlineMs
     )
       throw definition.expired(input);
-    await commit(parts, claimed, (model) => model.wait(held, outcome.afterMs, facts));
+    await commit(attempt, (model) => model.wait(held, outcome.afterMs, facts));
     return;
   }
   const output: unknown = definition.output.parse(outcome);
   await parts.checkpoints.reach('K9', at);
-  await commit(parts, claimed, (model) => model.done(held, output, facts));
+  await commit(attempt, (model) => model.done(held, output, facts));
   await parts.checkpoints.reach('K7', at);
 }
 
-function stepRun(
-  parts: EngineParts,
-  lease: WorkerLease,
-  claimed: Claimed,
-  signal: AbortSignal,
-  hasEarlierIntent: boolean,
-  facts: { -readonly [K in keyof MachineFacts]: MachineFacts[K] },
-): StepRun {
+function stepRun(attempt: Attempt, signal: AbortSignal, hasEarlierIntent: boolean): StepRun {
+  const { parts, claimed, facts } = attempt;
   const { step, held, machine, runId } = claimed;
-  const call = guardedCall(parts, lease, held, signal, { step: step.key, runId });
+  const call = guardedCall(attempt, signal);
   const notes = new OnceNotes(
     {
       store: parts.store,
@@ -194,31 +186,32 @@ function progressWriter(parts: EngineParts, held: HeldStep): (percent: number) =
   };
 }
 
-async function commit(
-  parts: EngineParts,
-  claimed: Claimed,
-  work: (model: Parameters<Parameters<typeof changeRun>[2]>[0]) => void,
-): Promise<void> {
-  const isHeld = await changeRun(parts, { stepId: claimed.held.stepId }, (model) => {
-    if (!model.isHeld(claimed.held)) return false;
-    work(model);
-    return true;
-  });
-  if (isHeld !== true)
-    parts.log.warn(
-      { run: claimed.runId, step: claimed.step.key, epoch: claimed.held.epoch },
-      'a stale result was refused',
-    );
+/**
+ * Writes the outcome under the attempt's epoch. While Postgres is away it is kept, for as long as it takes: nobody else may claim the step
+ * before our lease is over, and from then on it is refused. Only a worker that has to stop leaves it to the sweeper.
+ */
+async function commit({ parts, lease, claimed }: Attempt, work: (model: RunModel) => void): Promise<void> {
+  const about = { run: claimed.runId, step: claimed.step.key, epoch: claimed.held.epoch };
+  for (;;) {
+    try {
+      const isHeld = await changeRun(parts, { stepId: claimed.held.stepId }, (model) => {
+        if (!model.isHeld(claimed.held)) return false;
+        work(model);
+        return true;
+      });
+      if (isHeld !== true) parts.log.warn(about, 'a stale result was refused');
+      return;
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable) || (lease.isEnding && !lease.isHeld)) throw error;
+      parts.log.warn({ ...about, err: error }, 'an outcome is not written yet');
+    }
+    await parts.clock.sleep(parts.times.heartbeatMs);
+  }
 }
 
 /** Turns what was thrown into the step's fate. */
-async function settle(
-  parts: EngineParts,
-  claimed: Claimed,
-  term: AbortSignal,
-  error: unknown,
-  facts: MachineFacts,
-): Promise<void> {
+async function settle(attempt: Attempt, error: unknown): Promise<void> {
+  const { parts, claimed, term, facts } = attempt;
   const { held } = claimed;
   const about = {
     run: claimed.runId,
@@ -230,9 +223,9 @@ async function settle(
     parts.log.warn(about, 'a stale attempt was given up');
     return;
   }
-  // Whatever an interrupted driver threw: the term is over, and that says nothing about the step.
-  if (term.aborted || error instanceof LeaseOver) {
-    await commit(parts, claimed, (model) => model.handOver(held));
+  if (term.aborted || isInterruption(error)) {
+    parts.log.info({ ...about, err: error }, 'an attempt was interrupted');
+    await commit(attempt, (model) => model.handOver(held));
     return;
   }
   const failure = failureOf(error, claimed);
@@ -240,26 +233,21 @@ async function settle(
     { ...about, code: failure.error.code, err: error },
     `attempt failed: ${failure.error.message}`,
   );
-  await commit(parts, claimed, (model) => model.failed(held, failure, facts));
+  await commit(attempt, (model) => model.failed(held, failure, facts));
 }
 
-function failureOf(error: unknown, claimed: Claimed): Failure {
-  if (isTimeout(error))
+/** Our own ground gave way (lease, lock, Postgres): that says nothing about the step and is not one of its tries. */
+const isInterruption = (error: unknown): boolean =>
+  error instanceof LeaseOver || error instanceof LockLost || error instanceof StoreUnavailable;
+
+function failureOf(error: unknown, { step }: Claimed): Failure {
+  if (error instanceof TimedOut)
     return {
-      error: {
-        code: 'step-timeout',
-        message: `Unable to finish step ${claimed.step.key}: it took longer than ${claimed.compiled.timeoutMs / 1000} s`,
-      },
+      error: { code: 'step-timeout', message: `Unable to finish step ${step.key}: ${error.message}` },
       retry: 'later',
       afterMs: undefined,
     };
   if (error instanceof HatcheryError)
     return { error: errorRecord(error), retry: error.retry, afterMs: error.afterMs };
   return { error: errorRecord(error), retry: 'never', afterMs: undefined };
-}
-
-/** The reason of `AbortSignal.timeout`, as it was thrown or as the cause of what a driver made of it. */
-function isTimeout(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  return (error instanceof DOMException && error.name === 'TimeoutError') || isTimeout(error.cause);
 }

@@ -1,5 +1,5 @@
 import type { CompiledStep } from '../plan/compiled-plan.js';
-import type { MachineSnapshot } from '../plan/step.js';
+import type { MachineFacts, MachineSnapshot } from '../plan/step.js';
 import type { Call } from '../ports/call.js';
 import type { EffectRow, HeldStep, StepRow } from '../ports/run-store.js';
 import type { EngineParts } from './engine.js';
@@ -18,19 +18,25 @@ export interface Claimed {
   readonly nowMs: number;
 }
 
+/** One attempt in the hands of a worker. */
+export interface Attempt {
+  readonly parts: EngineParts;
+  readonly lease: WorkerLease;
+  readonly claimed: Claimed;
+  /** Ends with the term of the lease under which the step was claimed. */
+  readonly term: AbortSignal;
+  /** What the step has learned of its machine so far. */
+  readonly facts: { -readonly [K in keyof MachineFacts]: MachineFacts[K] };
+}
+
 /** The guard of every write: the lease is checked in the same turn in which the bytes leave. */
-export function guardedCall(
-  parts: EngineParts,
-  lease: WorkerLease,
-  held: HeldStep,
-  signal: AbortSignal,
-  at: { step: string; runId: string },
-): Call {
+export function guardedCall({ parts, lease, claimed }: Attempt, signal: AbortSignal): Call {
+  const at = { step: claimed.step.key, runId: claimed.runId };
   return {
     signal,
     beforeSend: () => {
       signal.throwIfAborted();
-      if (lease.workerId !== held.workerId) throw new StaleHolder();
+      if (lease.workerId !== claimed.held.workerId) throw new StaleHolder();
       lease.assertHeld();
       void parts.checkpoints
         .reach('K3', at)

@@ -1,12 +1,20 @@
+import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { v7 as uuidv7 } from 'uuid';
 import { HatcheryError } from '../core/errors.js';
 import type { Clock } from '../ports/clock.js';
-import type { RunStore } from '../ports/run-store.js';
+import type { HeldStep, RunStore } from '../ports/run-store.js';
 
 export interface LeaseTimes {
   readonly leaseMs: number;
   readonly heartbeatMs: number;
+}
+
+/** Every attempt in hand listens to its term. */
+function newTerm(): AbortController {
+  const term = new AbortController();
+  setMaxListeners(0, term.signal);
+  return term;
 }
 
 /**
@@ -17,7 +25,7 @@ export interface LeaseTimes {
 export class WorkerLease {
   #id = uuidv7();
   #deadlineMs = 0;
-  #term = new AbortController();
+  #term = newTerm();
   #stopping = new AbortController();
   #loop: Promise<void> = Promise.resolve();
   #isHandingOver = false;
@@ -25,9 +33,13 @@ export class WorkerLease {
   constructor(
     private readonly store: RunStore,
     private readonly clock: Clock,
-    private readonly stepVersions: readonly string[],
+    private readonly versions: readonly string[],
     private readonly times: LeaseTimes,
-    private readonly onLost: (why: string) => void,
+    private readonly events: {
+      onLost: (why: string) => void;
+      /** With each heartbeat: what Postgres believes to be in this worker's hands. */
+      onHeld: (held: readonly HeldStep[]) => void;
+    },
   ) {}
 
   get workerId(): string {
@@ -41,6 +53,11 @@ export class WorkerLease {
 
   get isHeld(): boolean {
     return this.clock.monotonicMs() < this.#deadlineMs;
+  }
+
+  /** The worker gives back what it has and takes nothing new. */
+  get isEnding(): boolean {
+    return this.#isHandingOver;
   }
 
   /** The last synchronous act before a write leaves. Throws `LeaseOver` when the lease is over. */
@@ -72,7 +89,7 @@ export class WorkerLease {
       id: this.#id,
       host: hostname(),
       pid: process.pid,
-      stepVersions: this.stepVersions,
+      stepVersions: this.versions,
       leaseMs: this.times.leaseMs,
     });
     this.#deadlineMs = sentMs + this.times.leaseMs;
@@ -88,7 +105,7 @@ export class WorkerLease {
       await this.clock.sleep(waitMs, signal).catch(() => undefined);
       if (signal.aborted) return;
       if (!this.isHeld) this.endTerm('the lease ran out before Postgres answered');
-      await this.renew().catch((error: unknown) => this.onLost(`heartbeat failed: ${String(error)}`));
+      await this.renew().catch((error: unknown) => this.events.onLost(`heartbeat failed: ${String(error)}`));
       if (!this.isHeld)
         await this.clock.sleep(Math.min(500, this.times.heartbeatMs), signal).catch(() => undefined);
     }
@@ -96,23 +113,25 @@ export class WorkerLease {
 
   private async renew(): Promise<void> {
     const sentMs = this.clock.monotonicMs();
-    if (await this.store.heartbeat(this.#id, this.times.leaseMs)) {
+    const held = await this.store.heartbeat(this.#id, this.times.leaseMs);
+    if (held !== undefined) {
       this.#deadlineMs = sentMs + this.times.leaseMs;
       if (this.#term.signal.aborted && !this.#stopping.signal.aborted && !this.#isHandingOver)
-        this.#term = new AbortController();
+        this.#term = newTerm();
+      this.events.onHeld(held);
       return;
     }
     this.endTerm('this worker was declared dead');
     this.#id = uuidv7();
     await this.register();
-    this.#term = new AbortController();
+    this.#term = newTerm();
   }
 
   private endTerm(why: string): void {
     this.#deadlineMs = 0;
     if (this.#term.signal.aborted) return;
     this.#term.abort(leaseOver());
-    this.onLost(why);
+    this.events.onLost(why);
   }
 }
 

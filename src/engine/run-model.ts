@@ -161,9 +161,9 @@ export class RunModel {
     this.advance();
   }
 
-  /** The worker died: what it held of this run is due again. Slots stay: the remote tasks may still run. */
-  lost(workerId: string): void {
-    const steps = this.at.steps.filter((step) => step.workerId === workerId);
+  /** The worker died, or left steps behind: they are due again. Slots stay: the remote tasks may still run. */
+  lost(workerId: string, isInHand: (stepId: string) => boolean = () => false): void {
+    const steps = this.at.steps.filter((step) => step.workerId === workerId && !isInHand(step.id));
     if (steps.length === 0) return;
     const { run } = this.at;
     if (run.deaths >= DEATHS_BEFORE_ALONE) run.deathsAlone += 1;

@@ -1,20 +1,15 @@
 import { HatcheryError } from '../core/errors.js';
-import type { EngineParts } from './engine.js';
-import { guardedCall, type Claimed } from './claimed.js';
-import type { WorkerLease } from './lease.js';
+import { guardedCall, type Attempt } from './claimed.js';
 import { StaleHolder } from './stale-holder.js';
+import { underSignal } from './under-signal.js';
 import { durationMs } from '../plan/step.js';
 
 /**
  * Undoes what one step made, newest effect first. Each effect is closed in Postgres before the next one is touched, so a crash repeats at
  * most one undo, and an undo finds nothing the second time. A shared effect is only let go of while others hold it.
  */
-export async function undoEffects(
-  parts: EngineParts,
-  lease: WorkerLease,
-  claimed: Claimed,
-  term: AbortSignal,
-): Promise<void> {
+export async function undoEffects(attempt: Attempt): Promise<void> {
+  const { parts, claimed, term } = attempt;
   const { held } = claimed;
   const at = { step: claimed.step.key, runId: claimed.runId };
   for (const effect of claimed.effects.toSorted((a, b) => b.seq - a.seq)) {
@@ -39,17 +34,18 @@ export async function undoEffects(
       { why: `undo of ${effect.kind} ${effect.key}`, waitMs: parts.times.lockWaitMs, signal: term },
       async (locked) => {
         await parts.checkpoints.reach('K8', at);
-        const signal = AbortSignal.any([term, locked, AbortSignal.timeout(durationMs(definition.timeout))]);
-        await definition.undo(payload, parts.ports, {
-          runId: claimed.runId,
-          machine: claimed.machine,
-          call: guardedCall(parts, lease, held, signal, at),
-          confirmed: effect.state === 'confirmed',
-          intendedAtMs: effect.intendedAtMs,
-          remote: Object.fromEntries(
-            Object.entries(claimed.step.remote).map(([key, note]) => [key, note.value]),
-          ),
-        });
+        await underSignal([term, locked], durationMs(definition.timeout), (signal) =>
+          definition.undo(payload, parts.ports, {
+            runId: claimed.runId,
+            machine: claimed.machine,
+            call: guardedCall(attempt, signal),
+            confirmed: effect.state === 'confirmed',
+            intendedAtMs: effect.intendedAtMs,
+            remote: Object.fromEntries(
+              Object.entries(claimed.step.remote).map(([key, note]) => [key, note.value]),
+            ),
+          }),
+        );
         await parts.checkpoints.reach('K8', at);
       },
     );

@@ -1,7 +1,8 @@
 import { AloneGate } from './alone-gate.js';
 import { runAttempt } from './attempt.js';
-import type { EngineParts } from './engine.js';
+import { changeRun, type EngineParts } from './engine.js';
 import { WorkerLease } from './lease.js';
+import type { HeldStep } from '../ports/run-store.js';
 
 /**
  * Takes steps that the queue hands over and runs their attempts, as long as its lease holds.
@@ -10,16 +11,23 @@ import { WorkerLease } from './lease.js';
 export class EngineWorker {
   readonly lease: WorkerLease;
   private readonly gate = new AloneGate();
-  private readonly inHand = new Set<Promise<unknown>>();
+  /** Each job in hand, with its step. */
+  private readonly inHand = new Map<Promise<unknown>, string>();
   private isStopping = false;
 
   constructor(private readonly parts: EngineParts) {
     this.lease = new WorkerLease(
       parts.store,
       parts.clock,
-      [...parts.steps.values()].map((step) => `${step.id}@${step.version}`),
+      [
+        ...[...parts.steps.values()].map((step) => `${step.id}@${step.version}`),
+        ...[...parts.effects.keys()].map((effect) => `undo:${effect}`),
+      ],
       parts.times,
-      (why) => parts.log.warn({ why }, 'the worker’s lease ended'),
+      {
+        onLost: (why) => parts.log.warn({ why }, 'the worker’s lease ended'),
+        onHeld: (held) => void this.giveBack(held),
+      },
     );
   }
 
@@ -31,7 +39,7 @@ export class EngineWorker {
   async handle(stepId: string): Promise<void> {
     if (this.isStopping) return;
     const work = this.attempt(stepId);
-    this.inHand.add(work);
+    this.inHand.set(work, stepId);
     try {
       await work;
     } finally {
@@ -44,10 +52,28 @@ export class EngineWorker {
     if (refused === 'alone') await this.gate.alone(() => runAttempt(this.parts, this.lease, stepId, true));
   }
 
+  /** Steps that Postgres says are ours and that nobody here works on: a claim whose answer was lost, an outcome that could not be written. */
+  private async giveBack(held: readonly HeldStep[]): Promise<void> {
+    const isInHand = (stepId: string): boolean => [...this.inHand.values()].includes(stepId);
+    for (const one of held.filter(({ stepId }) => !isInHand(stepId)))
+      try {
+        await changeRun(this.parts, one, (model) => {
+          if (!model.isHeld(one) || isInHand(one.stepId)) return;
+          this.parts.log.warn(
+            { step: one.stepId, epoch: one.epoch },
+            'a step was left behind: it is due again',
+          );
+          model.lost(one.workerId, isInHand);
+        });
+      } catch (error) {
+        this.parts.log.warn({ step: one.stepId, err: error }, 'a step that was left behind is not due yet');
+      }
+  }
+
   async stop(): Promise<void> {
     this.isStopping = true;
     this.lease.handOver();
-    await Promise.allSettled(this.inHand);
+    await Promise.allSettled(this.inHand.keys());
     await this.lease.stop();
   }
 }

@@ -167,8 +167,8 @@ export interface RunStore {
     stepVersions: readonly string[];
     leaseMs: number;
   }): Promise<void>;
-  /** `false`: the row was declared dead; the worker has to begin again under a new id. */
-  heartbeat(workerId: string, leaseMs: number): Promise<boolean>;
+  /** Gives the steps that the worker holds. `undefined`: it was declared dead and has to begin again under a new id. */
+  heartbeat(workerId: string, leaseMs: number): Promise<readonly HeldStep[] | undefined>;
   stopWorker(workerId: string): Promise<void>;
   /** Declares workers dead whose lease is over and gives the steps that they held. */
   buryDead(limit: number): Promise<readonly { stepId: string; workerId: string }[]>;

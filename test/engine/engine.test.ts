@@ -1,65 +1,10 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { z } from 'zod';
 import { HatcheryError } from '../../src/core/errors.js';
 import { changeRun } from '../../src/engine/engine.js';
-import { StepWait, defineEffect, defineStep, type AnyStep, type RetryPolicy } from '../../src/plan/step.js';
-import { EngineBench, Gate, onMachineInput } from '../support/engine-bench.js';
+import { StepWait } from '../../src/plan/step.js';
+import { EngineBench, Gate } from '../support/engine-bench.js';
+import { Outside, use, workflow, type Input } from '../support/outside.js';
 import { ownRedis } from '../support/stores.js';
-
-type Input = z.infer<typeof onMachineInput>;
-
-const QUICK: RetryPolicy = { attempts: 3, first: '50ms', max: '100ms' };
-
-/** The world outside: things by name, and how often each was made. */
-class Outside {
-  readonly things = new Set<string>();
-  readonly made: string[] = [];
-
-  step(id: string, more: Partial<AnyStep> = {}): AnyStep {
-    return defineStep<Input, object>({
-      id,
-      version: 1,
-      summary: id,
-      input: onMachineInput,
-      output: z.object({}),
-      locks: ({ machine }) => [`thing:${id}/${machine.id}`],
-      effects: ({ machine }) => [
-        {
-          kind: 'thing',
-          version: 1,
-          system: 'outside',
-          key: `${id}/${machine.id}`,
-          payload: { name: `${id}/${machine.id}` },
-        },
-      ],
-      timeout: '30s',
-      retry: QUICK,
-      lateWrites: '',
-      act: async ({ machine }) => {
-        this.made.push(`${id}/${machine.id}`);
-        this.things.add(`${id}/${machine.id}`);
-        return {};
-      },
-      ...more,
-    });
-  }
-
-  readonly thing = defineEffect({
-    kind: 'thing',
-    version: 1,
-    payload: z.object({ name: z.string() }),
-    locks: () => [],
-    timeout: '30s',
-    retry: QUICK,
-    undo: async ({ name }) => {
-      this.things.delete(name);
-    },
-  });
-}
-
-const workflow = (steps: string): string => `id: bench\ninputs: { machine: Machine }\nsteps:\n${steps}`;
-const use = (key: string, needs: string[] = [], more = ''): string =>
-  `  ${key}: { uses: ${key}, needs: [${needs.join(', ')}], with: { machine: "\${{ inputs.machine }}" }${more} }\n`;
 
 let bench: EngineBench;
 afterEach(async () => bench.close());

@@ -18,6 +18,7 @@ import type { CompiledPlan } from '../../src/plan/compiled-plan.js';
 import type { AnyEffect, AnyStep, StepPorts } from '../../src/plan/step.js';
 import { compileWorkflow } from '../../src/plan/workflow.js';
 import { noCheckpoints } from '../../src/ports/checkpoints.js';
+import type { RunStore } from '../../src/ports/run-store.js';
 import { redisPrefix, redisUrl, testDatabase, type TestDatabase } from './stores.js';
 
 const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
@@ -54,8 +55,13 @@ export class EngineBench {
     limitOf?: (slot: string) => number;
     times?: Partial<EngineTimes>;
     redis?: string;
+    /** A migrated Postgres of the test's own. */
+    postgres?: string;
+    /** Stands between the engine and its store. */
+    store?: (store: RunStore) => RunStore;
   }): Promise<EngineBench> {
-    const test: TestDatabase = await testDatabase();
+    const test: TestDatabase =
+      options.postgres === undefined ? await testDatabase() : { url: options.postgres, drop: async () => {} };
     const prefix = redisPrefix();
     const url = options.redis ?? redisUrl();
     const database = new Database(test.url);
@@ -66,11 +72,12 @@ export class EngineBench {
       connectRedis(url, () => {}),
       prefix,
     );
+    const store = new PostgresRunStore(database, {
+      quarantineMs: () => 60_000,
+      vmids: () => ({ from: 100, to: 200 }),
+    });
     const parts: EngineParts = {
-      store: new PostgresRunStore(database, {
-        quarantineMs: () => 60_000,
-        vmids: () => ({ from: 100, to: 200 }),
-      }),
+      store: options.store?.(store) ?? store,
       dispatch,
       locks: new RedisLocks(redis, { prefix, holder: 'test', lockMs: 1_000 }),
       wakeUps,

@@ -163,12 +163,14 @@ export class PostgresRunStore implements RunStore {
     );
   }
 
-  async heartbeat(workerId: string, leaseMs: number): Promise<boolean> {
-    const rows = await this.database.query(
-      `update workers set lease_until = clock_timestamp() + $2 * interval '1 millisecond' where id = $1 and stopped_at is null returning id`,
+  async heartbeat(workerId: string, leaseMs: number): Promise<readonly HeldStep[] | undefined> {
+    const rows = await this.database.query<{ step: string | null; epoch: number }>(
+      `with w as (update workers set lease_until = clock_timestamp() + $2 * interval '1 millisecond' where id = $1 and stopped_at is null returning id)
+       select s.id as step, s.epoch from w left join steps s on s.worker_id = w.id`,
       [workerId, leaseMs],
     );
-    return rows.length === 1;
+    if (rows.length === 0) return undefined;
+    return rows.flatMap(({ step, epoch }) => (step === null ? [] : [{ stepId: step, epoch, workerId }]));
   }
 
   async stopWorker(workerId: string): Promise<void> {

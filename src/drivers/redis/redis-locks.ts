@@ -1,7 +1,7 @@
 import type { Cluster, Redis } from 'ioredis';
 import { Mutex } from 'redis-semaphore';
 import { HatcheryError } from '../../core/errors.js';
-import type { HeldLock, Locks } from '../../ports/locks.js';
+import { LockLost, type HeldLock, type Locks } from '../../ports/locks.js';
 
 const RETRY_MS = 50;
 
@@ -33,6 +33,8 @@ export class RedisLocks implements Locks {
           options.why,
         );
       return await work(lost.signal);
+    } catch (error) {
+      throw lost.signal.aborted ? lost.signal.reason : error;
     } finally {
       await this.letGo(taken);
     }
@@ -90,10 +92,7 @@ export class RedisLocks implements Locks {
       refreshInterval: this.options.lockMs / 3,
       acquireTimeout: Math.max(1, waitMs),
       retryInterval: RETRY_MS,
-      onLockLost: () =>
-        lost.abort(
-          new HatcheryError('lock-timeout', `Unable to go on: the lock ${name} was lost`, { retry: 'later' }),
-        ),
+      onLockLost: () => lost.abort(new LockLost(name)),
     });
   }
 

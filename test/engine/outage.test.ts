@@ -1,0 +1,122 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import type { RunStore } from '../../src/ports/run-store.js';
+import { StoreUnavailable } from '../../src/ports/store-unavailable.js';
+import { EngineBench, Gate } from '../support/engine-bench.js';
+import { Outside, use, workflow } from '../support/outside.js';
+import { ownPostgres } from '../support/stores.js';
+
+let bench: EngineBench | undefined;
+afterEach(async () => {
+  await bench?.close();
+  bench = undefined;
+});
+
+const away = (): never => {
+  throw new StoreUnavailable('it is away', undefined);
+};
+
+/** A store whose `change` breaks as long as it is told to, before it did anything or with its answer lost. */
+class Breaking {
+  left = 0;
+  at: 'before' | 'after' = 'before';
+
+  readonly over = (store: RunStore): RunStore =>
+    new Proxy(store, {
+      get: (target, name) => {
+        const member: unknown = Reflect.get(target, name);
+        if (typeof member !== 'function') return member;
+        const call = (...values: unknown[]): unknown => Reflect.apply(member, target, values);
+        return name === 'change' ? async (...values: unknown[]) => this.#change(() => call(...values)) : call;
+      },
+    });
+
+  async #change(call: () => unknown): Promise<unknown> {
+    if (this.left === 0) return call();
+    this.left -= 1;
+    if (this.at === 'after') await call();
+    return away();
+  }
+}
+
+const outcomes = async (): Promise<unknown[]> =>
+  (await bench!.database.query('select outcome from attempts order by epoch')).map((row) => row['outcome']);
+
+describe('while Postgres is away', () => {
+  it('an outcome is kept until it can be written: nothing is done twice, and no try is lost', async () => {
+    const breaking = new Breaking();
+    const outside = new Outside();
+    const step = outside.step('one', {
+      act: async ({ machine }) => {
+        outside.made.push(machine.id);
+        breaking.left = 3;
+        return {};
+      },
+    });
+    bench = await EngineBench.start({
+      workflow: workflow(use('one')),
+      steps: [step],
+      effects: [outside.thing],
+      store: breaking.over,
+    });
+    const runs = await bench.accept(1);
+    await bench.worker();
+    bench.caretaker();
+    await bench.untilAll(runs, 'done');
+    expect(outside.made).toHaveLength(1);
+    expect(await outcomes()).toEqual(['done']);
+  });
+
+  it('a claim whose answer was lost is given back by the worker that does not know of it', async () => {
+    const breaking = new Breaking();
+    breaking.at = 'after';
+    breaking.left = 1;
+    const outside = new Outside();
+    bench = await EngineBench.start({
+      workflow: workflow(use('one')),
+      steps: [outside.step('one')],
+      effects: [outside.thing],
+      store: breaking.over,
+    });
+    const runs = await bench.accept(1);
+    await bench.worker();
+    bench.caretaker();
+    await bench.untilAll(runs, 'done');
+    expect(outside.made).toHaveLength(1);
+    expect(await outcomes()).toEqual(['lost', 'done']);
+  });
+
+  it('a restart under running workers loses time only', async () => {
+    const postgres = await ownPostgres();
+    const outside = new Outside();
+    const gates = Array.from({ length: 3 }, () => new Gate());
+    const step = outside.step('one', {
+      act: async ({ machine }) => {
+        outside.made.push(machine.id);
+        await gates[outside.made.length - 1]?.pass();
+        return {};
+      },
+    });
+    bench = await EngineBench.start({
+      workflow: workflow(use('one') + use('two', ['one'])),
+      steps: [step, outside.step('two')],
+      effects: [outside.thing],
+      postgres: postgres.url,
+    });
+    try {
+      const runs = await bench.accept(6);
+      await bench.worker(4);
+      await bench.worker(4);
+      bench.caretaker();
+      await Promise.all(gates.map((gate) => gate.reached));
+      const restarted = postgres.restart();
+      for (const gate of gates) gate.release();
+      await restarted;
+      await bench.untilAll(runs, 'done');
+      expect(new Set(outside.things).size).toBe(6);
+    } finally {
+      await bench.close();
+      bench = undefined;
+      await postgres.remove();
+    }
+  });
+});
