@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { HatcheryError } from '../core/errors.js';
-import { describeWithMark } from '../core/mark.js';
+import { describeWithMark, formatMark } from '../core/mark.js';
 import type { CloneRequest, Hypervisor, OwnGuest } from '../ports/hypervisor.js';
 import { StepWait, defineStep, type StepRun } from '../plan/step.js';
 import { guestEffect } from './guest-effect.js';
@@ -27,8 +27,10 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
     const hypervisor = ports.hypervisor(machine.cluster);
     const request = cloneRequest(machine, run);
     const key = `clone-${request.vmid}`;
-    const own = await hypervisor.readOwn(run.machine.identity, run.call);
-    if (own.answer === 'foreign') return burn(hypervisor, run, own.why);
+    if (!run.hasEarlierIntent) {
+      const there = await hypervisor.readOwn(run.machine.identity, run.call);
+      if (there.answer === 'foreign') return burn(hypervisor, run, there.why);
+    }
     let task;
     try {
       task = await run.once(key, {
@@ -47,7 +49,10 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
     );
     const made = await hypervisor.readOwn(run.machine.identity, run.call);
     if (made.answer === 'ours' && verdict.verdict !== 'error') return accept(made.guest, machine.pool, run);
-    if (made.answer === 'foreign') return burn(hypervisor, run, made.why);
+    if (made.answer === 'foreign') {
+      if (verdict.verdict !== 'error') throw changedHands(run, made.why);
+      return burn(hypervisor, run, made.why);
+    }
     if (made.answer === 'unknown') throw unknown(run, made.why);
     if (verdict.verdict === 'error') {
       // What a failed clone left behind under our mark is ours to remove before the next try.
@@ -115,6 +120,18 @@ async function burn(hypervisor: Hypervisor, run: StepRun, why: string): Promise<
   );
   return new StepWait(0, `VMID ${vmid} is burnt`);
 }
+
+/** Burning the id of what we made ourselves would forget a guest of ours whose mark a person wiped out. */
+const changedHands = (run: StepRun, why: string): HatcheryError =>
+  new HatcheryError(
+    'foreign-guest',
+    `Unable to go on with guest ${run.machine.vmid}: our clone made it, but now ${why}`,
+    {
+      retry: 'after-fix',
+      hint: `Nothing was written to it. If it is still this machine, put the last line of its description back: ${formatMark(run.mark())} Then: hatchery run retry ${run.runId}`,
+      facts: { vmid: run.machine.vmid },
+    },
+  );
 
 const unknown = (run: StepRun, why: string): HatcheryError =>
   new HatcheryError(

@@ -115,6 +115,25 @@ describe.concurrent('clone-template', () => {
     for (const isUntouched of checks) isUntouched();
   });
 
+  it('does not burn the id of its own guest whose mark somebody wiped out, but asks a person', async () => {
+    const { machine, vmid } = await reserved();
+    await cloned(machine);
+    const { proxmox } = world.site.simulators;
+    const description = proxmox.guest(vmid)!.config['description']!;
+    proxmox.foreign.edit(vmid, { description: 'tidied up' });
+    await world.loseCommit(machine, 'clone');
+    await world.stepIs('parked', machine, 'clone');
+    expect(await world.vmid(machine)).toBe(vmid);
+    const { error } = await world.one<{ error: unknown }>('select error from machines where id = $1', [
+      machine.id,
+    ]);
+    expect(error).toMatchObject({ code: 'foreign-guest' });
+    proxmox.foreign.edit(vmid, { description });
+    await world.assembly.intake.retryRun(machine.runId, world.admin);
+    await world.stepIs('done', machine, 'clone');
+    await givenUp(machine);
+  });
+
   it('removes what its own failed clone left behind, and clones again', async () => {
     const { machine, vmid } = await reserved();
     world.site.simulators.context.faults.add({

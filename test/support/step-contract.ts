@@ -153,7 +153,7 @@ export class StepContract {
       await world.stepIs('done', machine, key);
       const first = await this.#execution(machine, key, since);
       const again = world.now();
-      await loseCommit(world, machine, key);
+      await world.loseCommit(machine, key);
       await world.stepIs('done', machine, key);
       const { input } = await world.one<{ input: unknown }>(
         'select input from steps where run_id = $1 and key = $2',
@@ -308,32 +308,6 @@ function placesOf(world: StepWorld): ReadonlyMap<string, Place> {
 function needsOf(plan: CompiledPlan, key: string): string[] {
   const direct = plan.steps.find((step) => step.key === key)?.needs ?? [];
   return [...new Set(direct.flatMap((need) => [...needsOf(plan, need), need]))];
-}
-
-/** The commit of a done step never happened: the step is due under a new dispatch, its effects stand as intents. */
-async function loseCommit(world: StepWorld, machine: TestMachine, key: string): Promise<void> {
-  await world.assembly.database.transaction(async (queries) => {
-    await queries.query(`update runs set state = 'running', finished_at = null where id = $1`, [
-      machine.runId,
-    ]);
-    await queries.query(`update machines set state = 'creating', ready_at = null where id = $1`, [
-      machine.id,
-    ]);
-    const [step] = await queries.query<{ id: string; dispatch: number }>(
-      `update steps set state = 'ready', due_at = clock_timestamp(), dispatch = dispatch + 1, dispatched_at = clock_timestamp(), output = null, percent = null, finished_at = null
-        where run_id = $1 and key = $2 returning id, dispatch`,
-      [machine.runId, key],
-    );
-    await queries.query(
-      `update effects set state = 'intended', confirmed_at = null where step_id = $1 and state = 'confirmed'`,
-      [step!.id],
-    );
-    await queries.query(
-      `insert into outbox (kind, payload) values ('dispatch', jsonb_build_object('stepId', $1::uuid, 'number', $2::int))`,
-      [step!.id, step!.dispatch],
-    );
-  });
-  world.assembly.parts.wakeUps.notify('outbox');
 }
 
 /** Names what did not come in time, instead of hanging. */

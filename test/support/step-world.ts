@@ -222,6 +222,32 @@ export class StepWorld {
     return this.site.simulators.context.journal.read().filter((line) => BigInt(line.ns) >= since);
   }
 
+  /** The commit of a done step never happened: the step is due under a new dispatch, its effects stand as intents. */
+  async loseCommit(machine: TestMachine, key: string): Promise<void> {
+    await this.assembly.database.transaction(async (queries) => {
+      await queries.query(`update runs set state = 'running', finished_at = null where id = $1`, [
+        machine.runId,
+      ]);
+      await queries.query(`update machines set state = 'creating', ready_at = null where id = $1`, [
+        machine.id,
+      ]);
+      const [step] = await queries.query<{ id: string; dispatch: number }>(
+        `update steps set state = 'ready', due_at = clock_timestamp(), dispatch = dispatch + 1, dispatched_at = clock_timestamp(), output = null, percent = null, finished_at = null
+          where run_id = $1 and key = $2 returning id, dispatch`,
+        [machine.runId, key],
+      );
+      await queries.query(
+        `update effects set state = 'intended', confirmed_at = null where step_id = $1 and state = 'confirmed'`,
+        [step!.id],
+      );
+      await queries.query(
+        `insert into outbox (kind, payload) values ('dispatch', jsonb_build_object('stepId', $1::uuid, 'number', $2::int))`,
+        [step!.id, step!.dispatch],
+      );
+    });
+    this.assembly.parts.wakeUps.notify('outbox');
+  }
+
   /** Undoes whole batches and waits for the end. */
   async remove(machines: readonly TestMachine[]): Promise<void> {
     for (const batch of new Set(machines.map((machine) => machine.batch)))
