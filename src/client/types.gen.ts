@@ -452,7 +452,10 @@ export type WhoAmIResponse = WhoAmIResponses[keyof WhoAmIResponses];
 export type ListTokensData = {
     body?: never;
     path?: never;
-    query?: never;
+    query?: {
+        limit?: number;
+        cursor?: string;
+    };
     url: '/api/v1/tokens';
 };
 
@@ -529,7 +532,10 @@ export type RevokeTokenResponse = RevokeTokenResponses[keyof RevokeTokenResponse
 export type ListUsersData = {
     body?: never;
     path?: never;
-    query?: never;
+    query?: {
+        limit?: number;
+        cursor?: string;
+    };
     url: '/api/v1/users';
 };
 

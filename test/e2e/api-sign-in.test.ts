@@ -1,5 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Redis } from 'ioredis';
+import { LoginThrottle } from '../../src/app/auth/login-throttle.js';
 import { ADMIN_PASSWORD, startApi, type ApiApp } from '../support/api-app.js';
+import { redisPrefix, redisUrl } from '../support/stores.js';
 
 let api: ApiApp;
 beforeAll(async () => {
@@ -52,6 +55,31 @@ describe('signing in', () => {
     expect((await login('admin', ADMIN_PASSWORD)).status).toBe(200);
   });
 
+  it('never counts without an end, whatever breaks between two commands', async () => {
+    const redis = new Redis(redisUrl());
+    const prefix = redisPrefix();
+    // The process died between counting and setting the end.
+    const name = Buffer.from('locked').toString('base64url');
+    await redis.set(`${prefix}:login:account:${name}`, 51);
+    const throttle = new LoginThrottle(redis, prefix);
+    await expect(throttle.count('locked', '192.0.2.1')).rejects.toMatchObject({ code: 'too-many-requests' });
+    const keys = await redis.keys(`${prefix}:*`);
+    const ends = await Promise.all(keys.map((key) => redis.ttl(key)));
+    redis.disconnect();
+    expect(ends).toHaveLength(3);
+    for (const seconds of ends) expect(seconds).toBeGreaterThan(0);
+  });
+
+  it('takes the addresses that one IPv6 customer has for one', async () => {
+    const redis = new Redis(redisUrl());
+    const throttle = new LoginThrottle(redis, redisPrefix());
+    const guess = (host: number): Promise<void> => throttle.count('victim', `2001:db8:1:2::${host}`);
+    for (let host = 1; host <= 10; host += 1) await guess(host);
+    await expect(guess(11)).rejects.toMatchObject({ code: 'too-many-requests' });
+    await expect(throttle.count('victim', '2001:db8:1:3::1')).resolves.toBeUndefined();
+    redis.disconnect();
+  });
+
   it('ends a session at once with logout', async () => {
     const { token } = (await (await login('admin', ADMIN_PASSWORD)).json()) as { token: string };
     expect((await api.call('POST', '/api/v1/auth/logout', { token })).status).toBe(204);
@@ -76,6 +104,26 @@ describe('tokens and accounts', () => {
     expect((await api.call('GET', '/api/v1/auth/me', { token })).status).toBe(200);
     expect((await api.call('DELETE', `/api/v1/tokens/${id}`, { token: teacher })).status).toBe(204);
     expect((await api.call('GET', '/api/v1/auth/me', { token })).status).toBe(401);
+  });
+
+  it('lists every token that works, page by page, and none that has ended', async () => {
+    const { id, token } = await api.makeUser('many.tokens');
+    for (let number = 1; number <= 4; number += 1)
+      await api.call('POST', '/api/v1/tokens', { token, json: { name: `script ${number}` } });
+    await api.db.query(
+      `update api_tokens set expires_at = now() - interval '1 day' where user_id = $1 and name = 'script 2'`,
+      [id],
+    );
+    const names: string[] = [];
+    for (let cursor: string | null = ''; cursor !== null;) {
+      const response = await api.call('GET', `/api/v1/tokens?limit=2${cursor && `&cursor=${cursor}`}`, {
+        token,
+      });
+      const page = (await response.json()) as { items: { name: string }[]; nextCursor: string | null };
+      names.push(...page.items.map(({ name }) => name));
+      cursor = page.nextCursor;
+    }
+    expect(names).toEqual(['script 4', 'script 3', 'script 1', 'test']);
   });
 
   it('does not let one person revoke the token of another', async () => {
@@ -116,6 +164,16 @@ describe('tokens and accounts', () => {
     };
     expect(list.items.map((user) => user.login)).toContain('jane.doe');
     expect(JSON.stringify(list)).not.toContain('argon2');
+    const first = (await (
+      await api.call('GET', '/api/v1/users?limit=1', { token: api.adminToken })
+    ).json()) as { items: { login: string }[]; nextCursor: string };
+    const second = (await (
+      await api.call('GET', `/api/v1/users?limit=200&cursor=${first.nextCursor}`, { token: api.adminToken })
+    ).json()) as { items: { login: string }[]; nextCursor: null };
+    expect([...first.items, ...second.items].map((user) => user.login)).toEqual(
+      list.items.map((user) => user.login),
+    );
+    expect(second.nextCursor).toBeNull();
   });
 
   it('writes no password and no token to the log', async () => {

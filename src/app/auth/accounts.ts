@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
-import { IsNull, type Repository } from 'typeorm';
+import { IsNull, MoreThan, type Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { HatcheryError } from '../../core/errors.js';
 import { ApiTokenEntity } from '../../drivers/postgres/entities/api-token.entity.js';
@@ -77,8 +77,16 @@ export class Accounts {
     return { token, entity };
   }
 
-  listTokens(userId: string): Promise<ApiTokenEntity[]> {
-    return this.tokens.find({ where: { userId, revokedAt: IsNull() }, order: { id: 'DESC' }, take: 200 });
+  /** Those that still work, newest first, behind the token `after`. */
+  listTokens(userId: string, limit: number, after?: string): Promise<ApiTokenEntity[]> {
+    const query = this.tokens
+      .createQueryBuilder('token')
+      .where('token.userId = :userId and token.revokedAt is null', { userId })
+      .andWhere('(token.expiresAt is null or token.expiresAt > now())')
+      .orderBy('token.id', 'DESC')
+      .limit(limit);
+    if (after !== undefined) query.andWhere('token.id < :after', { after });
+    return query.getMany();
   }
 
   /** Own tokens only: somebody else's is `not-found`. */
@@ -91,8 +99,13 @@ export class Accounts {
       throw new HatcheryError('not-found', `Unable to revoke token ${tokenId}: there is no such token`);
   }
 
-  listUsers(): Promise<UserEntity[]> {
-    return this.users.find({ order: { login: 'ASC' }, take: 200 });
+  /** By login, behind the login `after`. */
+  listUsers(limit = 200, after?: string): Promise<UserEntity[]> {
+    return this.users.find({
+      ...(after === undefined ? {} : { where: { login: MoreThan(after) } }),
+      order: { login: 'ASC' },
+      take: limit,
+    });
   }
 
   async countUsers(): Promise<number> {

@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net';
 import type { Cluster, Redis } from 'ioredis';
 import { HatcheryError } from '../../core/errors.js';
 
@@ -17,7 +18,8 @@ export class LoginThrottle {
     const counts = await Promise.all(
       this.keys(login, address).map(async ({ key, limit }) => {
         const count = await this.redis.incr(key);
-        if (count === 1) await this.redis.expire(key, WINDOW_SECONDS);
+        // Also for one that was left without an end: it would lock an account for ever.
+        if ((await this.redis.ttl(key)) < 0) await this.redis.expire(key, WINDOW_SECONDS);
         return { key, limit, count };
       }),
     );
@@ -40,10 +42,24 @@ export class LoginThrottle {
   private keys(login: string, address: string): { key: string; limit: number }[] {
     const account = Buffer.from(login.toLowerCase()).toString('base64url').slice(0, 120);
     const start = `${this.prefix}:login`;
+    const place = networkOf(address);
     return [
-      { key: `${start}:pair:${account}:${address}`, limit: LIMITS.pair },
-      { key: `${start}:address:${address}`, limit: LIMITS.address },
+      { key: `${start}:pair:${account}:${place}`, limit: LIMITS.pair },
+      { key: `${start}:address:${place}`, limit: LIMITS.address },
       { key: `${start}:account:${account}`, limit: LIMITS.account },
     ];
   }
+}
+
+/** An IPv6 customer has 2^64 addresses: they count as one, by their first four groups. */
+function networkOf(address: string): string {
+  if (!isIPv6(address) || address.includes('.')) return address;
+  const [head = [], tail = []] = address
+    .split('::')
+    .map((part) => part.split(':').filter((group) => group !== ''));
+  const zeros = Array.from({ length: Math.max(0, 8 - head.length - tail.length) }, () => '0');
+  return [...head, ...zeros, ...tail]
+    .slice(0, 4)
+    .map((group) => group.replace(/^0+(?=.)/, ''))
+    .join(':');
 }

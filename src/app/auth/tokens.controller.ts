@@ -1,8 +1,9 @@
-import { Body, Controller, Delete, Get, Param, Post } from '@nestjs/common';
+import { Body, Controller, Delete, Get, Param, Post, Query } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
-import type { z } from 'zod';
+import { z } from 'zod';
 import { Operation } from '../api/operation.js';
 import { CreatedToken, CreateTokenRequest, TokenList, tokenView } from '../dto/auth.dto.js';
+import { decodeCursor, ListQuery, toPage } from '../dto/page.dto.js';
 import { id as anId } from '../dto/text.js';
 import { Me, type SignedIn } from './access.js';
 import { Accounts } from './accounts.js';
@@ -16,8 +17,13 @@ export class TokensController {
 
   @Get()
   @Operation('listTokens', { summary: 'Your tokens', access: ['admin', 'teacher'], answer: TokenList })
-  async list(@Me() me: SignedIn): Promise<z.infer<typeof TokenList>> {
-    return { items: (await this.accounts.listTokens(me.userId)).map(tokenView), nextCursor: null };
+  async list(
+    @Me() me: SignedIn,
+    @Query({ schema: ListQuery }) { limit, cursor }: z.infer<typeof ListQuery>,
+  ): Promise<z.infer<typeof TokenList>> {
+    const after = decodeCursor(cursor, z.tuple([z.uuid()]));
+    const tokens = await this.accounts.listTokens(me.userId, limit + 1, after?.[0]);
+    return toPage(tokens, limit, (token) => [token.id], tokenView);
   }
 
   @Post()

@@ -1,8 +1,10 @@
-import { Body, Controller, Get, Post } from '@nestjs/common';
+import { Body, Controller, Get, Post, Query } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
-import type { z } from 'zod';
+import { z } from 'zod';
 import { Operation } from '../api/operation.js';
 import { CreateUserRequest, UserList, userView, UserView } from '../dto/auth.dto.js';
+import { decodeCursor, ListQuery, toPage } from '../dto/page.dto.js';
+import { plainText } from '../dto/text.js';
 import { Accounts } from './accounts.js';
 
 @ApiTags('sign-in')
@@ -12,8 +14,12 @@ export class UsersController {
 
   @Get()
   @Operation('listUsers', { summary: 'All accounts', access: ['admin'], answer: UserList })
-  async list(): Promise<z.infer<typeof UserList>> {
-    return { items: (await this.accounts.listUsers()).map(userView), nextCursor: null };
+  async list(
+    @Query({ schema: ListQuery }) { limit, cursor }: z.infer<typeof ListQuery>,
+  ): Promise<z.infer<typeof UserList>> {
+    const after = decodeCursor(cursor, z.tuple([plainText(100)]));
+    const users = await this.accounts.listUsers(limit + 1, after?.[0]);
+    return toPage(users, limit, (user) => [user.login], userView);
   }
 
   @Post()

@@ -7,6 +7,9 @@ export const pageQuery = {
   cursor: z.string().max(500).optional(),
 };
 
+/** A list without filters. */
+export const ListQuery = z.strictObject(pageQuery);
+
 export const pageOf = <T extends z.ZodType>(item: T) =>
   z.object({ items: z.array(item), nextCursor: z.string().nullable() });
 
