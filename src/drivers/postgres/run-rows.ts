@@ -11,33 +11,41 @@ import type {
 } from '../../ports/run-store.js';
 import type { Queries } from './database.js';
 
-/** Reads a run under its row lock. Statements: run, steps, effects, last attempts; the lock first, so that the others see what it guards. */
+/**
+ * Reads a run under its row lock. The lock is a statement of its own and comes first: whoever has to wait for it sees in the statements after
+ * it what the transaction before wrote. (A join in the locking statement would show that transaction's other tables as they were before it.)
+ */
 export async function loadRun(
   queries: Queries,
   by: { stepId: string } | { runId: string },
   planOf: (version: string, queries: Queries) => Promise<CompiledPlan>,
 ): Promise<LoadedRun | undefined> {
-  const where = 'stepId' in by ? 'r.id = (select run_id from steps where id = $1)' : 'r.id = $1';
-  const [head] = await queries.query<RunSql>(
-    `select r.id, r.machine_id, r.batch_id, r.workflow_version_id, r.inputs, r.state, r.wanted, r.error, r.undo_ends_as, r.deaths, r.deaths_alone,
-            m.cluster, m.mac, m.vmid, m.node, m.state as machine_state, m.smbios_uuid, m.address, m.link, m.secret_ref, m.error as machine_error
-       from runs r join machines m on m.id = r.machine_id
-      where ${where} for update of r`,
+  const [run] = await queries.query<RunSql>(
+    `select id, machine_id, batch_id, workflow_version_id, inputs, state, wanted, error, undo_ends_as, deaths, deaths_alone
+       from runs where id = ${'stepId' in by ? '(select run_id from steps where id = $1)' : '$1'} for update`,
     ['stepId' in by ? by.stepId : by.runId],
   );
-  if (!head) return undefined;
+  if (!run) return undefined;
+  const [machine] = await queries.query<MachineSql>(
+    `select id, cluster, mac, vmid, node, state, smbios_uuid, address, link, secret_ref, error, ms(clock_timestamp()) as now_ms
+       from machines where id = $1`,
+    [run.machine_id],
+  );
   const steps = await queries.query<StepSql>(
     `select id, key, uses, version, rank, state, ms(due_at) as due_ms, slots, dispatch, epoch, worker_id, tries, ms(first_claimed_at) as first_ms,
-            input, output, remote, error, percent, ms(clock_timestamp()) as now_ms
+            input, output, remote, error, percent
        from steps where run_id = $1 order by rank desc, key`,
-    [head.id],
+    [run.id],
   );
   const ids = steps.map((step) => step.id);
   const effects = await queries.query<EffectSql>(
-    `select e.id, e.seq, coalesce(h.step_id, e.step_id) as step_id, e.kind, e.version, e.system, e.key, e.shared, e.payload, e.state, ms(e.intended_at) as intended_ms
-       from effects e left join effect_holders h on h.effect_id = e.id and h.machine_id = $2 and h.released_at is null
-      where e.state <> 'undone' and ((not e.shared and e.step_id = any ($1::uuid[])) or h.step_id = any ($1::uuid[]))`,
-    [ids, head.machine_id],
+    `select e.id, e.seq, e.step_id, e.kind, e.version, e.system, e.key, e.shared, e.payload, e.state, ms(e.intended_at) as intended_ms
+       from effects e where e.step_id = any ($1::uuid[]) and not e.shared and e.state <> 'undone'
+     union all
+     select e.id, e.seq, h.step_id, e.kind, e.version, e.system, e.key, e.shared, e.payload, e.state, ms(e.intended_at)
+       from effect_holders h join effects e on e.id = h.effect_id
+      where h.step_id = any ($1::uuid[]) and h.released_at is null and e.shared and e.state <> 'undone'`,
+    [ids],
   );
   const attempts = effects.some((effect) => effect.state === 'intended')
     ? await queries.query<AttemptSql>(
@@ -47,9 +55,9 @@ export async function loadRun(
       )
     : [];
   return {
-    plan: await planOf(head.workflow_version_id, queries),
-    run: runRow(head),
-    machine: machineRow(head),
+    plan: await planOf(run.workflow_version_id, queries),
+    run: runRow(run),
+    machine: machineRow(machine!),
     steps: steps.map(stepRow),
     effects: effects.map(effectRow),
     attemptEnds: attempts.map((attempt): AttemptEnd => ({
@@ -58,7 +66,7 @@ export async function loadRun(
       code: attempt.code ?? undefined,
       endedAtMs: attempt.ended_ms,
     })),
-    nowMs: steps[0]?.now_ms ?? 0,
+    nowMs: machine!.now_ms,
   };
 }
 
@@ -74,16 +82,21 @@ interface RunSql {
   undo_ends_as: 'failed' | 'cancelled' | null;
   deaths: number;
   deaths_alone: number;
+}
+
+interface MachineSql {
+  id: string;
   cluster: string;
   mac: string;
   vmid: number;
   node: string;
-  machine_state: MachineRow['state'];
+  state: MachineRow['state'];
   smbios_uuid: string | null;
   address: string | null;
   link: string | null;
   secret_ref: string | null;
-  machine_error: ErrorRecord | null;
+  error: ErrorRecord | null;
+  now_ms: number;
 }
 
 interface StepSql {
@@ -105,7 +118,6 @@ interface StepSql {
   remote: Record<string, RemoteNote>;
   error: ErrorRecord | null;
   percent: number | null;
-  now_ms: number;
 }
 
 interface EffectSql {
@@ -143,18 +155,18 @@ const runRow = (row: RunSql): RunRow => ({
   deathsAlone: row.deaths_alone,
 });
 
-const machineRow = (row: RunSql): MachineRow => ({
-  id: row.machine_id,
+const machineRow = (row: MachineSql): MachineRow => ({
+  id: row.id,
   cluster: row.cluster,
   mac: row.mac,
   vmid: row.vmid,
   node: row.node,
-  state: row.machine_state,
+  state: row.state,
   smbiosUuid: row.smbios_uuid ?? undefined,
   address: row.address ?? undefined,
   link: row.link ?? undefined,
   secretRef: row.secret_ref ?? undefined,
-  error: row.machine_error ?? undefined,
+  error: row.error ?? undefined,
 });
 
 const stepRow = (row: StepSql): StepRow => ({
