@@ -3,7 +3,7 @@ import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ADMIN_PASSWORD } from '../support/api-app.js';
 import { startProduct, type Product } from '../support/product.js';
-import { redisUrl } from '../support/stores.js';
+import { ownRedis, type OwnStore } from '../support/stores.js';
 
 const GENERATED = `
 name: generated
@@ -21,6 +21,7 @@ clusters: [main]
 `;
 
 let product: Product;
+let store: OwnStore;
 let watcher: Redis;
 /** Every command that any client sent to Redis meanwhile. */
 const redisTraffic: string[] = [];
@@ -28,15 +29,18 @@ const redisTraffic: string[] = [];
 const answers: string[] = [];
 
 beforeAll(async () => {
-  const redis = new Redis(redisUrl());
+  // Nobody else speaks to it while the watcher begins: ioredis takes what comes too early for an answer.
+  store = await ownRedis();
+  const redis = new Redis(store.url);
   watcher = await redis.monitor();
   redis.disconnect();
   watcher.on('monitor', (_time: string, args: string[]) => redisTraffic.push(args.join(' ')));
-  product = await startProduct({ blueprints: { generated: GENERATED } });
+  product = await startProduct({ blueprints: { generated: GENERATED }, redisUrl: store.url });
 });
 afterAll(async () => {
-  watcher.disconnect();
-  await product.stop();
+  watcher?.disconnect();
+  await product?.stop();
+  await store?.remove();
 });
 
 async function ask(method: string, path: string, token: string, form?: FormData): Promise<string> {

@@ -67,6 +67,8 @@ export async function startApi(
     env?: Record<string, string>;
     /** Instead of a database on the shared server. */
     database?: TestDatabase;
+    /** Instead of the shared one. */
+    redisUrl?: string;
   } = {},
 ): Promise<ApiApp> {
   const database = options.database ?? (await testDatabase());
@@ -75,7 +77,11 @@ export async function startApi(
   const context: AppContext = {
     settings: readSettings({ HATCHERY_ADMIN_PASSWORD: ADMIN_PASSWORD, ...options.env }),
     site: options.site ?? NO_SITE,
-    stores: { databaseUrl: database.url, redisUrl: redisUrl(), redisPrefix: redisPrefix() },
+    stores: {
+      databaseUrl: database.url,
+      redisUrl: options.redisUrl ?? redisUrl(),
+      redisPrefix: redisPrefix(),
+    },
     deployment: await ensureDeployment(database.url, 'test'),
     secretKey: Buffer.alloc(32, 1),
     stateDir: () => Promise.resolve(folder),

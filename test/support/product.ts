@@ -12,8 +12,10 @@ export interface Product {
   stop(): Promise<void>;
 }
 
-/** `blueprints`: YAML texts beside those that are shipped, by name. */
-export async function startProduct(options: { blueprints?: Record<string, string> } = {}): Promise<Product> {
+/** `blueprints`: YAML texts beside those that are shipped, by name. `redisUrl`: instead of the shared one. */
+export async function startProduct(
+  options: { blueprints?: Record<string, string>; redisUrl?: string } = {},
+): Promise<Product> {
   const site = await simulatedSite();
   const folder = join(site.configDir, 'blueprints');
   await mkdir(folder, { recursive: true });
@@ -23,6 +25,7 @@ export async function startProduct(options: { blueprints?: Record<string, string
     site: loadSite({ configDir: site.configDir, env: {} }),
     engine: EngineModule.create(),
     env: { HATCHERY_REMOTE_TIME_SCALE: String(site.timeScale) },
+    ...(options.redisUrl === undefined ? {} : { redisUrl: options.redisUrl }),
   });
   return {
     api,
