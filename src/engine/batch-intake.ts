@@ -77,12 +77,6 @@ export class BatchIntake implements Intake {
     const idempotency = idempotent(actor, `POST batches/${head.id}/machines`, idempotencyKey, request);
     const known = idempotency && (await this.parts.batches.replay(idempotency));
     if (known !== undefined) return { batchId: known, replayed: true };
-    if (head.isDeleted)
-      throw new HatcheryError(
-        'not-applicable',
-        `Unable to add machines to batch ${head.name}: it is deleted`,
-        { hint: 'Create a new batch.' },
-      );
     return this.accept({
       request: { ...request, name: head.name },
       actor,

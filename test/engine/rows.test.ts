@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { settleBatch } from '../../src/drivers/postgres/run-changes.js';
 import { changeRun } from '../../src/engine/engine.js';
 import { EngineBench, Gate } from '../support/engine-bench.js';
 import { Outside, use, workflow } from '../support/outside.js';
@@ -38,4 +39,79 @@ it('sees what the transaction before it wrote, in every table, when it had to wa
     machine: { node: 'moved', smbiosUuid: expect.any(String) as string },
     steps: [{ error: {} }],
   });
+});
+
+it('cancels a batch beside a step that settles one of its machines, and neither has to begin again', async () => {
+  const [run] = await bench.accept(1);
+  const batch = (await bench.batches.findBatch('bench', undefined))!;
+  const gate = new Gate();
+  let tries = 0;
+  const settling = bench.database.transaction(async (queries) => {
+    tries += 1;
+    await queries.query('select 1 from runs where id = $1 for update', [run!.runId]);
+    await gate.pass();
+    await settleBatch(queries, batch.id);
+  });
+  await gate.reached;
+  const cancelling = bench.batches.wantBatchGone(batch, 'test', false);
+  await somebodyWaits();
+  gate.release();
+  await Promise.all([settling, cancelling]);
+  expect(tries).toBe(1);
+  expect(await bench.database.query('select wanted from runs')).toEqual([{ wanted: 'gone' }]);
+});
+
+it('a machine that comes back to a deleted batch shows the batch again, or settles without its name', async () => {
+  await bench.accept(1);
+  const { id } = (await bench.batches.findBatch('bench', undefined))!;
+  const settle = async (): Promise<unknown> => {
+    await bench.database.transaction((queries) => settleBatch(queries, id));
+    const [row] = await bench.database.query(
+      'select deleted_at is not null as deleted from batches where id = $1',
+      [id],
+    );
+    return row;
+  };
+  await bench.database.query(`update machines set state = 'deleted'`);
+  expect(await settle()).toEqual({ deleted: true });
+  await bench.database.query(`update machines set state = 'parked'`);
+  expect(await settle()).toEqual({ deleted: false });
+  await bench.database.query(`update machines set state = 'deleted'`);
+  expect(await settle()).toEqual({ deleted: true });
+  await bench.database.query(
+    `insert into batches (id, name, owner_id, blueprint_version_id, workflow_version_id, cluster)
+     select gen_random_uuid(), name, owner_id, blueprint_version_id, workflow_version_id, cluster from batches`,
+  );
+  await bench.database.query(`update machines set state = 'parked'`);
+  expect(await settle()).toEqual({ deleted: true });
+});
+
+it('adds no machine to a batch that was deleted since it was looked up', async () => {
+  await bench.accept(1);
+  await bench.database.query('update batches set deleted_at = now()');
+  await expect(bench.accept(1)).rejects.toMatchObject({ code: 'not-applicable' });
+  expect(await bench.database.query('select count(*)::int as machines from machines')).toEqual([
+    { machines: 1 },
+  ]);
+});
+
+it('accepts with other names when another cluster’s batch took the first ones in the same moment', async () => {
+  await bench.accept(1);
+  const gate = new Gate();
+  const other = bench.database.transaction(async (queries) => {
+    await queries.query(
+      `insert into reservations (kind, scope, value, machine_id) select 'name', '', 'vm-2', machine_id from reservations limit 1`,
+    );
+    await gate.pass();
+  });
+  await gate.reached;
+  const accepting = bench.accept(1);
+  await somebodyWaits();
+  gate.release();
+  await other;
+  await accepting;
+  expect(await bench.database.query('select name from machines order by name')).toEqual([
+    { name: 'vm-1' },
+    { name: 'vm-3' },
+  ]);
 });

@@ -7,9 +7,12 @@ import type {
   NewMachine,
   Promises,
 } from '../../ports/batch-store.js';
-import { constraintOf, sqlState, type Database, type Queries } from './database.js';
+import { constraintOf, type Database, type Queries } from './database.js';
 
 type AcceptRequest = Parameters<BatchStore['accept']>[0];
+
+/** Of an accept that met another one on a name or a person. */
+const MAX_REPEATS = 5;
 
 /** Whoever reads after the answer sees that the machines of `gone` are leaving, before a worker has looked at their runs. */
 const LEAVING = `leaving as (
@@ -46,14 +49,13 @@ export class PostgresBatchStore implements BatchStore {
     request: AcceptRequest,
     compose: (promises: Promises) => readonly NewMachine[],
   ): Promise<{ batchId: string; replayed: boolean }> {
-    try {
-      return await this.database.transaction((queries) => acceptIn(queries, request, compose));
-    } catch (error) {
-      if (
-        sqlState(error) === '23505' &&
-        constraintOf(error) === 'batches_name' &&
-        !('existing' in request.batch)
-      )
+    for (let repeats = 0; ; repeats += 1)
+      try {
+        return await this.database.transaction((queries) => acceptIn(queries, request, compose));
+      } catch (error) {
+        // Names and people are one for all clusters, but the lock is each cluster's own: look again at what is promised now.
+        if (constraintOf(error) === 'reservations_pkey' && repeats < MAX_REPEATS) continue;
+        if (constraintOf(error) !== 'batches_name' || 'existing' in request.batch) throw error;
         throw new HatcheryError(
           'name-taken',
           `Unable to create batch ${request.batch.name}: a batch of this name exists`,
@@ -62,17 +64,23 @@ export class PostgresBatchStore implements BatchStore {
             cause: error,
           },
         );
-      throw error;
-    }
+      }
   }
 
   async wantBatchGone(batch: BatchHead, actor: string, onlyIfSettled: boolean): Promise<void> {
     await this.database.transaction(async (queries) => {
-      await queries.query('select id from batches where id = $1 for update', [batch.id]);
+      // The runs in one order and never the batch, which a step that settles its machine locks after its run.
+      const runs = await queries.query<{ id: string }>(
+        `select r.id from machines m join runs r on r.machine_id = m.id
+          where m.batch_id = $1 and m.state <> 'deleted' and r.id = (select max(id::text)::uuid from runs where machine_id = m.id)
+          order by r.id for update of r`,
+        [batch.id],
+      );
       if (onlyIfSettled) {
         const [busy] = await queries.query<{ count: number }>(
-          `select count(*)::int as count from machines where batch_id = $1 and state in ('reserved', 'creating')`,
-          [batch.id],
+          `select count(*)::int as count from machines m join runs r on r.machine_id = m.id
+            where r.id = any ($1::uuid[]) and m.state in ('reserved', 'creating')`,
+          [runs.map((run) => run.id)],
         );
         if (busy!.count > 0)
           throw new HatcheryError(
@@ -86,13 +94,10 @@ export class PostgresBatchStore implements BatchStore {
       }
       await queries.query(
         `with gone as (
-           update runs r set wanted = 'gone', undo_ends_as = 'cancelled'
-             from machines m where m.id = r.machine_id and m.batch_id = $1 and m.state <> 'deleted'
-              and r.id = (select max(id::text)::uuid from runs where machine_id = m.id)
-           returning r.id, r.batch_id, r.machine_id),
+           update runs set wanted = 'gone', undo_ends_as = 'cancelled' where id = any ($1::uuid[]) returning id, batch_id, machine_id),
          ${LEAVING}
          insert into outbox (kind, payload) select 'advance', jsonb_build_object('runId', id) from gone`,
-        [batch.id],
+        [runs.map((run) => run.id)],
       );
       await writeAudit(queries, actor, onlyIfSettled ? 'batch.delete' : 'batch.cancel', batch.name, {
         batch: batch.id,
@@ -270,8 +275,15 @@ async function readPromises(queries: Queries, cluster: string, blueprint: string
 
 async function writeBatch(queries: Queries, request: AcceptRequest): Promise<string> {
   if ('existing' in request.batch) {
-    const { id } = request.batch.existing;
-    await queries.query('update batches set is_open = true, settled_at = null where id = $1', [id]);
+    const { id, name } = request.batch.existing;
+    const open = await queries.query(
+      'update batches set is_open = true, settled_at = null where id = $1 and deleted_at is null returning id',
+      [id],
+    );
+    if (open.length === 0)
+      throw new HatcheryError('not-applicable', `Unable to add machines to batch ${name}: it is deleted`, {
+        hint: 'Create a new batch.',
+      });
     return id;
   }
   const { id, name, notifyUrl } = request.batch;

@@ -155,6 +155,7 @@ async function releaseMachine(queries: Queries, at: LoadedRun, quarantineMs: num
 /**
  * Closes a batch whose machines have all come to rest; the summary goes into the outbox with it, so it is posted once.
  * The batch's row is locked first: of two machines that settle at the same moment the second sees the first.
+ * A deleted batch whose machine came back (a guest found after its end, whose undo parked) is shown again, unless its name has a new owner.
  */
 export async function settleBatch(queries: Queries, batchId: string): Promise<void> {
   const [batch] = await queries.query<{ is_open: boolean; notify_url: string | null }>(
@@ -168,7 +169,9 @@ export async function settleBatch(queries: Queries, batchId: string): Promise<vo
   );
   if (!batch || !left || left.working) return;
   await queries.query(
-    `update batches set is_open = false, settled_at = coalesce(settled_at, clock_timestamp()), deleted_at = case when $2 then null else clock_timestamp() end
+    `update batches b set is_open = false, settled_at = coalesce(settled_at, clock_timestamp()),
+            deleted_at = case when not $2 then coalesce(deleted_at, clock_timestamp())
+                              when exists (select 1 from batches o where o.name = b.name and o.id <> b.id and o.deleted_at is null) then deleted_at end
       where id = $1`,
     [batchId, left.present],
   );
