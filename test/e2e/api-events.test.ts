@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startApi, type ApiApp } from '../support/api-app.js';
 import { ownPostgres } from '../support/stores.js';
 import { seedBatch, seedEvent, type SeededBatch } from '../support/seeds.js';
@@ -170,5 +170,20 @@ describe('events of everything', () => {
     const second = await emit(batch.id, 'ready');
     expect((await teacher.next(isState)).id).toBe(second);
     expect([(await admin.next(isState)).id, (await admin.next(isState)).id]).toEqual([first, second]);
+  });
+});
+
+describe('the streams of one person', () => {
+  it('are limited, so that one cannot fill the memory of the service; leaving one makes room', async () => {
+    const greedy = await api.makeUser('greedy');
+    const streams = await Promise.all(Array.from({ length: 30 }, () => listen('events', greedy.token)));
+    const more = Array.from({ length: 5 }, () => api.call('GET', '/api/v1/events', { token: greedy.token }));
+    for (const refused of await Promise.all(more)) {
+      expect(await refused.json()).toMatchObject({ status: 429, code: 'too-many-requests' });
+      expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+    }
+    await listen('events', other.token);
+    streams[0]!.leave();
+    await vi.waitFor(() => listen('events', greedy.token));
   });
 });

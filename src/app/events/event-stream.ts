@@ -1,5 +1,6 @@
 import { Injectable, type MessageEvent } from '@nestjs/common';
 import { Observable, type Subscriber } from 'rxjs';
+import { HatcheryError } from '../../core/errors.js';
 import type { SignedIn } from '../auth/access.js';
 import { Accounts } from '../auth/accounts.js';
 import { BatchProgressReads, type BatchProgress } from './batch-progress.js';
@@ -10,6 +11,10 @@ const HEARTBEAT_MS = 15_000;
 const PAGE = 500;
 /** Messages that wait while the past is read; more means that the client is better off connecting again. */
 const MAX_WAITING = 20_000;
+/** An answer that is still wanted begins at once. */
+const UNCLAIMED_MS = 5_000;
+/** Tabs and terminals of one person at one process. */
+const STREAMS_OF_ONE = 30;
 /** Text that may wait for a client that does not read; then it is dropped and comes back with Last-Event-ID. */
 export const MAX_PENDING_CHARACTERS = 1_000_000;
 
@@ -43,6 +48,8 @@ class Inbox {
 /** Past and present of the events for one client, in one order, each once. */
 @Injectable()
 export class EventStream {
+  private readonly places = new Map<string, Set<symbol>>();
+
   constructor(
     private readonly hub: EventHub,
     private readonly log: EventLog,
@@ -52,24 +59,53 @@ export class EventStream {
 
   /**
    * Listens before the answer begins, so a client that sees the headers misses nothing that happens from then on.
-   * Error: `request-invalid` for an unknown `after`.
+   * Errors: `request-invalid` for an unknown `after`, `too-many-requests` for a person with too many streams.
    */
   async open(request: StreamRequest): Promise<Observable<MessageEvent>> {
-    const from = request.after === undefined ? undefined : await this.log.placeOf(request.after);
-    const inbox = new Inbox();
-    const { place, leave } = await this.hub.join((messages) => inbox.put(messages));
-    return new Observable<MessageEvent>((client) => {
-      const closing = new AbortController();
-      const heart = setInterval(() => void this.beat(request, client), HEARTBEAT_MS);
-      this.run(request, { from, place }, inbox, client, closing.signal).catch((error: unknown) =>
-        client.error(error),
-      );
-      return () => {
-        clearInterval(heart);
+    const giveBack = this.takePlace(request.user);
+    try {
+      const from = request.after === undefined ? undefined : await this.log.placeOf(request.after);
+      const inbox = new Inbox();
+      const { place, leave } = await this.hub.join((messages) => inbox.put(messages));
+      const end = (): void => {
         leave();
-        closing.abort();
+        giveBack();
       };
-    });
+      // A client that is gone by now is never subscribed to what is returned.
+      const unclaimed = setTimeout(end, UNCLAIMED_MS);
+      return new Observable<MessageEvent>((client) => {
+        clearTimeout(unclaimed);
+        const closing = new AbortController();
+        const heart = setInterval(() => void this.beat(request, client), HEARTBEAT_MS);
+        this.run(request, { from, place }, inbox, client, closing.signal).catch((error: unknown) =>
+          client.error(error),
+        );
+        return () => {
+          clearInterval(heart);
+          end();
+          closing.abort();
+        };
+      });
+    } catch (error) {
+      giveBack();
+      throw error;
+    }
+  }
+
+  /** One of the streams that a person may have; gives the way to give it back, once. */
+  private takePlace({ userId }: SignedIn): () => void {
+    const taken = this.places.get(userId) ?? new Set();
+    if (taken.size >= STREAMS_OF_ONE)
+      throw new HatcheryError(
+        'too-many-requests',
+        `Unable to send events: ${STREAMS_OF_ONE} streams of yours are open`,
+        { afterMs: 15_000, hint: 'Close a tab or a terminal that watches.' },
+      );
+    const place = Symbol('stream');
+    this.places.set(userId, taken.add(place));
+    return () => {
+      if (taken.delete(place) && taken.size === 0) this.places.delete(userId);
+    };
   }
 
   private async run(
