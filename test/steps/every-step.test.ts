@@ -61,16 +61,25 @@ describe.each([...STEPS])('step %s', (id, step) => {
     const { crashed, usual } = recordOf(id);
     for (const ending of crashed) {
       expect(ending.run).toBe('done');
-      expect(ending.attempts.filter((outcome) => outcome === 'lost')).toHaveLength(1);
+      expect(ending.attempts.filter((outcome) => outcome === 'act lost')).toHaveLength(1);
       expect(ending.writes).toEqual(usual);
     }
   });
 
-  it('leaves nothing behind when its machine is deleted, or given up right after it', () => {
-    const { deleted, undone } = recordOf(id);
-    for (const ending of [...deleted, undone]) {
+  it('leaves nothing behind when its machine is given up right after it', () => {
+    const { undone } = recordOf(id);
+    expect(undone.run).toBe('cancelled');
+    expect(undone.left).toEqual([]);
+  });
+
+  it('is undone by another worker, each thing removed once, when the worker of its undo falls silent after any write', () => {
+    const { deleted, whole, doing } = recordOf(id);
+    if (step.effects(step.input.parse(doing.input), someMachine).length > 0) expect(deleted).not.toEqual([]);
+    for (const ending of deleted) {
       expect(ending.run).toBe('cancelled');
       expect(ending.left).toEqual([]);
+      expect(ending.attempts.filter((outcome) => outcome === 'undo lost')).toHaveLength(1);
+      expect(ending.writes).toEqual(whole);
     }
   });
 
@@ -82,7 +91,7 @@ describe.each([...STEPS])('step %s', (id, step) => {
 
   it('is undone when it had the intent only', () => {
     const { intended, before, unmade } = recordOf(id);
-    expect(intended.attempts.at(-1)).toBe('lost');
+    expect(intended.attempts.at(-1)).toBe('act lost');
     expect(intended.writes).toEqual(before);
     expect(unmade.run).toBe('cancelled');
     expect(unmade.left).toEqual([]);

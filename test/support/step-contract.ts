@@ -2,9 +2,8 @@ import type { JournalLine } from '../../src/simulators/journal.js';
 import type { CompiledPlan } from '../../src/plan/compiled-plan.js';
 import { compileWorkflow } from '../../src/plan/workflow.js';
 import { STEPS } from '../../src/steps/index.js';
-import { systemClock } from '../../src/drivers/system-clock.js';
-import { SuspendedWorker } from './suspended-worker.js';
-import type { StepWorld, TestMachine } from './step-world.js';
+import { loseWorker, type Loss, type Moment } from './lose-worker.js';
+import { undoOf, type StepWorld, type TestMachine } from './step-world.js';
 import { holdOf, kindsOf, removeByForeignHand, thingsOf, writesFor } from './things-outside.js';
 
 /** What one execution of a step did: the lines of the journal, and the row that it left. */
@@ -27,7 +26,7 @@ export interface Ending {
   readonly writes: readonly string[];
   /** What still stands for it outside. */
   readonly left: readonly string[];
-  /** How the attempts of the step ended, in their order. */
+  /** How the attempts of the step ended, in their order: `act lost`, `undo done`. */
   readonly attempts: readonly string[];
 }
 
@@ -38,8 +37,10 @@ export interface StepRecord {
   readonly usual: readonly string[];
   /** Its worker fell silent after a write: one machine for each write of the step. */
   readonly crashed: readonly Ending[];
-  /** Those again, after they were deleted. */
+  /** Deleted, and the worker of the undo fell silent after a write: one machine for each write of the undo. */
   readonly deleted: readonly Ending[];
+  /** All that making and removing a machine writes when nothing goes wrong. */
+  readonly whole: readonly string[];
   /** Given up right after the step. */
   readonly undone: Ending;
   /** The same, after a foreign hand took away all that was made. */
@@ -49,15 +50,14 @@ export interface StepRecord {
   readonly unmade: Ending;
 }
 
+/** By step. */
+type Endings = ReadonlyMap<string, readonly Ending[]>;
+
 interface Cell {
   readonly id: string;
   readonly key: string;
   readonly machine: TestMachine;
 }
-
-/** Where a worker falls silent: the other side has acted and its answer is on the way, or at a point of the engine. */
-type Moment = { readonly answerOf: string } | { readonly point: 'K2' | 'K9' };
-type Loss = Cell & { readonly at: Moment };
 
 /** Where each step stands: the first shipped blueprint whose workflow uses it. */
 interface Place {
@@ -66,10 +66,11 @@ interface Place {
   readonly key: string;
 }
 
-/** A machine that nothing happened to but that each commit was lost once. */
+/** What a machine was seen to do that nothing happened to but that each commit was lost once. */
 interface Probe {
-  readonly machine: TestMachine;
   readonly doings: ReadonlyMap<string, Doing>;
+  /** What the undo of each step wrote, newest step first; steps without effects are missing. */
+  readonly undoings: ReadonlyMap<string, readonly JournalLine[]>;
 }
 
 /**
@@ -85,6 +86,7 @@ export class StepContract {
   }
 
   async run(): Promise<ReadonlyMap<string, StepRecord>> {
+    const { world } = this;
     const probing = this.#probeAll();
     const unmade = await this.#upTo('before');
     const first = await this.#upTo('before');
@@ -97,18 +99,17 @@ export class StepContract {
     await this.#done([...undone, ...removed]);
     const cameAt = await this.#takeAway(removed);
     await this.#cancel([...undone, ...removed]);
-    // From here on operations are held, which stops whoever passes: nobody else may be at work.
-    const after = (cells: readonly Cell[], nth: number): Loss[] =>
-      cells.map((cell) => ({ ...cell, at: this.#moments(cell.id)[nth]! }));
-    const intents = unmade.map((cell): Loss => ({ ...cell, at: { point: 'K2' } }));
-    const intended = await this.#lose([...intents, ...after(first, 0)], () => this.#endings(unmade));
+    const intents = unmade.map(({ machine, key }): Loss => ({ machine, step: key, at: { point: 'K2' } }));
+    let intended: Endings = new Map();
+    await loseWorker(world, [...intents, ...this.#inMaking(first, 0)], async () => {
+      intended = await this.#endings(unmade);
+    });
     await this.#cancel(unmade);
     for (const [index, cells] of later.entries())
-      if (cells.length > 0) await this.#lose(after(cells, index + 1));
+      if (cells.length > 0) await loseWorker(world, this.#inMaking(cells, index + 1));
     const crashed = [first, ...later].flat();
     const ready = await this.#endings(crashed);
-    await this.#removeAll(crashed);
-    const deleted = await this.#endings(crashed);
+    const deleted = await this.#deleteAll(crashed);
     const given = {
       undone: await this.#endings(undone),
       removed: await this.#endings(removed, cameAt),
@@ -117,7 +118,7 @@ export class StepContract {
     };
     const records = new Map<string, StepRecord>();
     for (const [id, { blueprint, plan, key }] of this.#places) {
-      const { doings } = this.#probes.get(blueprint)!;
+      const { doings, undoings } = this.#probes.get(blueprint)!;
       const madeBy = (keys: Iterable<string>): string[] =>
         kindsOf([...keys].flatMap((one) => doings.get(one)!.first.writes));
       const one = (name: keyof typeof given): Ending => given[name].get(id)![0]!;
@@ -126,7 +127,11 @@ export class StepContract {
         before: madeBy(needsOf(plan, key)),
         usual: madeBy(doings.keys()),
         crashed: ready.get(id)!,
-        deleted: deleted.get(id)!,
+        deleted: deleted.get(id) ?? [],
+        whole: kindsOf([
+          ...[...doings.values()].flatMap((doing) => doing.first.writes),
+          ...[...undoings.values()].flat(),
+        ]),
         undone: one('undone'),
         removed: one('removed'),
         intended: one('intended'),
@@ -162,7 +167,20 @@ export class StepContract {
       doings.set(key, { input, first, second: await this.#execution(machine, key, again) });
     }
     await world.runsAre('done', [machine]);
-    return { machine, doings };
+    return { doings, undoings: await this.#undoings(machine) };
+  }
+
+  async #undoings(machine: TestMachine): Promise<ReadonlyMap<string, readonly JournalLine[]>> {
+    const { world } = this;
+    const undoings = new Map<string, readonly JournalLine[]>();
+    await world.deleteKept(machine);
+    for (let key = await world.nextUndo(machine); key !== undefined; key = await world.nextUndo(machine)) {
+      const since = world.now();
+      await world.open(machine, [undoOf(key)]);
+      await world.stepIs('undone', machine, key);
+      undoings.set(key, writesFor(world.journal(since), machine, await world.vmid(machine)));
+    }
+    return undoings;
   }
 
   async #execution(machine: TestMachine, key: string, since: bigint): Promise<Execution> {
@@ -204,82 +222,72 @@ export class StepContract {
     );
   }
 
-  async #removeAll(cells: readonly Cell[]): Promise<void> {
-    const probes = [...this.#probes.values()];
-    await this.world.remove([...cells, ...probes].map((one) => one.machine));
+  #inMaking(cells: readonly Cell[], nth: number): Loss[] {
+    return cells.map(({ id, key, machine }) => ({
+      machine,
+      step: key,
+      at: this.#moments(id)[nth]!,
+      end: 'done',
+    }));
   }
 
-  /**
-   * One worker takes all these steps and falls silent when each stands at its moment; another one goes on with those that may go on.
-   * The answers come when nobody listens any more. In the end the silent worker wakes, believing that it still holds its steps.
-   */
-  async #lose<T>(losses: readonly Loss[], meanwhile?: () => Promise<T>): Promise<T> {
+  /** Every undo loses its worker after one of its writes, on a ready machine of its own; what is left over is simply deleted. */
+  async #deleteAll(ready: readonly Cell[]): Promise<Endings> {
     const { world } = this;
-    const { holds } = world.site.simulators.context;
-    const worker = await SuspendedWorker.start(world.options);
-    await Promise.all(losses.map(({ machine, key }) => world.kept(machine, key)));
-    const held = new Map<string, number>();
-    const arriving: Promise<void>[] = [];
-    for (const { at, key, machine } of losses) {
-      if ('answerOf' in at) held.set(at.answerOf, (held.get(at.answerOf) ?? 0) + 1);
-      else arriving.push(arrives(`${key} at ${at.point}`, worker.stopsAt(at.point, machine.runId, key)));
-    }
-    for (const [op, count] of held) {
-      holds.hold(op, 'after');
-      arriving.push(arrives(`${count} x ${op}`, holds.reached(op, 'after', count)));
-    }
-    try {
-      const ids = await Promise.all(
-        losses.map(({ machine, key }) => world.give(machine, key, (id) => worker.take(id))),
-      );
-      await Promise.all(arriving);
-      worker.suspend();
-      const goOn = losses.filter(({ at }) => !('point' in at && at.point === 'K2'));
-      for (const { machine } of goOn) await world.open(machine);
-      await this.#noticed(ids);
-      const seen = (await meanwhile?.()) as T;
-      for (const op of held.keys()) holds.release(op, 'after');
-      await world.runsAre(
-        'done',
-        goOn.map(({ machine }) => machine),
-      );
-      return seen;
-    } finally {
-      for (const op of held.keys()) holds.release(op, 'after');
-      await worker.stop();
-    }
+    const spare = ready.map((cell) => ({ ...cell, blueprint: this.#places.get(cell.id)!.blueprint }));
+    const cells: Cell[] = [];
+    const rounds: Loss[][] = [];
+    for (const [id, { blueprint, key }] of this.#places)
+      for (const [nth, answerOf] of this.#undoOps(id).entries()) {
+        const at = spare.findIndex((one) => one.blueprint === blueprint);
+        const machine = at < 0 ? await this.#ready(blueprint) : spare.splice(at, 1)[0]!.machine;
+        cells.push({ id, key, machine });
+        const loss: Loss = { machine, step: undoOf(key), at: { answerOf }, end: 'cancelled' };
+        (rounds[nth] ??= []).push(loss);
+        await world.deleteKept(machine);
+        const others = [...this.#probes.get(blueprint)!.undoings.keys()].filter((other) => other !== key);
+        await world.open(machine, others.map(undoOf));
+      }
+    await world.remove(spare.map(({ machine }) => machine));
+    for (const { machine, step } of rounds.flat()) await world.kept(machine, step);
+    for (const losses of rounds) await loseWorker(world, losses);
+    return this.#endings(cells);
   }
 
-  async #noticed(stepIds: readonly string[]): Promise<void> {
-    const { world } = this;
-    await world.until('the lost steps are noticed', async () => {
-      const { lost } = await world.one<{ lost: number }>(
-        `select count(distinct step_id)::int as lost from attempts where step_id = any ($1::uuid[]) and outcome = 'lost'`,
-        [stepIds],
-      );
-      return lost === stepIds.length;
-    });
+  async #ready(blueprint: string): Promise<TestMachine> {
+    const machine = await this.world.create(blueprint);
+    await this.world.open(machine);
+    await this.world.runsAre('done', [machine]);
+    return machine;
   }
 
   /** After each write of the step, as the probe's journal names them; a step that writes nothing is lost before its commit. */
   #moments(id: string): readonly Moment[] {
     const { blueprint, key } = this.#places.get(id)!;
-    const journal = this.world.journal();
-    const writes = this.#probes.get(blueprint)!.doings.get(key)!.first.writes;
-    const ops = [...new Set(writes.map((line) => holdOf(line, journal)))];
+    const ops = this.#opsOf(this.#probes.get(blueprint)!.doings.get(key)!.first.writes);
     return ops.length === 0 ? [{ point: 'K9' }] : ops.map((answerOf) => ({ answerOf }));
   }
 
+  #undoOps(id: string): readonly string[] {
+    const { blueprint, key } = this.#places.get(id)!;
+    return this.#opsOf(this.#probes.get(blueprint)!.undoings.get(key) ?? []);
+  }
+
+  #opsOf(writes: readonly JournalLine[]): readonly string[] {
+    const journal = this.world.journal();
+    return [...new Set(writes.map((line) => holdOf(line, journal)))];
+  }
+
   /** By step, in the order of the cells. */
-  async #endings(cells: readonly Cell[], since?: bigint): Promise<ReadonlyMap<string, readonly Ending[]>> {
+  async #endings(cells: readonly Cell[], since?: bigint): Promise<Endings> {
     const { world } = this;
     const lines = world.journal(since);
     const endings = new Map<string, Ending[]>();
     for (const { id, key, machine } of cells) {
       const vmid = await world.vmid(machine);
       const attempts = await world.query<{ outcome: string }>(
-        'select outcome from attempts a join steps s on s.id = a.step_id where s.run_id = $1 and s.key = $2 order by a.epoch',
-        [machine.runId, key],
+        'select kind || $3 || outcome as outcome from attempts a join steps s on s.id = a.step_id where s.run_id = $1 and s.key = $2 order by a.epoch',
+        [machine.runId, key, ' '],
       );
       const ending = {
         run: await world.runState(machine),
@@ -308,18 +316,4 @@ function placesOf(world: StepWorld): ReadonlyMap<string, Place> {
 function needsOf(plan: CompiledPlan, key: string): string[] {
   const direct = plan.steps.find((step) => step.key === key)?.needs ?? [];
   return [...new Set(direct.flatMap((need) => [...needsOf(plan, need), need]))];
-}
-
-/** Names what did not come in time, instead of hanging. */
-async function arrives(what: string, work: Promise<unknown>): Promise<void> {
-  const over = new AbortController();
-  const tooLate = async (): Promise<never> => {
-    await systemClock.sleep(15_000, over.signal);
-    throw new Error(`never reached: ${what}`);
-  };
-  try {
-    await Promise.race([work, tooLate()]);
-  } finally {
-    over.abort();
-  }
 }

@@ -32,7 +32,8 @@ export interface TestMachine {
  */
 export class StepWorld {
   readonly #opened = new Map<string, ReadonlySet<string>>();
-  readonly #kept = new Map<string, { runId: string; key: string }>();
+  readonly #kept = new Map<string, { runId: string; name: string }>();
+  readonly #keepsUndo = new Set<string>();
   readonly #given = new Map<string, (stepId: string) => void>();
   readonly #broken: unknown[] = [];
   readonly #closers: (() => Promise<unknown>)[] = [];
@@ -94,48 +95,72 @@ export class StepWorld {
       [stepId],
     );
     if (step === undefined) return;
-    if (step.state === 'ready' && this.#opened.get(step.runId)?.has(step.key) !== true) {
-      const other = this.#given.get(`${step.runId} ${step.key}`);
+    const { runId } = step;
+    const name = step.state === 'undoing' ? undoOf(step.key) : step.key;
+    const isKept = step.state === 'ready' || (step.state === 'undoing' && this.#keepsUndo.has(runId));
+    if (isKept && this.#opened.get(runId)?.has(name) !== true) {
+      const other = this.#given.get(`${runId} ${name}`);
       if (other) return other(stepId);
-      this.#kept.set(stepId, step);
+      this.#kept.set(stepId, { runId, name });
       await this.query('delete from slots where step_id = $1', [stepId]);
       return;
     }
     await this.#worker.handle(stepId).catch((error: unknown) => this.#broken.push(error));
   }
 
-  /** Lets these steps of a machine run, besides those that may already; no keys = all. */
-  async open(machine: TestMachine, keys?: Iterable<string>): Promise<void> {
-    const steps = await this.query<{ key: string }>('select key from steps where run_id = $1', [
-      machine.runId,
-    ]);
+  /** Lets these steps of a machine run, besides those that may already; no names = all, forward and back. */
+  async open(machine: TestMachine, names?: Iterable<string>): Promise<void> {
     const may = new Set([
       ...(this.#opened.get(machine.runId) ?? []),
-      ...(keys ?? steps.map((step) => step.key)),
+      ...(names ?? (await this.#all(machine))),
     ]);
     this.#opened.set(machine.runId, may);
     for (const [stepId, kept] of this.#kept) {
-      if (kept.runId !== machine.runId || !may.has(kept.key)) continue;
+      if (kept.runId !== machine.runId || !may.has(kept.name)) continue;
       this.#kept.delete(stepId);
       void this.#take(stepId);
     }
   }
 
-  /** Hands every attempt of a kept step to another worker, until `open`. */
-  async give(machine: TestMachine, key: string, take: (stepId: string) => void): Promise<string> {
-    const stepId = await this.kept(machine, key);
-    this.#given.set(`${machine.runId} ${key}`, take);
-    this.#kept.delete(stepId);
-    take(stepId);
-    return stepId;
+  async #all(machine: TestMachine): Promise<string[]> {
+    const sql = 'select key from steps where run_id = $1';
+    const steps = await this.query<{ key: string }>(sql, [machine.runId]);
+    return steps.flatMap(({ key }) => [key, undoOf(key)]);
   }
 
-  /** The id of a step that is due and kept; waits for it. */
-  async kept(machine: TestMachine, key: string): Promise<string> {
+  /** Wants the machine gone, and keeps the undo of each step until `open` names it (`undoOf`). */
+  async deleteKept(machine: TestMachine): Promise<void> {
+    this.#keepsUndo.add(machine.runId);
+    const opened = this.#opened.get(machine.runId) ?? [];
+    this.#opened.set(machine.runId, new Set([...opened].filter((name) => !name.startsWith(undoOf('')))));
+    await this.assembly.intake.deleteBatch(machine.batch, this.admin);
+  }
+
+  /** Hands every attempt of a kept step to another worker, until `open`. */
+  async give(machine: TestMachine, name: string, take: (stepId: string) => void): Promise<void> {
+    const stepId = await this.kept(machine, name);
+    this.#given.set(`${machine.runId} ${name}`, take);
+    this.#kept.delete(stepId);
+    take(stepId);
+  }
+
+  /** Waits until this step is due and kept; gives its id. */
+  async kept(machine: TestMachine, name: string): Promise<string> {
     const find = (): string | undefined =>
-      [...this.#kept].find(([, kept]) => kept.runId === machine.runId && kept.key === key)?.[0];
-    await this.until(`step ${key} of ${machine.login} is due`, () => find() !== undefined);
+      [...this.#kept].find(([, kept]) => kept.runId === machine.runId && kept.name === name)?.[0];
+    await this.until(`step ${name} of ${machine.login} is due`, () => find() !== undefined);
     return find()!;
+  }
+
+  /** The undo that is due and kept, by the key of its step; nothing when the machine is gone. */
+  async nextUndo(machine: TestMachine): Promise<string | undefined> {
+    const find = (): string | undefined =>
+      [...this.#kept.values()].find(({ runId }) => runId === machine.runId)?.name.slice(undoOf('').length);
+    await this.until(
+      `an undo of ${machine.login} is due`,
+      async () => find() !== undefined || (await this.runState(machine)) === 'cancelled',
+    );
+    return find();
   }
 
   /** One person's machine in a batch of its own; nothing runs before `open`. */
@@ -286,6 +311,9 @@ const quiet: EngineLog = { debug: () => {}, info: () => {}, warn: () => {}, erro
 
 /** A name that nobody else has and that is part of no other. */
 export const newName = (prefix: string): string => `${prefix}${randomBytes(5).toString('hex')}`;
+
+/** How `open`, `kept` and `give` name the undo of a step. */
+export const undoOf = (key: string): string => `undo ${key}`;
 
 const rosterRow = (login: string, index: number): RosterRow => ({
   row: index + 2,

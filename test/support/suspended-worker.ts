@@ -2,10 +2,12 @@ import type { Redis } from 'ioredis';
 import { assemble, type Assembly, type AssembleOptions } from '../../src/app/engine/assemble.js';
 import { connectRedis } from '../../src/drivers/redis/connect-redis.js';
 import { RedisLocks } from '../../src/drivers/redis/redis-locks.js';
-import { DEFAULT_TIMES } from '../../src/engine/engine.js';
 import { EngineWorker } from '../../src/engine/worker.js';
 import type { KillPoint } from '../../src/ports/checkpoints.js';
 import type { RunStore } from '../../src/ports/run-store.js';
+
+/** Tests wait for the end of its lease. */
+const TIMES = { leaseMs: 1_000, heartbeatMs: 200 };
 
 /**
  * A worker with connections of its own, as another process has them, that can be suspended as a process is by SIGSTOP or a sleeping host:
@@ -28,8 +30,10 @@ export class SuspendedWorker {
 
   static async start(options: AssembleOptions): Promise<SuspendedWorker> {
     const worker = new SuspendedWorker();
+    const times = { ...options.times, ...TIMES };
     const assembly = await assemble({
       ...options,
+      times,
       checkpoints: { reach: (point, { runId, step }) => worker.#pass(point, runId, step) },
     });
     // Never a Cluster: the tests' Redis is one server.
@@ -37,7 +41,7 @@ export class SuspendedWorker {
     const locks = new RedisLocks(redis, {
       prefix: options.redisPrefix,
       holder: 'suspended',
-      lockMs: { ...DEFAULT_TIMES, ...options.times }.leaseMs,
+      lockMs: times.leaseMs,
     });
     worker.#assembly = assembly;
     worker.#locksRedis = redis;
@@ -48,6 +52,11 @@ export class SuspendedWorker {
     });
     await worker.#engine.start();
     return worker;
+  }
+
+  /** As Postgres knows it. */
+  get id(): string {
+    return this.#engine.lease.workerId;
   }
 
   take(stepId: string): void {
