@@ -57,17 +57,42 @@ describe('results of a batch', () => {
         code: 'remote-refused',
         count: 1,
         sentence: 'The remote side refused: storage full.',
-        next: expect.stringContaining('hatchery run retry'),
+        next: expect.stringContaining('hatchery run list'),
       },
     ]);
   });
 
   it('name a next command for every error code, made of the CLI’s own words only', () => {
-    for (const code of Object.keys(ERRORS) as ErrorCode[]) {
-      for (const command of [nextCommand(code, 'l3-info'), nextCommand(code, 'l3-info', RUN)]) {
-        expect(command).toMatch(/^hatchery (run|batch|cluster) [a-z0-9 &-]+$/);
-      }
-    }
+    for (const code of Object.keys(ERRORS) as ErrorCode[])
+      for (const state of ['parked', 'failed'] as const)
+        for (const reader of ['admin', 'teacher'] as const)
+          for (const runId of [undefined, RUN])
+            expect(nextCommand(code, 'l3-info', { state, reader, runId })).toMatch(
+              /^hatchery (run|batch|cluster) [a-z0-9 &-]+$/,
+            );
+  });
+
+  it('send teachers to no command that is for admins', () => {
+    const missing = [lost('a', { code: 'permission-missing' }), lost('b', { code: 'permission-missing' })];
+    expect(batchResults('l3', missing, 'admin').causes[0]?.next).toBe(
+      'hatchery cluster check && hatchery run retry --batch l3 --code permission-missing',
+    );
+    expect(batchResults('l3', missing, 'teacher').causes[0]?.next).toBe(
+      'hatchery run retry --batch l3 --code permission-missing',
+    );
+    for (const code of Object.keys(ERRORS) as ErrorCode[])
+      expect(nextCommand(code, 'l3', { state: 'parked', reader: 'teacher' })).not.toContain('hatchery cluster');
+  });
+
+  it('do not offer to retry what was undone: nothing of it is parked', () => {
+    const failed = { state: 'failed', code: 'remote-refused' } as const;
+    expect(batchResults('l3', [lost('a', failed)]).items[0]?.next).toBe(`hatchery run show ${RUN}`);
+    expect(batchResults('l3', [lost('a', failed), lost('b', failed)]).causes[0]?.next).toBe(
+      'hatchery run list --batch l3 --code remote-refused',
+    );
+    expect(
+      batchResults('l3', [lost('a', failed), lost('b', { code: 'remote-refused' })]).causes[0]?.next,
+    ).toBe('hatchery run retry --batch l3 --code remote-refused');
   });
 });
 
@@ -87,6 +112,16 @@ describe('results as CSV', () => {
       expect(csvCell(text)).toMatch(/^"'/);
     },
   );
+
+  it.each([
+    ["x;=cmd|'/c calc'!A1;", `"x;'=cmd|'/c calc'!A1;"`],
+    ['x\t@SUM(1)', `"x\t'@SUM(1)"`],
+    ['it broke:\n-2+3', `"it broke:\n'-2+3"`],
+    ['a; -b', `"a; '-b"`],
+    ['a;b - c', '"a;b - c"'],
+  ])('guard %j, which a French spreadsheet takes apart at the semicolon', (text, cell) => {
+    expect(csvCell(text)).toBe(cell);
+  });
 
   it('quote separators, quotes and line breaks, and leave plain text and numbers as they are', () => {
     expect(csvCell('a "b", c\nd')).toBe('"a ""b"", c\nd"');

@@ -40,24 +40,33 @@ export interface BatchResults {
   readonly causes: readonly ResultCause[];
 }
 
+/** Who is told what to do next: some commands are for admins. */
+type Reader = 'admin' | 'teacher';
+
 /** What a machine's error is made of before its remedy is added. */
 export type ResultFacts = Omit<ResultItem, 'next'> & { readonly runId?: string };
 
 /** The results of one batch, in the order given: items with their next commands, counts by state, failures grouped by cause (most first). */
-export function batchResults(batch: string, machines: readonly ResultFacts[]): BatchResults {
+export function batchResults(
+  batch: string,
+  machines: readonly ResultFacts[],
+  reader: Reader = 'teacher',
+): BatchResults {
   const counts: Partial<Record<MachineState, number>> = {};
   for (const { state } of machines) counts[state] = (counts[state] ?? 0) + 1;
   return {
     batch,
     counts: { total: machines.length, ...counts },
     items: machines.map(({ runId, ...item }) =>
-      item.code === undefined ? item : { ...item, next: nextCommand(item.code, batch, runId) },
+      item.code === undefined
+        ? item
+        : { ...item, next: nextCommand(item.code, batch, { state: item.state, reader, runId }) },
     ),
-    causes: groupCauses(batch, machines),
+    causes: groupCauses(batch, machines, reader),
   };
 }
 
-function groupCauses(batch: string, machines: readonly ResultFacts[]): ResultCause[] {
+function groupCauses(batch: string, machines: readonly ResultFacts[], reader: Reader): ResultCause[] {
   const groups = new Map<ErrorCode, ResultFacts[]>();
   for (const machine of machines) {
     if (machine.code === undefined) continue;
@@ -68,7 +77,11 @@ function groupCauses(batch: string, machines: readonly ResultFacts[]): ResultCau
       code,
       count: group.length,
       sentence: `${ERRORS[code].title}${commonReason(group)}.`,
-      next: nextCommand(code, batch, group.length === 1 ? group[0]?.runId : undefined),
+      next: nextCommand(code, batch, {
+        state: group.every(({ state }) => state === 'failed') ? 'failed' : 'parked',
+        reader,
+        runId: group.length === 1 ? group[0]?.runId : undefined,
+      }),
     }))
     .sort((a, b) => b.count - a.count || (a.code < b.code ? -1 : 1));
 }
@@ -86,23 +99,31 @@ function commonReason(group: readonly ResultFacts[]): string {
 
 /**
  * The command that goes on after a failure: of one run when `runId` is known, else of every run of the batch with this code.
+ * It exists for who reads it and for the state that the machine is in: what has failed was undone, and cannot be retried.
  * Holds only slugs, codes and ids, so it can be pasted into a shell.
  */
-export function nextCommand(code: ErrorCode, batch: string, runId?: string): string {
-  const target = runId ?? `--batch ${batch} --code ${code}`;
+export function nextCommand(
+  code: ErrorCode,
+  batch: string,
+  at: { readonly state: MachineState; readonly reader: Reader; readonly runId?: string | undefined },
+): string {
+  const target = at.runId ?? `--batch ${batch} --code ${code}`;
+  const look = at.runId === undefined ? `hatchery run list ${target}` : `hatchery run show ${at.runId}`;
+  if (at.state === 'failed') return look;
+  const forAdmins = (command: string): string => (at.reader === 'admin' ? `${command} && ` : '');
   switch (code) {
     case 'permission-missing':
     case 'cluster-unreachable':
     case 'cluster-no-quorum':
-      return `hatchery cluster check && hatchery run retry ${target}`;
+      return `${forAdmins('hatchery cluster check')}hatchery run retry ${target}`;
     case 'foreign-guest':
     case 'template-changed':
     case 'internal':
     case 'workers-died':
-      return runId === undefined ? `hatchery run list ${target}` : `hatchery run show ${runId}`;
+      return look;
     case 'no-capacity':
     case 'vmid-range-full':
-      return `hatchery cluster list && hatchery run retry ${target}`;
+      return `${forAdmins('hatchery cluster list')}hatchery run retry ${target}`;
     case 'already-has-machine':
       return `hatchery batch show ${batch}`;
     default:
@@ -119,10 +140,16 @@ export function resultsCsv(items: readonly ResultItem[]): string {
   return `\u{feff}${[RESULT_COLUMNS.join(','), ...lines].join('\r\n')}\r\n`;
 }
 
+/**
+ * Where a formula could begin: at the start of a cell, and behind what separates cells where the list separator is another one. Excel in
+ * French takes a file of commas apart at its semicolons, tabs and line breaks, whatever the quotes.
+ */
+const FORMULA_START = /(?:^(?=\s*[=+\-@\t\r＝＋－＠])|[;\t\r\n]\s*(?=[=+\-@＝＋－＠]))/gu;
+
 /** One cell of a CSV export: guarded against formulas, quoted where needed. */
 export function csvCell(value: string | number | undefined): string {
   if (value === undefined) return '';
   if (typeof value === 'number') return String(value);
-  const text = /^\s*[=+\-@\t\r＝＋－＠]/u.test(value) ? `'${value}` : value;
+  const text = value.replace(FORMULA_START, (start) => `${start}'`);
   return /[",;\r\n\t']/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

@@ -176,7 +176,7 @@ export class RunModel {
         this.parkStep(step, {
           code: 'workers-died',
           message: `Unable to finish step ${step.key}: ${run.deaths + run.deathsAlone} workers died while they did it`,
-          hint: 'Look into the workers’ logs, then: hatchery run retry',
+          hint: `Look into the workers’ logs, then: hatchery run retry ${run.id}`,
         });
       else this.again(step, 0);
     }
@@ -190,7 +190,7 @@ export class RunModel {
     this.parkStep(step, {
       code: 'unknown-step',
       message: `Unable to ${step.state === 'undoing' ? 'undo' : 'run'} step ${step.key}: no live worker knows ${step.uses} version ${step.version}`,
-      hint: 'Start a worker of a build that has it, then: hatchery run retry',
+      hint: `Start a worker of a build that has it, then: hatchery run retry ${this.at.run.id}`,
     });
     this.advance();
   }

@@ -20,7 +20,7 @@ export async function undoEffects(attempt: Attempt): Promise<void> {
         `Unable to undo ${effect.kind} ${effect.key}: this build does not know its version ${effect.version}`,
         {
           retry: 'after-fix',
-          hint: 'Start a worker of the newer build, then: hatchery run retry',
+          hint: `Start a worker of the newer build, then: hatchery run retry ${claimed.runId}`,
         },
       );
     const payload: unknown = definition.payload.parse(effect.payload);

@@ -148,7 +148,7 @@ const cloneFailed = (run: StepRun, text: string): HatcheryError => {
     {
       retry: isBusy ? 'later' : 'never',
       facts: { vmid: run.machine.vmid, task: text },
-      hint: 'Read the task log on the node, then: hatchery run retry.',
+      hint: `Read the task log on the node, then: hatchery run retry ${run.runId}`,
     },
   );
 };

@@ -26,7 +26,7 @@ export const waitAddress = defineStep<OnMachine, { address: string }>({
       `Unable to learn the address of ${machine.name}: its guest agent reported none in time`,
       {
         retry: 'after-fix',
-        hint: 'Look at the machine’s console: network, DHCP lease, guest agent. Then: hatchery run retry.',
+        hint: 'Look at the machine’s console: network, DHCP lease, guest agent. Then retry its run.',
       },
     ),
   async act({ machine }, ports, run) {

@@ -219,7 +219,7 @@ describe('a class', () => {
       expect(made.code).toBe(6);
       expect(made.err).toMatch(/^stuck: (eva|fay) \(vm-\w+\): permission-missing: /m);
       expect(made.out).toContain('stuck: 1 of 2 ready, 1 parked\n1 x ');
-      const next = / && hatchery (run retry .*)/.exec(made.out)?.[1]?.split(' ') ?? [];
+      const next = /hatchery (run retry .*)/.exec(made.out)?.[1]?.split(' ') ?? [];
       expect(await cli(...next)).toMatchObject({ code: 0, out: '1 run goes on.\n' });
       expect(await cli('batch', 'watch', 'stuck')).toMatchObject({ code: 0 });
       expect((await cli('batch', 'delete', 'stuck', '--yes')).code).toBe(0);

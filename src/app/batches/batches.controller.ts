@@ -197,7 +197,7 @@ export class BatchesController {
     @Res({ passthrough: true }) response: Response,
   ): Promise<z.infer<typeof ResultsView> | string> {
     const batch = await this.reads.find(id, me);
-    const results = await this.resultReads.of(batch);
+    const results = await this.resultReads.of(batch, me);
     if (format === 'json') return results;
     response.type('text/csv; charset=utf-8').attachment(`${batch.name}.csv`);
     return resultsCsv(results.items);

@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import { batchResults, type ResultFacts, type ResultItem } from '../../core/results.js';
 import type { BatchEntity } from '../../drivers/postgres/entities/batch.entity.js';
 import type { MachineEntity } from '../../drivers/postgres/entities/machine.entity.js';
+import type { Actor } from '../../engine/intake.js';
 import type { ResultsView } from '../dto/batches.dto.js';
 import { MachineReads } from '../machines/machine-reads.js';
 import { RunReads } from '../runs/run-reads.js';
@@ -18,7 +19,7 @@ export class ResultReads {
   ) {}
 
   /** Two statements whatever the number of machines. */
-  async of(batch: BatchEntity): Promise<Results> {
+  async of(batch: BatchEntity, { role }: Actor): Promise<Results> {
     const [machines, runs] = await Promise.all([
       this.machines.allOfBatch(batch.id),
       this.runs.lastOfBatch(batch.id),
@@ -26,6 +27,7 @@ export class ResultReads {
     const results = batchResults(
       batch.name,
       machines.map((machine) => facts(machine, runs.get(machine.id))),
+      role,
     );
     return {
       batch: results.batch,
