@@ -1,11 +1,13 @@
 import { HatcheryError } from '../core/errors.js';
+import { StoreUnavailable } from '../ports/store-unavailable.js';
 import { changeRun, type EngineParts } from './engine.js';
+import type { RunModel } from './run-model.js';
 
 /** Posts the summary of a batch that has come to rest; throws when it did not arrive. */
 export type Notifier = (batchId: string) => Promise<void>;
 
 const RELAY_BATCH = 200;
-const ADMIT_BATCH = 200;
+const ADMIT_PER_QUEUE = 50;
 const SWEEP_BATCH = 100;
 const STRAY_MS = 60_000;
 
@@ -42,7 +44,9 @@ export class Caretaker {
       );
     });
     this.loop('work', sweepMs, () => this.dispatchAll());
-    this.loop('sweep', sweepMs, () => this.sweep());
+    this.loop('dead', sweepMs, () => this.buryDead());
+    this.loop('lost', sweepMs, () => this.handOverAgain());
+    this.loop('unknown', sweepMs, () => this.parkUnknown());
     this.loop('advance', sweepMs, () => this.advanceAll());
     const { findStrays, strayMs = STRAY_MS } = this.options;
     if (findStrays) this.loop('strays', strayMs, () => this.findAllStrays(findStrays));
@@ -91,7 +95,7 @@ export class Caretaker {
   private async dispatchAll(): Promise<void> {
     for (const cluster of this.options.clusters) {
       if (!(await this.isDispatcher(cluster))) continue;
-      while ((await this.parts.store.admit(cluster, this.options.limitOf, ADMIT_BATCH)) > 0)
+      while ((await this.parts.store.admit(cluster, this.options.limitOf, ADMIT_PER_QUEUE)) > 0)
         this.parts.wakeUps.notify('outbox');
     }
   }
@@ -112,23 +116,26 @@ export class Caretaker {
     return taken !== undefined;
   }
 
-  private async sweep(): Promise<void> {
-    const { store, log } = this.parts;
-    for (const { stepId, workerId } of await store.buryDead(SWEEP_BATCH)) {
-      log.warn({ step: stepId, worker: workerId }, 'a worker is gone: its step is due again');
-      await changeRun(this.parts, { stepId }, (model) => model.lost(workerId));
+  private async buryDead(): Promise<void> {
+    for (const { stepId, workerId } of await this.parts.store.buryDead(SWEEP_BATCH)) {
+      this.parts.log.warn({ step: stepId, worker: workerId }, 'a worker is gone: its step is due again');
+      await this.change({ stepId }, (model) => model.lost(workerId));
     }
-    const overdue = await store.overdue(this.parts.times.overdueMs, SWEEP_BATCH);
-    if (overdue.length > 0) {
-      const lost = await this.parts.dispatch.missing(overdue);
-      if (lost.length > 0) {
-        log.warn({ steps: lost.length }, 'the queue lost these steps: handing them over again');
-        await store.redispatch(lost.map((item) => item.stepId));
-        this.parts.wakeUps.notify('outbox');
-      }
-    }
-    for (const { stepId } of await store.orphanVersions(SWEEP_BATCH))
-      await changeRun(this.parts, { stepId }, (model) => model.parkUnknown(stepId));
+  }
+
+  private async handOverAgain(): Promise<void> {
+    const { store, dispatch, log, times } = this.parts;
+    const overdue = await store.overdue(times.overdueMs, SWEEP_BATCH);
+    const lost = overdue.length === 0 ? [] : await dispatch.missing(overdue);
+    const again = lost.length === 0 ? 0 : await store.redispatch(lost);
+    if (again === 0) return;
+    log.warn({ steps: again }, 'the queue lost these steps: handing them over again');
+    this.parts.wakeUps.notify('outbox');
+  }
+
+  private async parkUnknown(): Promise<void> {
+    for (const stepId of await this.parts.store.unknownSteps(SWEEP_BATCH))
+      await this.change({ stepId }, (model) => model.parkUnknown(stepId));
   }
 
   private async advanceAll(): Promise<void> {
@@ -137,9 +144,25 @@ export class Caretaker {
       next !== undefined;
       next = await this.parts.store.takeAdvance()
     ) {
-      await changeRun(this.parts, { runId: next.runId }, (model) => model.wantGone());
-      await this.parts.store.advanced(next.outboxId);
+      const { runId, outboxId } = next;
+      if (await this.change({ runId }, (model) => model.wantGone()))
+        await this.parts.store.advanced(outboxId);
       if (this.stopping.signal.aborted) return;
+    }
+  }
+
+  /** One run that cannot be changed must not keep the others behind it waiting. Gives whether it was. */
+  private async change(
+    by: { stepId: string } | { runId: string },
+    work: (model: RunModel) => void,
+  ): Promise<boolean> {
+    try {
+      await changeRun(this.parts, by, work);
+      return true;
+    } catch (error) {
+      if (error instanceof StoreUnavailable) throw error;
+      this.parts.log.error({ ...by, err: error }, 'a run could not be changed');
+      return false;
     }
   }
 

@@ -27,7 +27,7 @@ export class WorkerLease {
   #deadlineMs = 0;
   #term = newTerm();
   #stopping = new AbortController();
-  #loop: Promise<void> = Promise.resolve();
+  #loops: Promise<void>[] = [];
   #isHandingOver = false;
 
   constructor(
@@ -67,7 +67,7 @@ export class WorkerLease {
 
   async start(): Promise<void> {
     await this.register();
-    this.#loop = this.beat();
+    this.#loops = [this.beat(), this.watch()];
   }
 
   /** Aborts what is in hand while the lease still holds, so that attempts can give their steps back in good order. */
@@ -78,7 +78,7 @@ export class WorkerLease {
 
   async stop(): Promise<void> {
     this.#stopping.abort();
-    await this.#loop;
+    await Promise.all(this.#loops);
     await this.store.stopWorker(this.#id);
     this.#deadlineMs = 0;
   }
@@ -89,42 +89,43 @@ export class WorkerLease {
       id: this.#id,
       host: hostname(),
       pid: process.pid,
-      stepVersions: this.versions,
+      versions: this.versions,
       leaseMs: this.times.leaseMs,
     });
     this.#deadlineMs = sentMs + this.times.leaseMs;
   }
 
   private async beat(): Promise<void> {
-    const { signal } = this.#stopping;
-    while (!signal.aborted) {
-      const waitMs = Math.max(
-        0,
-        Math.min(this.times.heartbeatMs, this.#deadlineMs - this.clock.monotonicMs()),
-      );
-      await this.clock.sleep(waitMs, signal).catch(() => undefined);
-      if (signal.aborted) return;
-      if (!this.isHeld) this.endTerm('the lease ran out before Postgres answered');
+    while (!this.#stopping.signal.aborted) {
+      await this.sleep(this.isHeld ? this.times.heartbeatMs : Math.min(500, this.times.heartbeatMs));
+      if (this.#stopping.signal.aborted) return;
       await this.renew().catch((error: unknown) => this.events.onLost(`heartbeat failed: ${String(error)}`));
-      if (!this.isHeld)
-        await this.clock.sleep(Math.min(500, this.times.heartbeatMs), signal).catch(() => undefined);
     }
+  }
+
+  /** Ends the term when its time is over, also while a heartbeat waits for its answer. */
+  private async watch(): Promise<void> {
+    while (!this.#stopping.signal.aborted) {
+      const leftMs = this.#deadlineMs - this.clock.monotonicMs();
+      await this.sleep(leftMs > 0 ? leftMs : this.times.heartbeatMs);
+      if (!this.isHeld) this.endTerm('the lease ran out before Postgres answered');
+    }
+  }
+
+  private sleep(ms: number): Promise<void> {
+    return this.clock.sleep(ms, this.#stopping.signal).catch(() => undefined);
   }
 
   private async renew(): Promise<void> {
     const sentMs = this.clock.monotonicMs();
     const held = await this.store.heartbeat(this.#id, this.times.leaseMs);
-    if (held !== undefined) {
-      this.#deadlineMs = sentMs + this.times.leaseMs;
-      if (this.#term.signal.aborted && !this.#stopping.signal.aborted && !this.#isHandingOver)
-        this.#term = newTerm();
-      this.events.onHeld(held);
-      return;
-    }
-    this.endTerm('this worker was declared dead');
-    this.#id = uuidv7();
-    await this.register();
-    this.#term = newTerm();
+    if (held === undefined) {
+      this.endTerm('this worker was declared dead');
+      this.#id = uuidv7();
+      await this.register();
+    } else this.#deadlineMs = sentMs + this.times.leaseMs;
+    if (this.#term.signal.aborted && !this.#isHandingOver) this.#term = newTerm();
+    if (held !== undefined) this.events.onHeld(held);
   }
 
   private endTerm(why: string): void {

@@ -49,7 +49,15 @@ export class EngineWorker {
 
   private async attempt(stepId: string): Promise<void> {
     const refused = await this.gate.together(() => runAttempt(this.parts, this.lease, stepId, false));
-    if (refused === 'alone') await this.gate.alone(() => runAttempt(this.parts, this.lease, stepId, true));
+    if (refused !== 'alone') return;
+    // One worker at a time empties its hands for such a run; the others keep on working, and the sweeper offers the step again.
+    const turn = await this.parts.locks.tryHold('alone', 'works on a run that killed workers');
+    if (!turn) return;
+    try {
+      await this.gate.alone(() => runAttempt(this.parts, this.lease, stepId, true));
+    } finally {
+      await turn.release();
+    }
   }
 
   /** Steps that Postgres says are ours and that nobody here works on: a claim whose answer was lost, an outcome that could not be written. */

@@ -160,11 +160,12 @@ export interface RunStore {
   letGo(held: HeldStep, effectId: string): Promise<{ stale: boolean; undo: boolean }>;
   effectUndone(held: HeldStep, effectId: string): Promise<boolean>;
 
+  /** `versions`: what it knows to do (`clone-template@1`) and to undo (`undo:guest@1`). */
   registerWorker(worker: {
     id: string;
     host: string;
     pid: number;
-    stepVersions: readonly string[];
+    versions: readonly string[];
     leaseMs: number;
   }): Promise<void>;
   /** Gives the steps that the worker holds. `undefined`: it was declared dead and has to begin again under a new id. */
@@ -173,8 +174,11 @@ export interface RunStore {
   /** Declares workers dead whose lease is over and gives the steps that they held. */
   buryDead(limit: number): Promise<readonly { stepId: string; workerId: string }[]>;
 
-  /** Admits a cluster's due steps to their slots, nearest to their end first, and puts them into the outbox. Gives how many. */
-  admit(cluster: string, limitOf: (slot: string) => number, batch: number): Promise<number>;
+  /**
+   * Admits a cluster's due steps to their slots, nearest to their end first, and puts them into the outbox. Gives how many.
+   * Looks at no more than `perQueue` of those that wait for the same slots.
+   */
+  admit(cluster: string, limitOf: (slot: string) => number, perQueue: number): Promise<number>;
   /** Hands due outbox rows to `publish`, then removes them; rows of a failed publish come again after 10 s. Gives how many. */
   relay(
     publish: (items: readonly { stepId: string; number: number }[]) => Promise<void>,
@@ -187,8 +191,8 @@ export interface RunStore {
   advanced(outboxId: number): Promise<void>;
   /** Dispatched longer than `afterMs` ago, due, and held by nobody. */
   overdue(afterMs: number, batch: number): Promise<readonly { stepId: string; number: number }[]>;
-  /** Hands these steps over again under a new number. */
-  redispatch(stepIds: readonly string[]): Promise<void>;
+  /** Hands these steps over again under a new number, unless somebody did. Gives how many. */
+  redispatch(items: readonly { stepId: string; number: number }[]): Promise<number>;
   /** VMIDs that a machine which is not over holds, or that a run still undoes. */
   countedVmids(cluster: string): Promise<ReadonlySet<number>>;
   /**
@@ -196,6 +200,6 @@ export interface RunStore {
    * A guest that was there once and is there again was brought back by somebody (a restored backup): it is not a stray.
    */
   recordStray(machineId: string, effect: EffectIntent): Promise<string | undefined>;
-  /** Due steps of a version that no live worker knows. */
-  orphanVersions(limit: number): Promise<readonly { stepId: string; version: string }[]>;
+  /** Steps due for half a minute that no live worker knows how to do or to undo. */
+  unknownSteps(limit: number): Promise<readonly string[]>;
 }

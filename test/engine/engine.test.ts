@@ -226,7 +226,7 @@ describe('the engine on Postgres and Redis', () => {
     const [run] = await bench.accept(1);
     const [step] = await bench.database.query<{ id: string }>('select id from steps');
     const dead = crypto.randomUUID();
-    await bench.parts.store.registerWorker({ id: dead, host: 'h', pid: 1, stepVersions: [], leaseMs: 100 });
+    await bench.parts.store.registerWorker({ id: dead, host: 'h', pid: 1, versions: [], leaseMs: 100 });
     const held = await changeRun(bench.parts, { stepId: step!.id }, (model) =>
       model.claim(step!.id, { id: dead, isAlone: false }),
     );

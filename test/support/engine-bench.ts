@@ -38,6 +38,7 @@ export const onMachineInput = z.object({ machine: z.object({ id: z.string(), nam
 export class EngineBench {
   readonly #closers: (() => unknown)[] = [];
   #plan!: CompiledPlan;
+  #dispatch!: BullDispatch;
   #batchId = '';
   #row = 1;
 
@@ -96,6 +97,7 @@ export class EngineBench {
       prefix,
       limitOf: options.limitOf ?? (() => 4),
     });
+    bench.#dispatch = dispatch;
     bench.#plan = compileWorkflow('test.yaml', options.workflow, parts.steps);
     bench.#closers.push(
       async () => test.drop(),
@@ -135,6 +137,11 @@ export class EngineBench {
     caretaker.start();
     this.#closers.push(async () => caretaker.stop());
     return caretaker;
+  }
+
+  /** As after FLUSHALL, for this bench alone. */
+  async loseQueue(): Promise<void> {
+    await this.#dispatch.queue.obliterate({ force: true });
   }
 
   /** Accepts machines into one batch, as a create does; gives their run ids. */

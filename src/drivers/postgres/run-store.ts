@@ -154,12 +154,12 @@ export class PostgresRunStore implements RunStore {
     id: string;
     host: string;
     pid: number;
-    stepVersions: readonly string[];
+    versions: readonly string[];
     leaseMs: number;
   }): Promise<void> {
     await this.database.query(
       `insert into workers (id, host, pid, step_versions, lease_until) values ($1, $2, $3, $4, clock_timestamp() + $5 * interval '1 millisecond')`,
-      [worker.id, worker.host, worker.pid, JSON.stringify(worker.stepVersions), worker.leaseMs],
+      [worker.id, worker.host, worker.pid, JSON.stringify(worker.versions), worker.leaseMs],
     );
   }
 
@@ -190,13 +190,16 @@ export class PostgresRunStore implements RunStore {
     return rows.map((row) => ({ stepId: row.id, workerId: row.worker_id }));
   }
 
-  async admit(cluster: string, limitOf: (slot: string) => number, batch: number): Promise<number> {
+  async admit(cluster: string, limitOf: (slot: string) => number, perQueue: number): Promise<number> {
     return this.database.transaction(async (queries) => {
+      // Those that wait for the same slots are one queue: however long it is, it does not stand in front of another one.
       const waiting = await queries.query<{ id: string; slots: string[] }>(
-        `select id, slots from steps
-          where cluster = $1 and state in ('ready', 'undoing') and worker_id is null and slots is not null and due_at <= clock_timestamp()
-          order by rank, due_at, id limit $2 for update skip locked`,
-        [cluster, batch],
+        `select s.id, s.slots from steps s
+           join (select id, row_number() over (partition by slots order by rank, due_at, id) as place from steps
+                  where cluster = $1 and state in ('ready', 'undoing') and worker_id is null and slots is not null and due_at <= clock_timestamp()) as q on q.id = s.id
+          where q.place <= $2 and s.state in ('ready', 'undoing') and s.worker_id is null and s.slots is not null and s.due_at <= clock_timestamp()
+          order by s.rank, s.due_at, s.id for update of s skip locked`,
+        [cluster, perQueue],
       );
       if (waiting.length === 0) return 0;
       const resources = [...new Set(waiting.flatMap((step) => step.slots))];
@@ -276,13 +279,15 @@ export class PostgresRunStore implements RunStore {
     return rows.map((row) => ({ stepId: row.id, number: row.dispatch }));
   }
 
-  async redispatch(stepIds: readonly string[]): Promise<void> {
-    await this.database.query(
+  async redispatch(items: readonly { stepId: string; number: number }[]): Promise<number> {
+    const rows = await this.database.query(
       `with s as (update steps set dispatch = dispatch + 1, dispatched_at = clock_timestamp()
-                   where id = any ($1::uuid[]) and worker_id is null and state in ('ready', 'undoing') returning id, dispatch)
-       insert into outbox (kind, payload) select 'dispatch', jsonb_build_object('stepId', id, 'number', dispatch) from s`,
-      [stepIds],
+                    from jsonb_to_recordset($1) as lost ("stepId" uuid, number int)
+                   where id = lost."stepId" and dispatch = lost.number and worker_id is null and state in ('ready', 'undoing') returning id, dispatch)
+       insert into outbox (kind, payload) select 'dispatch', jsonb_build_object('stepId', id, 'number', dispatch) from s returning id`,
+      [JSON.stringify(items)],
     );
+    return rows.length;
   }
 
   async countedVmids(cluster: string): Promise<ReadonlySet<number>> {
@@ -317,16 +322,20 @@ export class PostgresRunStore implements RunStore {
     return row?.run_id;
   }
 
-  async orphanVersions(limit: number): Promise<readonly { stepId: string; version: string }[]> {
-    const rows = await this.database.query<{ id: string; version: string }>(
-      `select s.id, s.uses || '@' || s.version as version from steps s
-        where s.state = 'ready' and s.worker_id is null and s.due_at < clock_timestamp() - interval '30 seconds'
+  async unknownSteps(limit: number): Promise<readonly string[]> {
+    const rows = await this.database.query<{ id: string }>(
+      `select distinct s.id from steps s cross join lateral (
+           select s.uses || '@' || s.version as version where s.state = 'ready'
+           union all
+           select 'undo:' || e.kind || '@' || e.version from effects e left join effect_holders h on h.effect_id = e.id and h.step_id = s.id and h.released_at is null
+            where s.state = 'undoing' and e.state <> 'undone' and (e.step_id = s.id and not e.shared or h.step_id = s.id)) as needs
+        where s.state in ('ready', 'undoing') and s.worker_id is null and s.due_at < clock_timestamp() - interval '30 seconds'
           and exists (select 1 from workers w where w.stopped_at is null)
-          and not exists (select 1 from workers w where w.stopped_at is null and w.step_versions ? (s.uses || '@' || s.version))
+          and not exists (select 1 from workers w where w.stopped_at is null and w.step_versions ? needs.version)
         limit $1`,
       [limit],
     );
-    return rows.map((row) => ({ stepId: row.id, version: row.version }));
+    return rows.map((row) => row.id);
   }
 }
 
