@@ -80,6 +80,8 @@ interface Probe {
 export class StepContract {
   readonly #places: ReadonlyMap<string, Place>;
   readonly #probes = new Map<string, Probe>();
+  /** The journal when the probes were through. */
+  #seen: readonly JournalLine[] = [];
 
   constructor(private readonly world: StepWorld) {
     this.#places = placesOf(world);
@@ -144,6 +146,7 @@ export class StepContract {
   async #probeAll(): Promise<void> {
     const plans = new Map([...this.#places.values()].map(({ blueprint, plan }) => [blueprint, plan]));
     for (const [blueprint, plan] of plans) this.#probes.set(blueprint, await this.#probe(blueprint, plan));
+    this.#seen = this.world.journal();
   }
 
   /** One machine, step by step, each step done once more as after a lost commit. */
@@ -274,8 +277,7 @@ export class StepContract {
   }
 
   #opsOf(writes: readonly JournalLine[]): readonly string[] {
-    const journal = this.world.journal();
-    return [...new Set(writes.map((line) => holdOf(line, journal)))];
+    return [...new Set(writes.map((line) => holdOf(line, this.#seen)))];
   }
 
   /** By step, in the order of the cells. */

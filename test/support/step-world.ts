@@ -13,7 +13,7 @@ import { simulatedSite, type SimulatedSite } from './simulated-site.js';
 import { redisPrefix, redisUrl, testDatabase, type TestDatabase } from './stores.js';
 
 /** Short leases, so that a dead worker is noticed within a test, yet longer than a busy test process ever stalls. */
-const TIMES = { leaseMs: 1_500, heartbeatMs: 300, sweepMs: 100, overdueMs: 1_000, longestRequestMs: 500 };
+const TIMES = { leaseMs: 2_500, heartbeatMs: 500, sweepMs: 100, overdueMs: 1_000, longestRequestMs: 500 };
 const WAIT_MS = 15_000;
 
 /** One machine of a test with the names by which the world outside knows it; the VMID may be replaced, so it is asked for. */
