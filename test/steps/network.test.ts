@@ -71,7 +71,7 @@ describe('wait-address', () => {
     await world.runsAre('parked', [machine]);
     expect(await errorOf(machine)).toMatchObject({
       code: 'address-unknown',
-      hint: expect.stringContaining('run retry') as string,
+      hint: expect.stringContaining('guest agent') as string,
     });
     const { guacamole, proxmox } = world.site.simulators;
     expect([...guacamole.connections().values()].some(({ name }) => name === machine.name)).toBe(false);
