@@ -3,7 +3,7 @@ import { batchResults, getBatch } from '../client/sdk.gen.js';
 import type { Batch } from '../client/types.gen.js';
 import { EXIT } from '../core/errors.js';
 import { answer } from './api.js';
-import type { Cli } from './cli.js';
+import { countText, type Cli } from './cli.js';
 import { resultsText, summaryLines } from './render/results.js';
 import { watchBatch } from './watch-batch.js';
 
@@ -13,7 +13,7 @@ export async function accepted(cli: Cli, api: Client, batch: Batch, isWaiting: b
     if ((await watchBatch(cli, api, batch, 'ready')) !== undefined) await showOutcome(cli, api, batch.id);
     return;
   }
-  cli.show(batch, () => `${batch.name} is accepted: ${batch.counts.total} machines.\n`);
+  cli.show(batch, () => `${batch.name} is accepted: ${countText(batch.counts.total, 'machine')}.\n`);
   cli.say(`Watch it with: hatchery batch watch ${batch.name}`);
 }
 
@@ -32,7 +32,7 @@ export async function showDeletion(cli: Cli, api: Client, id: string): Promise<v
   const isGone = batch.state === 'deleted';
   cli.show({ ...batch, causes }, () =>
     isGone
-      ? `${batch.name} is deleted: ${batch.counts.deleted} machines.\n`
+      ? `${batch.name} is deleted: ${countText(batch.counts.deleted, 'machine')}.\n`
       : [...summaryLines({ batch: batch.name, counts: batch.counts, causes }), ''].join('\n'),
   );
   cli.exitCode = isGone ? EXIT.ok : EXIT.incomplete;

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import type { Client } from '../client/client/index.js';
 import { EXIT, HatcheryError } from '../core/errors.js';
+import { terminalText } from '../core/terminal-text.js';
 import { findAccess, type Access, type GivenAccess } from './access.js';
 import { apiClient } from './api.js';
 import type { CliWorld } from './world.js';
@@ -22,7 +23,17 @@ export class Cli {
   /** The API, signed in. Error: `not-signed-in` when no token is known for the address. */
   async api(): Promise<Client> {
     const { url, token } = await this.access();
-    if (token !== undefined) return apiClient(url, token, this.world.fetch);
+    if (token !== undefined) {
+      if (/^[\x21-\x7e]+$/.test(token)) return apiClient(url, token, this.world.fetch);
+      // What fetch says about such a header repeats it.
+      throw new HatcheryError(
+        'settings-invalid',
+        `Unable to sign in at ${url}: the token has spaces, line breaks or accents`,
+        {
+          hint: 'Copy it again: it begins with hat_ and stands on one line (--token, HATCHERY_TOKEN or HATCHERY_TOKEN_FILE).',
+        },
+      );
+    }
     throw new HatcheryError('not-signed-in', `Unable to sign in at ${url}: no token is known for it`, {
       hint: `Sign in with hatchery login --url ${url}, or set HATCHERY_TOKEN.`,
     });
@@ -68,6 +79,20 @@ export const apiCommand = (name: string, summary: string, example: string): Comm
   command(name, summary, example)
     .option('--url <url>', 'address of the service')
     .option('--token <token>', 'token to sign in with (better: HATCHERY_TOKEN)');
+
+const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** The id that was given. Error: `request-invalid` with the command that lists ids of this kind. */
+export function idOf(kind: 'run' | 'token', text: string): string {
+  if (ID.test(text)) return text;
+  throw new HatcheryError('request-invalid', `Unable to find the ${kind}: "${terminalText(text)}" is no id`, {
+    hint: `List them with hatchery ${kind} list.`,
+  });
+}
+
+/** `1 machine`, `2 machines`. */
+export const countText = (count: number, thing: string): string =>
+  `${count} ${thing}${count === 1 ? '' : 's'}`;
 
 /** A yes or no as forms and queries carry it. */
 export const flag = (isSet: boolean | undefined): 'true' | 'false' => (isSet === true ? 'true' : 'false');

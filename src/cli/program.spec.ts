@@ -118,7 +118,95 @@ describe('an answer', () => {
   });
 });
 
+describe('what is sent', () => {
+  it.each([
+    CREATE,
+    [...CREATE, '--skip-existing', '--notify-url', 'https://example.org/'],
+    ['batch', 'plan', ...CREATE.slice(2)],
+    ['batch', 'add', 'l3', ROSTER],
+    ['batch', 'credentials', 'l3'],
+    ['batch', 'delete', 'l3', '--yes', '--no-wait'],
+    ['token', 'create', 'script', '--expires-in-days', '3'],
+    ['user', 'create', 'jane', '--password-file', '-'],
+    ['run', 'list', '--batch', 'l3'],
+    ['machine', 'list'],
+  ])('by %s %s holds what the API knows, and the token in its header only', async (...args) => {
+    const given = ['--json', '--url', 'http://other.test', '--token', 'hat_canary'];
+    const { world } = await run([...args, ...given], {
+      service: () => json({ ...aBatch(), items: [], nextCursor: null }),
+      answers: ['a password'],
+    });
+    expect(world.requests.length).toBeGreaterThan(0);
+    for (const request of world.requests) {
+      expect(request.headers.get('authorization')).toBe('Bearer hat_canary');
+      expect(request.url).toMatch(/^http:\/\/other\.test\/api\/v1\//);
+      const isForm = request.headers.get('content-type')?.startsWith('multipart/') === true;
+      const body = isForm ? [...(await request.formData()).keys()].join(' ') : await request.text();
+      expect(`${request.url} ${body}`).not.toMatch(/canary|\bjson\b|\burl\b/);
+    }
+  });
+
+  it('is no token that a header cannot carry, and the refusal does not repeat it', async () => {
+    for (const token of ['hat_canary\nx', 'hat canary', 'h\u00e4t_canary']) {
+      const { code, out, err, world } = await run(['batch', 'list', '--json'], {
+        environment: { HATCHERY_TOKEN: token },
+      });
+      expect(code).toBe(2);
+      expect(out + err).not.toContain('canary');
+      expect(err).toContain('Unable to sign in at http://service.test: the token');
+      expect(world.requests).toHaveLength(0);
+    }
+  });
+});
+
 describe('an error', () => {
+  it('with one finding says it once', async () => {
+    const detail = 'The file is empty.';
+    const service = () =>
+      problem(422, 'roster-invalid', {
+        detail: 'Unable to read the roster: The file is empty',
+        hint: 'Save it again.',
+        errors: [{ code: 'file-empty', detail, hint: 'Save it again.' }],
+      });
+    const { err } = await run(CREATE, { service });
+    expect(err).toBe(
+      'Unable to read the roster: The file is empty\nSave it again.\n(roster-invalid, request r-1)\n',
+    );
+  });
+
+  it('of the command line itself is JSON too with --json', async () => {
+    for (const args of [
+      ['batch', 'crate'],
+      ['batch', 'create'],
+      ['nope'],
+      ['batch'],
+      ['batch', 'list', 'x'],
+      [],
+    ]) {
+      const { code, out, err } = await run([...args, '--json']);
+      expect(code).toBe(2);
+      expect(err).not.toBe('');
+      expect(JSON.parse(out)).toMatchObject({
+        error: { code: 'request-invalid', detail: expect.stringMatching(/\S/) as string },
+      });
+    }
+    expect((await run(['batch', '--help', '--json'])).code).toBe(0);
+  });
+
+  it('about an id that is none says where ids are found, without asking the service', async () => {
+    for (const [args, list] of [
+      [['run', 'show', 'nope'], 'hatchery run list'],
+      [['run', 'retry', 'nope'], 'hatchery run list'],
+      [['token', 'revoke', 'nope'], 'hatchery token list'],
+    ] as const) {
+      const { code, err, world } = await run(args);
+      expect(code).toBe(2);
+      expect(err).toContain('"nope" is no id');
+      expect(err).toContain(list);
+      expect(world.requests).toHaveLength(0);
+    }
+  });
+
   it('is the sentence, every finding, the hint, then code and request', async () => {
     const errors = [
       { row: 7, column: 'login', code: 'x', detail: 'Bad \u001b[2Jlogin.', hint: 'Write it.' },
@@ -409,6 +497,12 @@ describe('run retry', () => {
       state: 'parked',
     });
     expect(retries.map(({ pathname }) => pathname)).toEqual(['/api/v1/runs/1/retry', '/api/v1/runs/2/retry']);
+  });
+
+  it('says so when there is nothing to retry', async () => {
+    const service = () => json({ items: [], nextCursor: null });
+    const { code, out } = await run(['run', 'retry', '--batch', 'l3'], { service });
+    expect({ code, out }).toEqual({ code: 0, out: 'Nothing to retry: no run of l3 is parked.\n' });
   });
 
   it('wants to know which', async () => {

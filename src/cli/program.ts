@@ -126,12 +126,24 @@ function failed(cli: Cli, error: unknown): number {
     return INTERRUPTED;
   }
   // Commander has said what is wrong, or shown the help that was asked for.
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.refused;
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return EXIT.ok;
+    if (cli.isJson) terminal.out(jsonText(errorJson(misused(error))));
+    return EXIT.refused;
+  }
   const known = error instanceof HatcheryError ? error : bug(error);
   terminal.err(errorText(known, styleFor(terminal.errColor)));
   if (cli.isJson) terminal.out(jsonText(errorJson(known)));
   return ERRORS[known.code].exit;
 }
+
+/** Without a command, commander shows the help and says nothing. */
+const misused = ({ code, message }: CommanderError): HatcheryError =>
+  new HatcheryError(
+    'request-invalid',
+    `Unable to understand the command: ${code === 'commander.help' ? 'a command is missing' : message.replace(/^error: /, '')}`,
+    { hint: 'hatchery --help lists all of them.' },
+  );
 
 const bug = (error: unknown): HatcheryError =>
   new HatcheryError(

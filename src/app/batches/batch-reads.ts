@@ -36,7 +36,7 @@ export class BatchReads {
         'not-found',
         `Unable to find batch ${idOrName}: there is none of that id or name among yours`,
         {
-          hint: 'List yours with GET /api/v1/batches.',
+          hint: 'List yours with hatchery batch list (GET /api/v1/batches).',
         },
       );
     return batch;

@@ -18,8 +18,14 @@ export const batchCreate = (cli: Cli): Command =>
     .option('--skip-existing', 'leave out people who already have such a machine')
     .option('--notify-url <url>', 'gets the summary once, at the end')
     .option('--wait', 'watch until all are ready or failed, then show the results')
-    .action(async (path: string, { wait, skipExisting, ...fields }: CreateOptions) => {
-      const body = { ...fields, roster: await rosterFile(path), skipExisting: flag(skipExisting) };
+    .action(async (path: string, { blueprint, name, notifyUrl, skipExisting, wait }: CreateOptions) => {
+      const body = {
+        blueprint,
+        name,
+        ...(notifyUrl === undefined ? {} : { notifyUrl }),
+        roster: await rosterFile(path),
+        skipExisting: flag(skipExisting),
+      };
       const api = await cli.api();
       const batch = await submit(cli, (key) =>
         answer(createBatch({ client: api, body, headers: { 'Idempotency-Key': key } })),

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { deleteBatch, getBatch } from '../../client/sdk.gen.js';
 import { answer } from '../api.js';
 import { showDeletion } from '../batch-outcome.js';
-import { apiCommand, type Cli } from '../cli.js';
+import { apiCommand, countText, type Cli } from '../cli.js';
 import { confirmByName } from '../confirm.js';
 import { watchBatch } from '../watch-batch.js';
 
@@ -22,7 +22,7 @@ export const batchDelete = (cli: Cli): Command =>
       if (!yes)
         await confirmByName(
           cli.world.terminal,
-          `the batch ${found.name} with ${machines} machines`,
+          `the batch ${found.name} with ${countText(machines, 'machine')}`,
           found.name,
         );
       const batch = await answer(deleteBatch({ client: api, path: { id: found.id } }));

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { getRun } from '../../client/sdk.gen.js';
 import { answer } from '../api.js';
-import { apiCommand, type Cli } from '../cli.js';
+import { apiCommand, idOf, type Cli } from '../cli.js';
 import { runText } from '../render/run.js';
 
 export const runShow = (cli: Cli): Command =>
@@ -12,6 +12,6 @@ export const runShow = (cli: Cli): Command =>
   )
     .argument('<run>', 'id')
     .action(async (id: string) => {
-      const run = await answer(getRun({ client: await cli.api(), path: { id } }));
+      const run = await answer(getRun({ client: await cli.api(), path: { id: idOf('run', id) } }));
       cli.show(run, () => runText(run, cli.tableColumns));
     });

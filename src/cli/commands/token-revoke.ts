@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { revokeToken } from '../../client/sdk.gen.js';
 import { answer } from '../api.js';
-import { apiCommand, type Cli } from '../cli.js';
+import { apiCommand, idOf, type Cli } from '../cli.js';
 
 export const tokenRevoke = (cli: Cli): Command =>
   apiCommand(
@@ -11,6 +11,6 @@ export const tokenRevoke = (cli: Cli): Command =>
   )
     .argument('<token>', 'id, as token list shows it')
     .action(async (id: string) => {
-      await answer(revokeToken({ client: await cli.api(), path: { id } }));
+      await answer(revokeToken({ client: await cli.api(), path: { id: idOf('token', id) } }));
       cli.show({ id }, () => 'The token has ended.\n');
     });

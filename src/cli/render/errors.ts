@@ -7,7 +7,8 @@ const MAX_PROBLEMS = 50;
 
 /** An error for people: the sentence, every finding, the hint, then code and request id. */
 export function errorText(error: HatcheryError, style: Style): string {
-  const { problems, hint } = error;
+  const { hint } = error;
+  const problems = isTold(error) ? [] : error.problems;
   const hidden = problems.length - MAX_PROBLEMS;
   const isSaid = problems.some((problem) => problem.hint === hint);
   const lines = [
@@ -18,6 +19,14 @@ export function errorText(error: HatcheryError, style: Style): string {
     style.faint(`(${[errorCode(error), ...requestOf(error)].map(terminalText).join(', ')})`),
   ];
   return `${lines.join('\n')}\n`;
+}
+
+/** One finding about the whole, which the sentence has told already. */
+function isTold({ message, hint, problems }: HatcheryError): boolean {
+  const [only, ...others] = problems;
+  if (!only || others.length > 0 || only.row !== undefined) return false;
+  const isHintTold = only.hint === undefined || only.hint === hint;
+  return isHintTold && message.includes(only.detail.replace(/[.]$/, ''));
 }
 
 /** The same for programs. */

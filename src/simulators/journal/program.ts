@@ -42,8 +42,14 @@ function print(verdict: JournalVerdict, asJson: boolean): void {
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  process.stderr.write(
-    `Unable to check the journal: ${error instanceof Error ? error.message : String(error)}\n`,
-  );
+  const detail = `Unable to check the journal: ${reasonOf(error)}`;
+  process.stderr.write(`${detail}\n`);
+  if (process.argv.includes('--json')) process.stdout.write(`${JSON.stringify({ error: { detail } })}\n`);
   process.exitCode = REFUSED;
+}
+
+function reasonOf(error: unknown): string {
+  const { code, path } = error as { code?: string; path?: string };
+  if (code === 'ENOENT' && path !== undefined) return `there is no file ${path}`;
+  return error instanceof Error ? error.message : String(error);
 }
