@@ -10,6 +10,7 @@ const RELAY_BATCH = 200;
 const ADMIT_PER_QUEUE = 50;
 const SWEEP_BATCH = 100;
 const STRAY_MS = 60_000;
+const STOP_MS = 2_000;
 
 /**
  * Keeps work flowing from Postgres to the queue, in every process that runs the engine:
@@ -60,7 +61,11 @@ export class Caretaker {
     this.stopping.abort();
     for (const wake of this.wakers.values()) wake();
     for (const off of this.unsubscribe) off();
-    await Promise.all(this.loops);
+    // A round that waits for Redis is left to itself: what it was about to do is done by others, or again.
+    const ended = new AbortController();
+    const patience = this.parts.clock.sleep(STOP_MS, ended.signal).catch(() => undefined);
+    await Promise.race([Promise.all(this.loops), patience]);
+    ended.abort();
     await Promise.all([...this.dispatcherOf.values()].map((held) => held.release()));
   }
 

@@ -19,7 +19,7 @@ export interface Locks {
     options: { why: string; waitMs: number; signal: AbortSignal },
     work: (signal: AbortSignal) => Promise<T>,
   ): Promise<T>;
-  /** Takes the lock if it is free right now; `undefined` = somebody else has it. The caller calls `release`. */
+  /** Takes the lock if it is free right now; `undefined` = somebody else has it, or nobody can tell. The caller calls `release`. */
   tryHold(
     name: string,
     why: string,

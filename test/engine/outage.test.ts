@@ -3,7 +3,7 @@ import type { RunStore } from '../../src/ports/run-store.js';
 import { StoreUnavailable } from '../../src/ports/store-unavailable.js';
 import { EngineBench, Gate } from '../support/engine-bench.js';
 import { Outside, use, workflow } from '../support/outside.js';
-import { ownPostgres } from '../support/stores.js';
+import { ownPostgres, ownRedis } from '../support/stores.js';
 
 let bench: EngineBench | undefined;
 afterEach(async () => {
@@ -117,6 +117,79 @@ describe('while Postgres is away', () => {
       await bench.close();
       bench = undefined;
       await postgres.remove();
+    }
+  });
+});
+
+describe('while Redis is away', () => {
+  it('machines are accepted, what is in hand goes on, and all is done when it is back, empty', async () => {
+    const redis = await ownRedis();
+    const outside = new Outside();
+    const gate = new Gate();
+    const step = outside.step('one', {
+      retry: { attempts: 1, first: '50ms', max: '50ms' },
+      act: async ({ machine }) => {
+        outside.made.push(machine.id);
+        await gate.pass();
+        return {};
+      },
+    });
+    bench = await EngineBench.start({
+      workflow: workflow(use('one') + use('two', ['one'])),
+      steps: [step, outside.step('two', { slots: () => ['clones@x'] })],
+      effects: [outside.thing],
+      redis: redis.url,
+    });
+    try {
+      const before = await bench.accept(3);
+      await bench.worker();
+      bench.caretaker();
+      await gate.reached;
+      await redis.stop();
+      const during = await bench.accept(3);
+      gate.release();
+      await redis.restart();
+      await bench.untilAll([...before, ...during], 'done');
+    } finally {
+      await bench.close();
+      bench = undefined;
+      await redis.remove();
+    }
+  });
+
+  it('a process that has to stop does, and gives back what it had', async () => {
+    const redis = await ownRedis();
+    const outside = new Outside();
+    const gate = new Gate();
+    const step = outside.step('one', {
+      act: async (_input: unknown, _ports: unknown, run: { call: { signal: AbortSignal } }) => {
+        const ended = new Promise((_, reject) =>
+          run.call.signal.addEventListener('abort', () => reject(run.call.signal.reason as Error)),
+        );
+        void gate.pass();
+        return (await ended) as object;
+      },
+    });
+    bench = await EngineBench.start({
+      workflow: workflow(use('one') + use('two')),
+      steps: [step, outside.step('two', { slots: () => ['clones@x'] })],
+      effects: [outside.thing],
+      redis: redis.url,
+    });
+    try {
+      await bench.accept(3);
+      const worker = await bench.worker(2);
+      const caretaker = bench.caretaker();
+      await gate.reached;
+      await redis.stop();
+      await bench.accept(3);
+      await worker.stop();
+      await caretaker.stop();
+      await bench.until('select count(*) = 0 as ok from steps where worker_id is not null');
+    } finally {
+      await bench.close();
+      bench = undefined;
+      await redis.remove();
     }
   });
 });

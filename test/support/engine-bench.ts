@@ -72,6 +72,7 @@ export class EngineBench {
     const dispatch = new BullDispatch(
       connectRedis(url, () => {}),
       prefix,
+      () => {},
     );
     const store = new PostgresRunStore(database, {
       quarantineMs: () => 60_000,
@@ -119,24 +120,25 @@ export class EngineBench {
       (id) => engine.handle(id),
     );
     await jobs.ready();
-    const stop = async (): Promise<void> => {
+    const stop = once(async () => {
       await jobs.pause();
       await engine.stop();
       await jobs.close();
-    };
+    });
     this.#closers.push(stop);
     return { engine, stop };
   }
 
-  caretaker(): Caretaker {
+  caretaker(): { stop(): Promise<void> } {
     const caretaker = new Caretaker(this.parts, {
       clusters: ['main'],
       limitOf: this.at.limitOf,
       notify: async () => {},
     });
     caretaker.start();
-    this.#closers.push(async () => caretaker.stop());
-    return caretaker;
+    const stop = once(() => caretaker.stop());
+    this.#closers.push(stop);
+    return { stop };
   }
 
   /** As after FLUSHALL, for this bench alone. */
@@ -249,6 +251,12 @@ export class EngineBench {
 
 const OWNER = '00000000-0000-4000-8000-000000000001';
 const BLUEPRINT = '00000000-0000-4000-8000-000000000002';
+
+/** However often it is asked to. */
+function once(work: () => Promise<void>): () => Promise<void> {
+  let done: Promise<void> | undefined;
+  return () => (done ??= work());
+}
 
 /** A gate that a test holds shut: `reached` resolves when somebody waits at it. */
 export class Gate {

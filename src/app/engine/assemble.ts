@@ -90,7 +90,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     holder: `process ${process.pid}`,
     lockMs: times.leaseMs,
   });
-  const dispatch = new BullDispatch(connectRedis(options.redisUrl, onError), options.redisPrefix);
+  const dispatch = new BullDispatch(connectRedis(options.redisUrl, onError), options.redisPrefix, onError);
   const parts: EngineParts = {
     store,
     dispatch,

@@ -1,7 +1,11 @@
-import { Queue, Worker, type ConnectionOptions } from 'bullmq';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Queue, Worker } from 'bullmq';
+import type { Cluster, Redis } from 'ioredis';
 import type { Dispatch, DispatchItem } from '../../ports/dispatch.js';
 
 export const STEP_QUEUE = 'steps';
+/** How long an end may wait for Redis. What could not be told is found in Postgres. */
+const CLOSE_MS = 1_000;
 
 /** Ids only: the truth is in Postgres. The dispatch number makes each hand-over a new job; finished jobs vanish at once. */
 interface StepJob {
@@ -10,11 +14,17 @@ interface StepJob {
 
 const jobId = (item: DispatchItem): string => `${item.stepId}-${item.number}`;
 
+/** The queue as the relay sees it. `connection` becomes its own. */
 export class BullDispatch implements Dispatch {
   readonly queue: Queue<StepJob>;
 
-  constructor(connection: ConnectionOptions, prefix: string) {
+  constructor(
+    private readonly connection: Redis | Cluster,
+    prefix: string,
+    onError: (error: Error) => void,
+  ) {
     this.queue = new Queue<StepJob>(STEP_QUEUE, { connection, prefix });
+    this.queue.on('error', onError);
   }
 
   async send(items: readonly DispatchItem[]): Promise<void> {
@@ -37,16 +47,17 @@ export class BullDispatch implements Dispatch {
   }
 
   async close(): Promise<void> {
-    await this.queue.close();
+    await Promise.race([this.queue.close(), sleep(CLOSE_MS, undefined, { ref: false })]);
+    this.connection.disconnect();
   }
 }
 
-/** Takes step ids from the queue. Stalled-job recovery is off: a dead worker is found by its lease in Postgres. */
+/** Takes step ids from the queue. `connection` becomes its own. Stalled-job recovery is off: a dead worker is found by its lease in Postgres. */
 export class BullStepWorker {
   private readonly worker: Worker<StepJob>;
 
   constructor(
-    connection: ConnectionOptions,
+    private readonly connection: Redis | Cluster,
     options: { prefix: string; concurrency: number; onError: (error: Error) => void },
     handle: (stepId: string) => Promise<void>,
   ) {
@@ -57,6 +68,7 @@ export class BullStepWorker {
       skipStalledCheck: true,
     });
     this.worker.on('error', options.onError);
+    this.worker.on('failed', (_job, error) => options.onError(error));
   }
 
   async ready(): Promise<void> {
@@ -69,6 +81,7 @@ export class BullStepWorker {
   }
 
   async close(): Promise<void> {
-    await this.worker.close();
+    await Promise.race([this.worker.close(), sleep(CLOSE_MS, undefined, { ref: false })]);
+    this.connection.disconnect();
   }
 }

@@ -4,6 +4,8 @@ import { HatcheryError } from '../../core/errors.js';
 import { LockLost, type HeldLock, type Locks } from '../../ports/locks.js';
 
 const RETRY_MS = 50;
+/** Nobody waits longer for a Redis that is away than this, unless it is for the lock itself. */
+const ANSWER_MS = 1_000;
 
 /**
  * Locks in Redis (redis-semaphore), one key per name, renewed while the work runs.
@@ -27,11 +29,10 @@ export class RedisLocks implements Locks {
         options.signal.throwIfAborted();
         taken.push({ name, mutex: await this.take(name, options, lost) });
       }
-      if (taken.length > 0)
-        await this.note(
-          taken.map((one) => one.name),
-          options.why,
-        );
+      this.note(
+        taken.map((one) => one.name),
+        options.why,
+      );
       return await work(lost.signal);
     } catch (error) {
       throw lost.signal.aborted ? lost.signal.reason : error;
@@ -46,8 +47,14 @@ export class RedisLocks implements Locks {
   ): Promise<{ readonly lost: AbortSignal; release(): Promise<void> } | undefined> {
     const lost = new AbortController();
     const mutex = this.mutex(name, lost, 0);
-    if (!(await mutex.tryAcquire())) return undefined;
-    await this.note([name], why);
+    const taking = mutex.tryAcquire();
+    const isTaken = await unlessEnded(taking, AbortSignal.timeout(ANSWER_MS)).catch((error: unknown) => {
+      giveBackLater(taking, mutex);
+      if (error instanceof DOMException) return false;
+      throw error;
+    });
+    if (!isTaken) return undefined;
+    this.note([name], why);
     return { lost: lost.signal, release: () => this.letGo([{ name, mutex }]) };
   }
 
@@ -66,10 +73,12 @@ export class RedisLocks implements Locks {
     lost: AbortController,
   ): Promise<Mutex> {
     const mutex = this.mutex(name, lost, options.waitMs);
+    const taking = mutex.acquire(options.signal);
     try {
-      await mutex.acquire(options.signal);
+      await unlessEnded(taking, options.signal);
       return mutex;
     } catch (error) {
+      giveBackLater(taking, mutex);
       options.signal.throwIfAborted();
       const holder = (await this.held()).find((held) => held.name === name);
       const who =
@@ -98,20 +107,22 @@ export class RedisLocks implements Locks {
 
   private async letGo(taken: readonly { name: string; mutex: Mutex }[]): Promise<void> {
     if (taken.length === 0) return;
-    // A lock that cannot be given back ends by itself: its key expires.
-    await Promise.allSettled([
+    const released = Promise.allSettled([
       ...taken.map((one) => one.mutex.release()),
       this.redis.hdel(this.notesKey, ...taken.map((one) => one.name)),
     ]);
+    // A lock that cannot be given back ends by itself: its key expires.
+    await unlessEnded(released, AbortSignal.timeout(ANSWER_MS)).catch(() => undefined);
   }
 
-  private async note(names: readonly string[], why: string): Promise<void> {
+  /** Only people read it: whether it could be written is nothing to the work. */
+  private note(names: readonly string[], why: string): void {
+    if (names.length === 0) return;
     const sinceMs = Date.now();
     const notes = names.map((name): HeldLock => ({ name, holder: this.options.holder, why, sinceMs }));
-    await this.redis.hset(
-      this.notesKey,
-      Object.fromEntries(notes.map((note) => [note.name, JSON.stringify(note)])),
-    );
+    this.redis
+      .hset(this.notesKey, Object.fromEntries(notes.map((note) => [note.name, JSON.stringify(note)])))
+      .catch(() => undefined);
   }
 
   private key(name: string): string {
@@ -121,6 +132,25 @@ export class RedisLocks implements Locks {
   private get notesKey(): string {
     return `${this.options.prefix}:locks`;
   }
+}
+
+/** What `asked` gives, unless `signal` ends before: a command to a Redis that is away has no answer until it is back. */
+async function unlessEnded<T>(asked: Promise<T>, signal: AbortSignal): Promise<T> {
+  let end: () => void = () => undefined;
+  const ended = new Promise<never>((_, reject) => {
+    end = () => reject(signal.reason as Error);
+    signal.addEventListener('abort', end);
+  });
+  try {
+    return await Promise.race([asked, ended]);
+  } finally {
+    signal.removeEventListener('abort', end);
+  }
+}
+
+/** A lock that comes when nobody waits for it any more. */
+function giveBackLater(taking: Promise<unknown>, mutex: Mutex): void {
+  taking.then(() => mutex.release()).catch(() => undefined);
 }
 
 /**

@@ -8,7 +8,8 @@ const JOIN_MS = 5;
 
 export class RedisWakeUps implements WakeUps {
   private readonly listeners = new Map<Topic, Set<() => void>>();
-  private readonly pending = new Set<Topic>();
+  private readonly wanted = new Set<Topic>();
+  private readonly underWay = new Set<Topic>();
   private readonly subscriber: Redis | Cluster;
   private readonly channel: string;
 
@@ -32,14 +33,20 @@ export class RedisWakeUps implements WakeUps {
       this.ring(topic);
       return;
     }
-    if (this.pending.has(topic)) return;
-    this.pending.add(topic);
-    setTimeout(() => {
-      this.pending.delete(topic);
-      this.redis
-        .publish(this.channel, topic)
-        .catch((error: unknown) => this.onError(error instanceof Error ? error : new Error(String(error))));
-    }, JOIN_MS);
+    if (this.wanted.has(topic)) return;
+    this.wanted.add(topic);
+    if (!this.underWay.has(topic)) setTimeout(() => void this.publish(topic), JOIN_MS);
+  }
+
+  /** One at a time: while Redis is away, messages do not pile up. */
+  private async publish(topic: Topic): Promise<void> {
+    this.wanted.delete(topic);
+    this.underWay.add(topic);
+    await this.redis
+      .publish(this.channel, topic)
+      .catch((error: unknown) => this.onError(error instanceof Error ? error : new Error(String(error))));
+    this.underWay.delete(topic);
+    if (this.wanted.has(topic)) setTimeout(() => void this.publish(topic), JOIN_MS);
   }
 
   on(topic: Topic, listener: () => void): () => void {
