@@ -1,6 +1,7 @@
 import { Inject, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common';
-import { BullModule } from '@nestjs/bullmq';
+import { BullModule, getQueueToken } from '@nestjs/bullmq';
 import { TypeOrmModule } from '@nestjs/typeorm';
+import type { Queue } from 'bullmq';
 import type { Cluster, Redis } from 'ioredis';
 import { STEP_QUEUE } from '../drivers/bullmq/bull-dispatch.js';
 import { ENTITIES } from '../drivers/postgres/entities/entities.js';
@@ -15,7 +16,14 @@ const READ_CONNECTIONS = 10;
 /** What every role has: the context, the stores, accounts and metrics. */
 @Module({})
 export class CoreModule implements OnApplicationShutdown {
-  constructor(@Inject(REDIS) private readonly redis: Redis | Cluster) {}
+  constructor(
+    @Inject(REDIS) private readonly redis: Redis | Cluster,
+    @Inject(getQueueToken(STEP_QUEUE)) queue: Queue,
+    @Inject(CONTEXT) { logger }: AppContext,
+  ) {
+    // It shares the connection, whose trouble is logged already; without a listener BullMQ prints every error whole.
+    queue.on('error', (error) => logger.debug({ err: error }, 'the queue has trouble'));
+  }
 
   static with(context: AppContext): DynamicModule {
     const { stores, logger } = context;

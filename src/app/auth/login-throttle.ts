@@ -1,8 +1,10 @@
 import { isIPv6 } from 'node:net';
 import type { Cluster, Redis } from 'ioredis';
 import { HatcheryError } from '../../core/errors.js';
+import { inTime } from '../in-time.js';
 
 const WINDOW_SECONDS = 900;
+const PATIENCE_MS = 3_000;
 /** Failures within the window: one person from one place, everybody from one place (a school behind one address), one account from everywhere. */
 const LIMITS = { pair: 10, address: 100, account: 50 } as const;
 
@@ -13,16 +15,28 @@ export class LoginThrottle {
     private readonly prefix: string,
   ) {}
 
-  /** Counts one try before it is judged. Error: `too-many-requests`. */
+  /** Counts one try before it is judged. Errors: `too-many-requests`; `service-unreachable` when nobody counts: then nobody may try. */
   async count(login: string, address: string): Promise<void> {
-    const counts = await Promise.all(
-      this.keys(login, address).map(async ({ key, limit }) => {
-        const count = await this.redis.incr(key);
-        // Also for one that was left without an end: it would lock an account for ever.
-        if ((await this.redis.ttl(key)) < 0) await this.redis.expire(key, WINDOW_SECONDS);
-        return { key, limit, count };
-      }),
+    const counts = await inTime(
+      Promise.all(
+        this.keys(login, address).map(async ({ key, limit }) => {
+          const count = await this.redis.incr(key);
+          // Also for one that was left without an end: it would lock an account for ever.
+          if ((await this.redis.ttl(key)) < 0) await this.redis.expire(key, WINDOW_SECONDS);
+          return { key, limit, count };
+        }),
+      ),
+      PATIENCE_MS,
     );
+    if (counts === undefined)
+      throw new HatcheryError(
+        'service-unreachable',
+        'Unable to sign in: Redis, which counts the tries, does not answer',
+        {
+          afterMs: 10_000,
+          hint: 'Try again in a moment. Tokens that you have still work.',
+        },
+      );
     const over = counts.find(({ count, limit }) => count > limit);
     if (over === undefined) return;
     const seconds = Math.max(1, await this.redis.ttl(over.key));
@@ -35,8 +49,11 @@ export class LoginThrottle {
   /** A right password takes its own try back. */
   async forgive(login: string, address: string): Promise<void> {
     const [pair, ...others] = this.keys(login, address);
-    if (pair) await this.redis.del(pair.key);
-    await Promise.all(others.map(({ key }) => this.redis.decr(key)));
+    const forgiven = [
+      ...(pair ? [this.redis.del(pair.key)] : []),
+      ...others.map(({ key }) => this.redis.decr(key)),
+    ];
+    await inTime(Promise.all(forgiven), PATIENCE_MS);
   }
 
   private keys(login: string, address: string): { key: string; limit: number }[] {

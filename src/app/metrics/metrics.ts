@@ -7,9 +7,11 @@ import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { DataSource } from 'typeorm';
 import { STEP_QUEUE } from '../../drivers/bullmq/bull-dispatch.js';
 import { RUN_STATES, STEP_STATES } from '../../core/states.js';
+import { inTime } from '../in-time.js';
 import type { RemoteMetrics } from './remote-metrics.js';
 
 const COUNTS_KEPT_MS = 1000;
+const PATIENCE_MS = 2000;
 const QUEUE_STATES = ['waiting', 'active', 'delayed', 'prioritized', 'failed', 'completed'] as const;
 
 /** Latency of remote calls; made before Nest so that drivers can have it. */
@@ -74,7 +76,10 @@ export class Metrics {
       labelNames: ['state'],
       registers: [this.registry],
       async collect() {
-        const counts = await queue.getJobCounts(...QUEUE_STATES);
+        const counts = await inTime(queue.getJobCounts(...QUEUE_STATES), PATIENCE_MS);
+        // Not known is not zero.
+        gauge.reset();
+        if (counts === undefined) return;
         for (const state of QUEUE_STATES) gauge.set({ state }, counts[state] ?? 0);
       },
     });
