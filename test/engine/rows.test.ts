@@ -130,3 +130,25 @@ it('admits from every queue, however many wait in front for something else', asy
     { resource: 'starts@y' },
   ]);
 });
+
+it('records a guest found after the end of its run again until its undo is open, and never one that was undone', async () => {
+  const [run] = await bench.accept(1);
+  await bench.database.query(`update runs set state = 'cancelled', finished_at = now()`);
+  await bench.database.query(
+    `insert into effects (id, kind, version, system, key, step_id, payload, state)
+     select gen_random_uuid(), 'guest', 1, 'main', '101', id, '{}', 'undone' from steps`,
+  );
+  const found = (): Promise<string | undefined> =>
+    bench.parts.store.recordStray(run!.machineId, {
+      kind: 'guest',
+      version: 1,
+      system: 'main',
+      key: '101',
+      payload: {},
+    });
+  expect(await found()).toBe(run!.runId);
+  // As by a process that ended before it opened the undo.
+  expect(await found()).toBe(run!.runId);
+  await bench.database.query(`update effects set state = 'undone'`);
+  expect(await found()).toBeUndefined();
+});

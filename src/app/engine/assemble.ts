@@ -18,7 +18,7 @@ import { WindowsDhcpDriver } from '../../drivers/winrm/windows-dhcp.driver.js';
 import { BatchIntake } from '../../engine/batch-intake.js';
 import { Caretaker } from '../../engine/caretaker.js';
 import { DEFAULT_TIMES, type EngineLog, type EngineParts, type EngineTimes } from '../../engine/engine.js';
-import { reopenStrays } from '../../engine/strays.js';
+import { StrayFinder } from '../../engine/strays.js';
 import { EngineWorker } from '../../engine/worker.js';
 import { durationMs, type StepPorts } from '../../plan/step.js';
 import { compileWorkflow } from '../../plan/workflow.js';
@@ -116,13 +116,16 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     engine: parts,
     remoteTimeScale: options.remoteTimeScale,
   });
+  const strays = new Map(
+    clusters.map(({ name, pool, vmids }) => [
+      name,
+      new StrayFinder(parts, drivers.hypervisor(name), { pool, ...vmids, effectOf: guestEffect }),
+    ]),
+  );
   const caretaker = new Caretaker(parts, {
     clusters: clusters.map((cluster) => cluster.name),
     limitOf: slotLimits(options.site),
-    findStrays: (name, signal) => {
-      const { pool, vmids } = clusterNamed(clusters, name);
-      return reopenStrays(parts, drivers.hypervisor(name), { pool, ...vmids, effectOf: guestEffect }, signal);
-    },
+    findStrays: async (name, signal) => strays.get(name)?.reopen(signal) ?? 0,
     ...(options.strayMs === undefined ? {} : { strayMs: options.strayMs }),
     notify: async (batchId) => {
       const summary = await batchSummary(database, batchId);

@@ -49,9 +49,14 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await this.worker?.stop();
-    await this.assembly.caretaker.stop();
-    await this.assembly.close();
+    // Each for itself: what one cannot finish must not keep the next from ending.
+    const { log } = this.assembly.parts;
+    for (const end of [
+      () => this.worker?.stop(),
+      () => this.assembly.caretaker.stop(),
+      () => this.assembly.close(),
+    ])
+      await end()?.catch((error: unknown) => log.warn({ err: error }, 'a part did not end in good order'));
   }
 }
 

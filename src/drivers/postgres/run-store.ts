@@ -301,23 +301,24 @@ export class PostgresRunStore implements RunStore {
   }
 
   async recordStray(machineId: string, effect: EffectIntent): Promise<string | undefined> {
+    const { kind, version, system, key, payload } = effect;
+    // Recorded before, by a process that ended before it opened the undo.
+    const [recorded] = await this.database.query<{ run_id: string }>(
+      `select r.id as run_id from effects e join steps s on s.id = e.step_id join runs r on r.id = s.run_id
+        where e.system = $1 and e.kind = $2 and e.key = $3 and e.state <> 'undone' and r.machine_id = $4 and r.state in ('failed', 'cancelled')`,
+      [system, kind, key, machineId],
+    );
+    if (recorded) return recorded.run_id;
     const [row] = await this.database.query<{ run_id: string }>(
       `insert into effects (id, kind, version, system, key, step_id, payload, state, confirmed_at)
        select $1, $2, $3, $4, $5, s.id, $6, 'confirmed', now()
          from runs r join steps s on s.run_id = r.id join effects e on e.step_id = s.id and e.kind = $2
-        where r.machine_id = $7 and r.state in ('failed', 'cancelled') and e.confirmed_at is null
+        where r.machine_id = $7 and r.state in ('failed', 'cancelled')
+          and not exists (select 1 from steps t join effects c on c.step_id = t.id where t.run_id = r.id and c.kind = $2 and c.confirmed_at is not null)
         order by r.id desc, e.seq desc limit 1
        on conflict (system, kind, key) where state <> 'undone' do nothing
        returning (select run_id from steps where id = step_id)`,
-      [
-        uuidv7(),
-        effect.kind,
-        effect.version,
-        effect.system,
-        effect.key,
-        JSON.stringify(effect.payload),
-        machineId,
-      ],
+      [uuidv7(), kind, version, system, key, JSON.stringify(payload), machineId],
     );
     return row?.run_id;
   }
