@@ -1,5 +1,6 @@
 import { Catch, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
 import type { Request, Response } from 'express';
+import { ERRORS } from '../../core/errors.js';
 import { asHatcheryError, problemBody } from './problem.js';
 
 /** Answers every error as problem+json; no stack ever leaves the process. */
@@ -11,7 +12,7 @@ export class ProblemFilter implements ExceptionFilter {
     const response = http.getResponse<Response>();
     const error = asHatcheryError(thrown);
     // pino-http writes `err` with the request's line.
-    if (error.code === 'internal')
+    if (ERRORS[error.code].status >= 500 && (error.code === 'internal' || error.cause !== undefined))
       response.err = thrown instanceof Error ? thrown : new Error(String(thrown));
     if (response.headersSent) {
       response.end();

@@ -17,6 +17,16 @@ export interface ProblemBody {
 export function asHatcheryError(error: unknown): HatcheryError {
   if (error instanceof HatcheryError) return error;
   const status = statusOf(error);
+  if (status === undefined && isDatabaseAway(error))
+    return new HatcheryError(
+      'service-unreachable',
+      'Unable to answer the request: the database does not answer',
+      {
+        afterMs: 5_000,
+        hint: 'Try again in a moment.',
+        cause: error,
+      },
+    );
   if (status === undefined || status >= 500)
     return new HatcheryError(
       'internal',
@@ -47,6 +57,14 @@ export function asHatcheryError(error: unknown): HatcheryError {
         hint: 'The form of every request is described at /docs.',
       });
   }
+}
+
+/** Codes of the system and of PostgreSQL (classes 08 and 57P), and the sentences of its driver that have none. Other drivers wrap theirs. */
+function isDatabaseAway(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const { code } = error as { code?: unknown };
+  if (typeof code === 'string') return /^(ECONN|ETIMEDOUT|EPIPE|ENOTFOUND|EAI_AGAIN|08|57P)/.test(code);
+  return /^(Connection terminated|timeout exceeded when trying to connect)/.test(error.message);
 }
 
 export function problemBody(error: HatcheryError, requestId: string | undefined): ProblemBody {

@@ -33,7 +33,9 @@ export function boardAccess(accounts: Accounts, redis: Redis | Cluster, prefix: 
             .send('Sign in as an admin.');
       },
       (thrown: unknown) => {
-        const body = problemBody(asHatcheryError(thrown), undefined);
+        const error = asHatcheryError(thrown);
+        if (error.cause !== undefined) response.err = thrown instanceof Error ? thrown : error;
+        const body = problemBody(error, String(request.id));
         response.status(body.status).type('application/problem+json').send(JSON.stringify(body));
       },
     );
