@@ -81,7 +81,9 @@ describe('results of a batch', () => {
       'hatchery run retry --batch l3 --code permission-missing',
     );
     for (const code of Object.keys(ERRORS) as ErrorCode[])
-      expect(nextCommand(code, 'l3', { state: 'parked', reader: 'teacher' })).not.toContain('hatchery cluster');
+      expect(nextCommand(code, 'l3', { state: 'parked', reader: 'teacher' })).not.toContain(
+        'hatchery cluster',
+      );
   });
 
   it('do not offer to retry what was undone: nothing of it is parked', () => {
