@@ -35,7 +35,7 @@ export function boardAccess(accounts: Accounts, redis: Redis | Cluster, prefix: 
       (thrown: unknown) => {
         const error = asHatcheryError(thrown);
         if (error.cause !== undefined) response.err = thrown instanceof Error ? thrown : error;
-        const body = problemBody(error, String(request.id));
+        const body = problemBody(error, typeof request.id === 'string' ? request.id : undefined);
         response.status(body.status).type('application/problem+json').send(JSON.stringify(body));
       },
     );
