@@ -45,8 +45,8 @@ export interface BatchPlanRequest {
   readonly hasAccess: boolean;
   /** Names of live machines. */
   readonly takenNames: ReadonlySet<string>;
-  /** `loginKey` -> name of the batch in which this person already has a live machine of this blueprint. */
-  readonly existing: ReadonlyMap<string, string>;
+  /** `loginKey` -> name of the batch in which this person already has a live machine of this blueprint; `undefined` when it may not be told. */
+  readonly existing: ReadonlyMap<string, string | undefined>;
   readonly skipExisting: boolean;
   readonly vmids: {
     readonly range: VmidRange;
@@ -137,8 +137,9 @@ function planRow(
 }
 
 function conflictItem(row: RosterRow, request: BatchPlanRequest): PlanItem {
-  const batch = request.existing.get(row.loginKey) ?? '';
-  const reason = `${row.login} already has a machine of this blueprint in batch ${batch}`;
+  const batch = request.existing.get(row.loginKey);
+  const place = batch === undefined ? 'a batch of somebody else' : `batch ${batch}`;
+  const reason = `${row.login} already has a machine of this blueprint in ${place}`;
   return {
     row: row.row,
     login: row.login,

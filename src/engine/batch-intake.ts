@@ -39,12 +39,12 @@ export class BatchIntake implements Intake {
     },
   ) {}
 
-  async plan(request: BatchRequest, _actor: Actor): Promise<BatchPlan> {
+  async plan(request: BatchRequest, actor: Actor): Promise<BatchPlan> {
     checkName(request.name);
     const { definition } = this.parts.catalog.blueprint(request.blueprint);
     const ground = await this.survey(definition);
     const promises = await this.parts.batches.promises(ground.cluster.name, definition.name);
-    return this.compute(request, ground, promises);
+    return this.compute(request, ground, promises, actor);
   }
 
   async create(
@@ -168,7 +168,7 @@ export class BatchIntake implements Intake {
         idempotency: at.idempotency,
       },
       (promises) => {
-        const plan = this.compute(at.request, ground, promises);
+        const plan = this.compute(at.request, ground, promises, at.actor);
         requireAccepted(plan);
         return composeMachines({
           plan,
@@ -212,6 +212,7 @@ export class BatchIntake implements Intake {
     request: Pick<BatchRequest, 'rows' | 'skipExisting'>,
     ground: Ground,
     promises: Promises,
+    actor: Actor,
   ): BatchPlan {
     const { blueprint, cluster, inventory, template } = ground;
     return planBatch({
@@ -221,7 +222,7 @@ export class BatchIntake implements Intake {
       hasDhcp: blueprint.network.dhcp !== undefined,
       hasAccess: blueprint.access !== undefined,
       takenNames: promises.names,
-      existing: promises.people,
+      existing: batchesOf(promises.people, actor),
       skipExisting: request.skipExisting,
       vmids: {
         range: cluster.vmids,
@@ -269,6 +270,15 @@ function promised(promises: Promises): Promised {
   }
   return { perNode, perStorageGiB };
 }
+
+/** The batches by name, but a teacher is not told those of others. */
+const batchesOf = (people: Promises['people'], actor: Actor): ReadonlyMap<string, string | undefined> =>
+  new Map(
+    [...people].map(([login, { batch, ownerId }]) => [
+      login,
+      actor.role === 'admin' || ownerId === actor.userId ? batch : undefined,
+    ]),
+  );
 
 const ownerOf = (actor: Actor): string | undefined => (actor.role === 'admin' ? undefined : actor.userId);
 

@@ -6,8 +6,8 @@ import type { RunChanges, StepRow } from './run-store.js';
 export interface Promises {
   /** Names of live machines. */
   readonly names: ReadonlySet<string>;
-  /** `loginKey` -> name of the batch that holds this person's live machine of the blueprint. */
-  readonly people: ReadonlyMap<string, string>;
+  /** `loginKey` -> the batch that holds this person's live machine of the blueprint, and whose it is. */
+  readonly people: ReadonlyMap<string, { readonly batch: string; readonly ownerId: string }>;
   readonly vmids: ReadonlySet<number>;
   readonly restingVmids: ReadonlySet<number>;
   /** Machines that are accepted but that the inventory may not show yet. */

@@ -190,6 +190,18 @@ describe('plan', () => {
     expect(plan.estimateSeconds).toBeGreaterThan(0);
   });
 
+  it('tells a teacher that somebody has a machine, but not the batches of others', async () => {
+    await assembly.intake.create(aBatch({ name: 'secret-exam' }), admin, undefined);
+    const reasonsFor = async (actor: typeof teacher) =>
+      JSON.stringify((await assembly.intake.plan(aBatch({ name: 'mine' }), actor)).items);
+    expect(await reasonsFor(teacher)).toContain('in a batch of somebody else');
+    expect(await reasonsFor(teacher)).not.toContain('secret-exam');
+    expect(await reasonsFor(admin)).toContain('in batch secret-exam');
+    await expect(assembly.intake.create(aBatch({ name: 'mine' }), teacher, undefined)).rejects.toSatisfy(
+      (error) => !JSON.stringify(error).includes('secret-exam'),
+    );
+  });
+
   it('names conflicts row by row instead of throwing', async () => {
     await assembly.intake.create(aBatch(), teacher, undefined);
     const plan = await assembly.intake.plan(aBatch({ name: 'again' }), teacher);

@@ -234,8 +234,9 @@ async function readPromises(queries: Queries, cluster: string, blueprint: string
     value: string;
     is_resting: boolean;
     batch: string | null;
+    owner_id: string | null;
   }>(
-    `select r.kind, r.value, r.released_at is not null as is_resting, b.name as batch
+    `select r.kind, r.value, r.released_at is not null as is_resting, b.name as batch, b.owner_id
        from reservations r left join machines m on r.kind = 'person' and m.id = r.machine_id left join batches b on b.id = m.batch_id
       where (r.rest_until is null or r.rest_until > now())
         and ((r.kind = 'vmid' and r.scope = $1) or r.kind = 'name' or (r.kind = 'person' and r.scope = $2))`,
@@ -260,7 +261,9 @@ async function readPromises(queries: Queries, cluster: string, blueprint: string
   const of = (kind: string): typeof reserved => reserved.filter((row) => row.kind === kind);
   return {
     names: new Set(of('name').map((row) => row.value)),
-    people: new Map(of('person').map((row) => [row.value, row.batch ?? ''])),
+    people: new Map(
+      of('person').map((row) => [row.value, { batch: row.batch ?? '', ownerId: row.owner_id ?? '' }]),
+    ),
     vmids: new Set(of('vmid').flatMap((row) => (row.is_resting ? [] : [Number(row.value)]))),
     restingVmids: new Set(of('vmid').flatMap((row) => (row.is_resting ? [Number(row.value)] : []))),
     unseen: unseen.map((row) => ({
