@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { HatcheryError } from '../../src/core/errors.js';
 import { changeRun } from '../../src/engine/engine.js';
-import { StepWait } from '../../src/plan/step.js';
+import { StepWait, type StepRun } from '../../src/plan/step.js';
 import { EngineBench, Gate } from '../support/engine-bench.js';
 import { Outside, use, workflow, type Input } from '../support/outside.js';
 import { ownRedis } from '../support/stores.js';
@@ -249,19 +249,17 @@ describe('the engine on Postgres and Redis', () => {
     ]);
   });
 
-  it('hands its steps to another worker when it stops in good order', async () => {
+  it('hands all its steps to another worker when it stops in good order', async () => {
     const outside = new Outside();
-    const gate = new Gate();
-    let acts = 0;
+    const held = new Set<string>();
     const slow = outside.step('one', {
-      act: async (_input: Input, _ports: unknown, run: { call: { signal: AbortSignal } }) => {
-        acts += 1;
-        if (acts > 1) return {};
-        void gate.pass();
-        await new Promise((_resolve, reject) =>
-          run.call.signal.addEventListener('abort', () => reject(run.call.signal.reason as Error)),
+      act: async (_input: Input, _ports: unknown, run: StepRun) => {
+        const { signal } = run.call;
+        if (run.attempt > 1) return {};
+        held.add(run.runId);
+        return new Promise<object>((_resolve, reject) =>
+          signal.addEventListener('abort', () => reject(signal.reason as Error)),
         );
-        return {};
       },
     });
     bench = await EngineBench.start({
@@ -270,15 +268,20 @@ describe('the engine on Postgres and Redis', () => {
       effects: [outside.thing],
       times: { leaseMs: 60_000 },
     });
-    const [run] = await bench.accept(1);
-    const first = await bench.worker();
+    const runs = await bench.accept(32);
+    const first = await bench.worker(32);
     bench.caretaker();
-    await gate.reached;
+    while (held.size < 32) await new Promise((resolve) => setImmediate(resolve));
     await bench.worker();
     await first.stop();
-    await bench.untilAll([run!], 'done');
-    const attempts = await bench.database.query('select outcome from attempts order by epoch');
-    expect(attempts.map((row) => row['outcome'])).toEqual(['handed-over', 'done']);
+    await bench.untilAll(runs, 'done');
+    const outcomes = await bench.database.query(
+      'select epoch, outcome, count(*) as count from attempts group by 1, 2 order by 1',
+    );
+    expect(outcomes).toEqual([
+      { epoch: 1, outcome: 'handed-over', count: 32 },
+      { epoch: 2, outcome: 'done', count: 32 },
+    ]);
   });
 
   it('resumes by itself after FLUSHALL', async () => {

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import type { StepRun } from '../../src/plan/step.js';
 import type { RunStore } from '../../src/ports/run-store.js';
 import { StoreUnavailable } from '../../src/ports/store-unavailable.js';
 import { EngineBench, Gate } from '../support/engine-bench.js';
@@ -192,4 +193,29 @@ describe('while Redis is away', () => {
       await redis.remove();
     }
   });
+});
+
+it('a process that stood still beyond its lease writes nothing more', async () => {
+  const outside = new Outside();
+  const writes: number[] = [];
+  const step = outside.step('one', {
+    act: async (_input: unknown, _ports: unknown, run: StepRun) => {
+      if (run.attempt === 1) for (const endMs = performance.now() + 450; performance.now() < endMs;);
+      run.call.beforeSend();
+      writes.push(run.attempt);
+      return {};
+    },
+  });
+  bench = await EngineBench.start({
+    workflow: workflow(use('one')),
+    steps: [step],
+    effects: [outside.thing],
+    times: { leaseMs: 400, heartbeatMs: 100 },
+  });
+  const runs = await bench.accept(1);
+  await bench.worker();
+  bench.caretaker();
+  await bench.untilAll(runs, 'done');
+  expect(writes).not.toContain(1);
+  expect(writes).toHaveLength(1);
 });
