@@ -13,8 +13,8 @@ export const batchCreate = (cli: Cli): Command =>
     'hatchery batch create class.csv --blueprint student-desktop --name l3-info --wait',
   )
     .argument('<roster>', 'class list, CSV or XLSX')
-    .requiredOption('--blueprint <name>', 'what the machines are made from')
-    .requiredOption('--name <name>', 'name of the batch')
+    .requiredOption('--blueprint <name>', 'what the machines are made from (required)')
+    .requiredOption('--name <name>', 'name of the batch (required)')
     .option('--skip-existing', 'leave out people who already have such a machine')
     .option('--notify-url <url>', 'gets the summary once, at the end')
     .option('--wait', 'watch until all are ready or failed, then show the results')

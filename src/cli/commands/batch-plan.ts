@@ -13,8 +13,8 @@ export const batchPlan = (cli: Cli): Command =>
     'hatchery batch plan class.csv --blueprint student-desktop --name l3-info',
   )
     .argument('<roster>', 'class list, CSV or XLSX')
-    .requiredOption('--blueprint <name>', 'what the machines are made from')
-    .requiredOption('--name <name>', 'name of the batch')
+    .requiredOption('--blueprint <name>', 'what the machines are made from (required)')
+    .requiredOption('--name <name>', 'name of the batch (required)')
     .option('--skip-existing', 'leave out people who already have such a machine')
     .action(async (path: string, { blueprint, name, skipExisting }: PlanOptions) => {
       const roster = await rosterFile(path);
