@@ -124,22 +124,25 @@ export class BatchIntake implements Intake {
 
   async credentials(batch: string, actor: Actor): Promise<readonly Credential[]> {
     const head = await this.find(batch, actor);
-    const unshown = await this.parts.batches.takeUnshown(head, actor.login);
-    if (unshown.length === 0)
-      throw new HatcheryError(
-        'not-applicable',
-        `Unable to show credentials of batch ${head.name}: there are none that were not shown before`,
-        {
-          hint: 'They are shown once. Blueprints without signIn: generated have none.',
-        },
-      );
-    return Promise.all(
-      unshown.map(async ({ login, machine, user, ref }) => ({
-        login,
-        machine,
-        user,
-        password: (await this.parts.secrets.reveal(ref)).reveal(),
-      })),
+    const { batches, secrets } = this.parts;
+    const unshown = await batches.unshown(head);
+    // Read before they are marked: a password that cannot be read now can be asked for again.
+    const passwords = await Promise.all(unshown.map(async ({ ref }) => (await secrets.reveal(ref)).reveal()));
+    const mine = await batches.markShown(
+      head,
+      unshown.map(({ ref }) => ref),
+      actor.login,
+    );
+    const shown = unshown.flatMap(({ login, machine, user, ref }, index) =>
+      mine.has(ref) ? [{ login, machine, user, password: passwords[index]! }] : [],
+    );
+    if (shown.length > 0) return shown;
+    throw new HatcheryError(
+      'not-applicable',
+      `Unable to show credentials of batch ${head.name}: there are none that were not shown before`,
+      {
+        hint: 'They are shown once. Blueprints without signIn: generated have none.',
+      },
     );
   }
 

@@ -91,9 +91,10 @@ export interface BatchStore {
     ownerId: string | undefined,
   ): Promise<{ id: string; error: ErrorRecord | undefined } | undefined>;
   audit(actor: string, action: string, subject: string, detail: object): Promise<void>;
-  /** References of generated passwords that were not shown yet; marks them shown, in one statement, and writes the audit line. */
-  takeUnshown(
+  /** Generated passwords of ready machines that nobody was shown yet. */
+  unshown(
     batch: BatchHead,
-    actor: string,
   ): Promise<readonly { login: string; machine: string; user: string; ref: string }[]>;
+  /** Marks them shown, with an audit line. Gives those that nobody else marked in the meantime. */
+  markShown(batch: BatchHead, refs: readonly string[], actor: string): Promise<ReadonlySet<string>>;
 }

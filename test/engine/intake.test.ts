@@ -270,4 +270,22 @@ describe('a batch that exists', () => {
     );
     expect(vmids.map((row) => row.vmid)).toEqual([10_004, 10_005, 10_006]);
   });
+
+  it('shows each generated password once, to one of those who ask at once, and keeps what cannot be read for later', async () => {
+    await assembly.intake.create(aBatch(), teacher, undefined);
+    const machines = await assembly.database.query<{ id: string }>(
+      `update machines set state = 'ready' returning id`,
+    );
+    await assembly.database.query(`update runs set state = 'done'`);
+    for (const { id } of machines) await assembly.parts.ports.secrets.ensurePassword(id);
+    const show = (): Promise<readonly unknown[]> => assembly.intake.credentials('l3-info', teacher);
+    const [secret] = await assembly.database.query<{ key: string }>('select key_id as key from secrets');
+    await assembly.database.query(`update secrets set key_id = 'another'`);
+    await expect(show()).rejects.toMatchObject({ code: 'settings-invalid' });
+    await assembly.database.query('update secrets set key_id = $1', [secret!.key]);
+    const asked = await Promise.allSettled([show(), show(), show()]);
+    const shown = asked.flatMap((one) => (one.status === 'fulfilled' ? one.value : []));
+    expect(shown).toHaveLength(3);
+    await expect(show()).rejects.toMatchObject({ code: 'not-applicable' });
+  });
 });

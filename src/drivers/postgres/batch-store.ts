@@ -148,23 +148,27 @@ export class PostgresBatchStore implements BatchStore {
     await writeAudit(this.database, actor, action, subject, detail);
   }
 
-  async takeUnshown(batch: BatchHead, actor: string): ReturnType<BatchStore['takeUnshown']> {
+  async unshown(batch: BatchHead): ReturnType<BatchStore['unshown']> {
+    return this.database.query(
+      `select m.login, m.name as machine, r.inputs -> 'machine' -> 'user' ->> 'name' as "user", s.id as ref
+         from secrets s join machines m on m.id = s.machine_id join runs r on r.machine_id = m.id and r.state = 'done'
+        where m.batch_id = $1 and m.state = 'ready' and s.purpose = 'password' and s.shown_at is null order by m.row`,
+      [batch.id],
+    );
+  }
+
+  async markShown(batch: BatchHead, refs: readonly string[], actor: string): Promise<ReadonlySet<string>> {
     return this.database.transaction(async (queries) => {
-      const rows = await queries.query<{ login: string; machine: string; user: string; ref: string }>(
-        `with taken as (
-           update secrets s set shown_at = now() from machines m
-            where m.id = s.machine_id and m.batch_id = $1 and m.state = 'ready' and s.purpose = 'password' and s.shown_at is null
-           returning s.id, m.id as machine_id, m.login, m.name, m.row)
-         select t.login, t.name as machine, r.inputs -> 'machine' -> 'user' ->> 'name' as "user", t.id as ref
-           from taken t join runs r on r.machine_id = t.machine_id and r.state = 'done' order by t.row`,
-        [batch.id],
+      const rows = await queries.query<{ id: string }>(
+        'update secrets set shown_at = now() where id = any ($1::uuid[]) and shown_at is null returning id',
+        [refs],
       );
       if (rows.length > 0)
         await writeAudit(queries, actor, 'batch.credentials', batch.name, {
           batch: batch.id,
           shown: rows.length,
         });
-      return rows;
+      return new Set(rows.map((row) => row.id));
     });
   }
 }
