@@ -108,14 +108,9 @@ async function actOnce(attempt: Attempt): Promise<void> {
     },
   );
   if (outcome instanceof StepWait) {
-    const { firstClaimedAtMs } = step;
-    if (
-      compiled.deadlineMs !== undefined &&
-      definition.expired &&
-      firstClaimedAtMs !== undefined &&
-      claimed.nowMs - firstClaimedAtMs >= compiled.deadlineMs
-    )
-      throw definition.expired(input);
+    const waitedMs = claimed.nowMs - (step.firstClaimedAtMs ?? claimed.nowMs);
+    if (compiled.deadlineMs !== undefined && waitedMs >= compiled.deadlineMs)
+      throw definition.expired?.(input) ?? waitedTooLong(claimed, outcome.why);
     await commit(attempt, (model) => model.wait(held, outcome.afterMs, facts));
     return;
   }
@@ -132,7 +127,7 @@ function stepRun(attempt: Attempt, signal: AbortSignal, hasEarlierIntent: boolea
   const notes = new OnceNotes(
     {
       store: parts.store,
-      clock: parts.clock,
+      claimedAtMs: claimed.nowMs,
       checkpoints: parts.checkpoints,
       held,
       call,
@@ -185,6 +180,13 @@ function progressWriter(parts: EngineParts, held: HeldStep): (percent: number) =
       });
   };
 }
+
+const waitedTooLong = ({ step, compiled, runId }: Claimed, why: string): HatcheryError =>
+  new HatcheryError(
+    'step-timeout',
+    `Unable to finish step ${step.key}: it waited longer than ${(compiled.deadlineMs ?? 0) / 1000} s (${why})`,
+    { retry: 'after-fix', hint: `Look at what it waits for, then: hatchery run retry ${runId}` },
+  );
 
 /**
  * Writes the outcome under the attempt's epoch. While Postgres is away it is kept, for as long as it takes: nobody else may claim the step

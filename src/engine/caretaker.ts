@@ -22,6 +22,8 @@ export class Caretaker {
   private readonly loops: Promise<void>[] = [];
   private readonly unsubscribe: (() => void)[] = [];
   private readonly wakers = new Map<string, () => void>();
+  /** Clusters that another process dispatches; asked about again a tick later, not at each of the wake-ups in between. */
+  private readonly othersUntilMs = new Map<string, number>();
   private readonly dispatcherOf = new Map<string, { lost: AbortSignal; release(): Promise<void> }>();
 
   constructor(
@@ -116,8 +118,11 @@ export class Caretaker {
     const held = this.dispatcherOf.get(cluster);
     if (held && !held.lost.aborted) return true;
     this.dispatcherOf.delete(cluster);
-    const taken = await this.parts.locks.tryHold(`dispatcher:${cluster}`, 'admits due steps to their slots');
+    const { clock, locks, times } = this.parts;
+    if (clock.monotonicMs() < (this.othersUntilMs.get(cluster) ?? 0)) return false;
+    const taken = await locks.tryHold(`dispatcher:${cluster}`, 'admits due steps to their slots');
     if (taken) this.dispatcherOf.set(cluster, taken);
+    else this.othersUntilMs.set(cluster, clock.monotonicMs() + times.sweepMs / 2);
     return taken !== undefined;
   }
 

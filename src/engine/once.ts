@@ -2,7 +2,6 @@ import { HatcheryError } from '../core/errors.js';
 import type { OnceHooks } from '../plan/step.js';
 import type { Call } from '../ports/call.js';
 import type { Checkpoints } from '../ports/checkpoints.js';
-import type { Clock } from '../ports/clock.js';
 import type { HeldStep, RemoteNote, RunStore } from '../ports/run-store.js';
 import { StaleHolder } from './stale-holder.js';
 
@@ -17,7 +16,8 @@ export class OnceNotes {
   constructor(
     private readonly at: {
       store: RunStore;
-      clock: Clock;
+      /** Database time of the claim, Unix milliseconds: no request of this attempt is older. */
+      claimedAtMs: number;
       checkpoints: Checkpoints;
       held: HeldStep;
       call: Call;
@@ -47,7 +47,7 @@ export class OnceNotes {
         );
       if (trace.found !== 'nothing') return this.keep(key, earlier.sinceMs, trace.value);
     }
-    const sinceMs = earlier?.sinceMs ?? this.at.clock.wallMs();
+    const sinceMs = earlier?.sinceMs ?? this.at.claimedAtMs;
     if (!earlier) await this.write(key, { sinceMs });
     const value = await this.send(key, hooks);
     await this.at.checkpoints.reach('K4', { step: this.at.step, runId: this.at.runId });

@@ -494,7 +494,7 @@ describe('a run that is wanted gone', () => {
     expect(bench.loaded.run.state).toBe('parked');
     bench.next().retry();
     expect(bench.states()).toEqual({ a: 'undoing' });
-    expect(bench.loaded.machine.state).toBe('deleting');
+    expect(bench.loaded).toMatchObject({ run: { state: 'undoing' }, machine: { state: 'deleting' } });
   });
 });
 

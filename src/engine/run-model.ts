@@ -202,8 +202,8 @@ export class RunModel {
     run.wanted = 'gone';
     run.undoEndsAs = 'cancelled';
     this.changes.run = true;
+    this.toMachine('deleting');
     for (const step of this.at.steps) if (step.state === 'undo-parked') this.undoAgain(step);
-    if (machine.state !== 'deleting') this.toMachine('deleting');
     this.advance();
   }
 
@@ -238,7 +238,7 @@ export class RunModel {
       // It runs still when a step beside the parked one is not over yet.
       this.toRunIfNot('running');
       this.toMachine('creating');
-    } else this.toMachine('deleting');
+    }
     this.advance();
     return parked.length;
   }
@@ -298,12 +298,7 @@ export class RunModel {
     if (steps.some((step) => step.state === 'running' || step.state === 'undoing')) return;
     if (steps.some((step) => step.state === 'undo-parked')) return this.toRunIfNot('parked');
     const newest = effects.toSorted((a, b) => b.seq - a.seq)[0];
-    if (newest !== undefined) {
-      this.toRunIfNot('undoing');
-      this.toMachine('deleting');
-      this.undoAgain(this.step(newest.stepId));
-      return;
-    }
+    if (newest !== undefined) return this.undoAgain(this.step(newest.stepId));
     const endsAs = this.at.run.undoEndsAs ?? 'cancelled';
     this.toRunIfNot(endsAs);
     this.toMachine(
@@ -326,6 +321,8 @@ export class RunModel {
   }
 
   private undoAgain(step: StepRow): void {
+    this.toRunIfNot('undoing');
+    this.toMachine('deleting');
     step.tries = 0;
     // A slot that a request of the step itself may still need stays its own, and is not asked for a second time.
     const kept = this.isUnsure(step) ? (this.slotsOf(step) ?? []) : [];

@@ -104,6 +104,31 @@ describe('the engine on Postgres and Redis', () => {
     expect(outcomes.map((row) => row['outcome'])).toEqual(['waiting', 'waiting', 'done']);
   });
 
+  it('parks a step that waits beyond its deadline, which begins anew when a person says again', async () => {
+    const outside = new Outside();
+    let isThere = false;
+    const waiting = outside.step('one', {
+      effects: () => [],
+      act: async () => (isThere ? {} : new StepWait(20, 'nothing is there')),
+    });
+    bench = await EngineBench.start({
+      workflow: workflow(use('one', [], ', deadline: 100ms')),
+      steps: [waiting],
+    });
+    const [run] = await bench.accept(1);
+    await bench.worker();
+    bench.caretaker();
+    await bench.untilAll([run!], 'parked');
+    const [machine] = await bench.database.query<{ error: object }>('select error from machines');
+    expect(machine!.error).toMatchObject({
+      code: 'step-timeout',
+      message: 'Unable to finish step one: it waited longer than 0.1 s (nothing is there)',
+    });
+    isThere = true;
+    await changeRun(bench.parts, run!, (model) => model.retry());
+    await bench.untilAll([run!], 'done');
+  });
+
   it('parks a step that failed for good, keeps what it holds, and finishes after a retry by a person', async () => {
     const outside = new Outside();
     let isBroken = true;

@@ -56,26 +56,26 @@ export class Database implements Queries {
 
   async query<R extends object = Row>(text: string, values: readonly unknown[] = []): Promise<R[]> {
     this.statements += 1;
-    return (await available(this.pool.query<R>(text, [...values]))).rows;
+    return (await this.available(this.pool.query<R>(text, [...values]))).rows;
   }
 
   async transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
     for (let repeats = 0; ; repeats += 1) {
-      const client = await available(this.pool.connect());
+      const client = await this.available(this.pool.connect());
       let broken: Error | undefined;
       // A connection that ends between two statements tells it by an event; with nobody listening, it ends the process.
       const onBroken = (error: Error): void => void (broken = error);
       client.on('error', onBroken);
       try {
         this.statements += 2;
-        await available(client.query(this.begin));
+        await this.available(client.query(this.begin));
         const result = await work({
           query: async <R extends object = Row>(text: string, values: readonly unknown[] = []) => {
             this.statements += 1;
-            return (await available(client.query<R>(text, [...values]))).rows;
+            return (await this.available(client.query<R>(text, [...values]))).rows;
           },
         });
-        await available(client.query('commit'));
+        await this.available(client.query('commit'));
         return result;
       } catch (error) {
         await client.query('rollback').catch(onBroken);
@@ -91,16 +91,16 @@ export class Database implements Queries {
   async close(): Promise<void> {
     await this.pool.end();
   }
-}
 
-/** What is not Postgres' own word about a statement comes from the connection. */
-async function available<T>(asked: Promise<T>): Promise<T> {
-  try {
-    return await asked;
-  } catch (error) {
-    if (error instanceof pg.DatabaseError && !UNAVAILABLE.test(error.code ?? '')) throw error;
-    if (error instanceof TypeError) throw error;
-    throw new StoreUnavailable(error instanceof Error ? error.message : String(error), error);
+  /** What is not Postgres' own word about a statement comes from the connection; after `close` there will never be another one. */
+  private async available<T>(asked: Promise<T>): Promise<T> {
+    try {
+      return await asked;
+    } catch (error) {
+      if (error instanceof pg.DatabaseError && !UNAVAILABLE.test(error.code ?? '')) throw error;
+      if (error instanceof TypeError || this.pool.ending) throw error;
+      throw new StoreUnavailable(error instanceof Error ? error.message : String(error), error);
+    }
   }
 }
 
