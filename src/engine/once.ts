@@ -58,8 +58,9 @@ export class OnceNotes {
     try {
       return await hooks.send(this.at.call);
     } catch (error) {
-      // Refused for certain: nothing to look for next time. Anything else may have arrived, and the note stays.
-      if (error instanceof HatcheryError && error.code !== 'outcome-unknown') await this.forget(key);
+      // Refused for certain: nothing to look for next time. Anything else, or cut short by our own end, may have arrived, and the note stays.
+      const isRefused = error instanceof HatcheryError && error.code !== 'outcome-unknown';
+      if (isRefused && !this.at.call.signal.aborted) await this.forget(key);
       throw error;
     }
   }
