@@ -29,8 +29,9 @@ const joining = (outside: Outside, act: (machineId: string) => Promise<object>):
     },
   });
 
-const cancel = async (run: { runId: string }): Promise<void> =>
-  void (await changeRun(bench.parts, run, (model) => model.wantGone()));
+const cancel = async (run: { runId: string }): Promise<void> => {
+  await changeRun(bench.parts, run, (model) => model.wantGone());
+};
 
 it('a machine that joins while the last one removes the group waits for that, and makes it anew', async () => {
   const outside = new Outside();
