@@ -4,7 +4,6 @@ import { changeRun } from '../../src/engine/engine.js';
 import { StepWait, type StepRun } from '../../src/plan/step.js';
 import { EngineBench, Gate } from '../support/engine-bench.js';
 import { Outside, use, workflow, type Input } from '../support/outside.js';
-import { ownRedis } from '../support/stores.js';
 
 let bench: EngineBench;
 afterEach(async () => bench.close());
@@ -307,31 +306,5 @@ describe('the engine on Postgres and Redis', () => {
       { epoch: 1, outcome: 'handed-over', count: 32 },
       { epoch: 2, outcome: 'done', count: 32 },
     ]);
-  });
-
-  it('resumes by itself after FLUSHALL', async () => {
-    const redis = await ownRedis();
-    const outside = new Outside();
-    const gate = new Gate();
-    const first = outside.step('one', { act: async () => (await gate.pass(), {}) });
-    bench = await EngineBench.start({
-      workflow: workflow(use('one') + use('two', ['one'])),
-      steps: [first, outside.step('two')],
-      effects: [outside.thing],
-      redis: redis.url,
-    });
-    const runs = await bench.accept(6);
-    await bench.worker(2);
-    bench.caretaker();
-    await gate.reached;
-    const { Redis } = await import('ioredis');
-    const other = new Redis(redis.url);
-    await other.flushall();
-    other.disconnect();
-    gate.release();
-    await bench.untilAll(runs, 'done');
-    await bench.close();
-    await redis.remove();
-    bench = await EngineBench.start({ workflow: workflow(use('two')), steps: [outside.step('two')] });
   });
 });

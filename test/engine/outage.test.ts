@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { connectRedis } from '../../src/drivers/redis/connect-redis.js';
 import type { StepRun } from '../../src/plan/step.js';
 import type { RunStore } from '../../src/ports/run-store.js';
 import { StoreUnavailable } from '../../src/ports/store-unavailable.js';
@@ -151,6 +152,49 @@ describe('while Redis is away', () => {
       gate.release();
       await redis.restart();
       await bench.untilAll([...before, ...during], 'done');
+    } finally {
+      await bench.close();
+      bench = undefined;
+      await redis.remove();
+    }
+  });
+
+  it('FLUSHALL interrupts what is in hand, which is not one of its tries, and all is done', async () => {
+    const redis = await ownRedis();
+    const outside = new Outside();
+    let started = 0;
+    const gate = new Gate();
+    const step = outside.step('one', {
+      retry: { attempts: 1, first: '50ms', max: '50ms' },
+      act: async (_input: unknown, _ports: unknown, run: StepRun) => {
+        const { signal } = run.call;
+        started += 1;
+        if (started > 2) return {};
+        if (started === 2) void gate.pass();
+        return new Promise<object>((_resolve, reject) =>
+          signal.addEventListener('abort', () => reject(signal.reason as Error)),
+        );
+      },
+    });
+    bench = await EngineBench.start({
+      workflow: workflow(use('one') + use('two', ['one'])),
+      steps: [step, outside.step('two')],
+      effects: [outside.thing],
+      redis: redis.url,
+    });
+    try {
+      const runs = await bench.accept(6);
+      await bench.worker(2);
+      bench.caretaker();
+      await gate.reached;
+      const other = connectRedis(redis.url, () => {});
+      await other.flushall();
+      other.disconnect();
+      await bench.untilAll(runs, 'done');
+      const [interrupted] = await bench.database.query(
+        `select count(*) as count from attempts where outcome = 'handed-over'`,
+      );
+      expect(interrupted).toEqual({ count: 2 });
     } finally {
       await bench.close();
       bench = undefined;
