@@ -156,7 +156,8 @@ async function startWorker(
   options: AssembleOptions,
   concurrency: number,
 ): Promise<{ stop(): Promise<void> }> {
-  const onError = (error: Error): void => options.log.warn({ err: error }, 'the queue, or a job of it, failed');
+  const onError = (error: Error): void =>
+    options.log.warn({ err: error }, 'the queue, or a job of it, failed');
   const worker = new EngineWorker(parts);
   await worker.start();
   const jobs = new BullStepWorker(
