@@ -26,6 +26,9 @@ const aclSpec = z.strictObject({ path: z.string(), privileges: z.array(z.string(
 /** What `--world FILE` holds (YAML or JSON). Everything that is left out is as in the default world. */
 const worldSpecSchema = z.strictObject({
   cluster: z.string().default('simcluster'),
+  version: z.enum(['8.4', '9.1']).default('9.1'),
+  /** Left out = `legacy` for 8.4 and `current` for 9.1. */
+  lockPolling: z.enum(['legacy', 'current']).optional(),
   seed: z.string().or(z.number().transform(String)).optional(),
   nodes: z
     .array(nodeSpec)
@@ -118,6 +121,8 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
   const rootTokenId = 'root@pam!simulator';
   const world: World = {
     cluster: spec.cluster,
+    version: spec.version,
+    lockPolling: spec.lockPolling ?? (spec.version === '8.4' ? 'legacy' : 'current'),
     seed: worldSeed,
     life: 1,
     elapsedMs: 0,

@@ -94,6 +94,10 @@ export interface WorldGuacamoleConnection {
 /** Everything that exists, plain data and Maps, so that `--state` can save it. */
 export interface World {
   readonly cluster: string;
+  /** Proxmox VE that the cluster runs: what differs between them follows from it. */
+  readonly version: '8.4' | '9.1';
+  /** How cluster locks are polled: once a second until pve-cluster 9.1.0, then ever faster towards the end of the wait. */
+  readonly lockPolling: 'legacy' | 'current';
   readonly seed: string;
   /** Counts the lives of this world: a loaded one draws other random numbers than the first. */
   life: number;

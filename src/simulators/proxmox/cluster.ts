@@ -13,6 +13,12 @@ const MIB = 1_048_576;
 const FIRST_ID = 100;
 const LAST_ID = 999_999;
 
+/** What `version` answers. */
+export const RELEASES = {
+  '8.4': { version: '8.4.14', release: '8.4', repoid: 'b502d23c55afcba1' },
+  '9.1': { version: '9.1.11', release: '9.1', repoid: '51c1ae1f0c1a3ae9' },
+} as const;
+
 export const clusterRoutes: readonly Route[] = [
   {
     method: 'GET',
@@ -20,7 +26,7 @@ export const clusterRoutes: readonly Route[] = [
     op: 'version',
     kind: 'read',
     params: {},
-    handle: () => ({ data: { version: '9.1.11', release: '9.1', repoid: '51c1ae1f0c1a3ae9' } }),
+    handle: ({ pve }) => ({ data: RELEASES[pve.world.version] }),
   },
   {
     method: 'GET',

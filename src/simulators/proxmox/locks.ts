@@ -136,7 +136,7 @@ const WORK_MS = 60_000;
 
 /**
  * Cluster-wide locks (`storage-<id>`, `file-user_cfg`): polled, not queued, hence unfair; 10 s to obtain, 60 s for the work.
- * Polling of pve-cluster from 9.1.0: pauses of a tenth of the remaining time, at most 1 s.
+ * Until pve-cluster 9.1.0 they are polled once a second, since then after a tenth of the remaining time, at most 1 s.
  */
 export class ClusterLocks {
   readonly #held = new Set<string>();
@@ -164,7 +164,10 @@ export class ClusterLocks {
         throw failure(`cfs-lock '${id}' error: got lock request timeout`);
       }
       user.log?.(`trying to acquire cfs lock '${id}' ...`);
-      await clock.sleep(Math.min(1_000, remainingMs / 10), user.signal);
+      await clock.sleep(
+        world.lockPolling === 'legacy' ? 1_000 : Math.min(1_000, remainingMs / 10),
+        user.signal,
+      );
     }
     this.#held.add(id);
     const gotAt = clock.elapsedMs();

@@ -1,5 +1,5 @@
 import { need } from './auth.js';
-import { nodeRow, usedMemoryMiB } from './cluster.js';
+import { nodeRow, RELEASES, usedMemoryMiB } from './cluster.js';
 import type { PveCall, Route } from './pve.js';
 
 const MIB = 1_048_576;
@@ -32,6 +32,7 @@ export const nodeRoutes: readonly Route[] = [
 
 function statusOf({ pve, node: name }: PveCall): Record<string, unknown> {
   const node = pve.world.nodes.find((candidate) => candidate.name === name);
+  const release = RELEASES[pve.world.version];
   const cores = node?.cores ?? 0;
   const total = (node?.memoryMiB ?? 0) * MIB;
   const used = usedMemoryMiB(pve, name) * MIB;
@@ -52,7 +53,7 @@ function statusOf({ pve, node: name }: PveCall): Record<string, unknown> {
     memory: { total, used, free: total - used },
     rootfs: { total: 96 * GIB, used: 8 * GIB, free: 88 * GIB, avail: 88 * GIB },
     swap: { total: 8 * GIB, used: 0, free: 8 * GIB },
-    pveversion: 'pve-manager/9.1.11/51c1ae1f0c1a3ae9',
+    pveversion: `pve-manager/${release.version}/${release.repoid}`,
     kversion: 'Linux 6.17.2-1-pve',
     ksm: { shared: 0 },
   };
