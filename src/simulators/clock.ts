@@ -1,3 +1,5 @@
+import { SimProcess } from './process.js';
+
 /** A wait that ended because the simulator stopped or its task was interrupted. */
 export class Interrupted extends Error {
   override readonly name = 'Interrupted';
@@ -36,15 +38,18 @@ export class SimClock {
     return this.#stopped.signal;
   }
 
-  /** Waits `simulatedMs`; throws `Interrupted` when `signal` aborts or the clock stops. */
+  /** Waits `simulatedMs`; throws `Interrupted` when `signal` aborts or the clock stops; never ends when the caller's process is killed. */
   sleep(simulatedMs: number, signal?: AbortSignal): Promise<void> {
+    const owner = SimProcess.current();
+    if (owner?.isKilled) return new Promise(() => undefined);
     return new Promise((resolve, reject) => {
       const interrupt = (): void => {
-        clearTimeout(timer);
         done();
         reject(new Interrupted('the wait was interrupted'));
       };
       const done = (): void => {
+        clearTimeout(timer);
+        forgetKill?.();
         this.#waits.delete(interrupt);
         signal?.removeEventListener('abort', interrupt);
       };
@@ -55,10 +60,21 @@ export class SimClock {
         },
         Math.max(0, simulatedMs * this.timeScale),
       );
+      const forgetKill = owner?.onKill(done);
       this.#waits.add(interrupt);
       signal?.addEventListener('abort', interrupt, { once: true });
       if (signal?.aborted || this.#stopped.signal.aborted) interrupt();
     });
+  }
+
+  /** Calls `act` once after `simulatedMs`, whoever asked for it may be dead by then; not any more when the clock has stopped. */
+  after(simulatedMs: number, act: () => void): void {
+    const timer = setTimeout(() => {
+      this.#waits.delete(cancel);
+      act();
+    }, simulatedMs * this.timeScale);
+    const cancel = (): void => clearTimeout(timer);
+    this.#waits.add(cancel);
   }
 
   /** Calls `act` every `simulatedMs` until the clock stops. */

@@ -1,5 +1,6 @@
 import type { FiredFaults } from '../faults.js';
-import type { WorldGuest, WorldStorage } from '../world.js';
+import { holding } from '../process.js';
+import { poolOf, type WorldGuest, type WorldStorage } from '../world.js';
 import { need } from './auth.js';
 import { copyMiBps, drawMs } from './durations.js';
 import {
@@ -161,6 +162,7 @@ export function lockFile(vmid: number): string {
 
 async function cloneLocked(pve: Pve, task: Task, user: LockUser, job: CloneJob): Promise<TaskResult> {
   const guest = reserveId(pve, task, job.newid);
+  task.did(() => ({ ...createdLine(job, guest, poolOf(pve.world, job.newid)), effect: true }));
   const made: string[] = [];
   try {
     await task.pass('task');
@@ -293,7 +295,8 @@ async function copyBlocks(pve: Pve, task: Task, storage: WorldStorage, disk: Dis
   const speed = copyMiBps(storage) * pve.context.random.stream('copy', task.vmid).logNormal(1, 1.5);
   const { copies } = pve;
   copies.set(storage.id, (copies.get(storage.id) ?? 0) + 1);
-  try {
+  const letGo = (): unknown => copies.set(storage.id, (copies.get(storage.id) ?? 1) - 1);
+  await holding(letGo, async () => {
     const steps = 20;
     for (let step = 0; step <= steps; step += 1) {
       const done = (totalGiB * step) / steps;
@@ -304,9 +307,7 @@ async function copyBlocks(pve: Pve, task: Task, storage: WorldStorage, disk: Dis
           task.signal,
         );
     }
-  } finally {
-    copies.set(storage.id, (copies.get(storage.id) ?? 1) - 1);
-  }
+  });
 }
 
 function size(gib: number): string {

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createContext } from '../create-context.js';
+import { SimProcess } from '../process.js';
 import { ClusterLocks, FileLocks } from './locks.js';
 
 describe('locks', () => {
@@ -70,6 +71,30 @@ describe('locks', () => {
       await held;
       await expect(locks.with(user, 'x', 'exclusive', 1_000, async () => 'free')).resolves.toBe('free');
     });
+  });
+
+  it('of files are free at once when their holder is killed, and a killed one leaves the queue', async () => {
+    const locks = new FileLocks(context);
+    const [holder, waiter] = [new SimProcess(), new SimProcess()];
+    const never = gate();
+    void holder.run(() => locks.with(user, 'x', 'exclusive', 1_000, never.work));
+    void waiter.run(() => locks.with(user, 'x', 'exclusive', 60_000, never.work));
+    const last = locks.with(user, 'x', 'exclusive', 60_000, async () => 'free');
+    waiter.kill();
+    holder.kill();
+    await expect(last).resolves.toBe('free');
+  });
+
+  it('of the cluster stay when their holder is killed, until they are 120 s old', async () => {
+    const locks = new ClusterLocks(context);
+    const holder = new SimProcess();
+    void holder.run(() => locks.with(user, 'storage-ceph', gate().work));
+    holder.kill();
+    await expect(locks.with(user, 'storage-ceph', async () => 'early')).rejects.toThrow(
+      'lock request timeout',
+    );
+    await context.clock.sleep(120_000);
+    await expect(locks.with(user, 'storage-ceph', async () => 'late')).resolves.toBe('late');
   });
 
   describe('of the cluster', () => {

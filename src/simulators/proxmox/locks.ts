@@ -1,5 +1,6 @@
 import { Interrupted } from '../clock.js';
 import type { SimulatorContext } from '../context.js';
+import { holding, SimProcess } from '../process.js';
 import { failure } from './wire.js';
 
 export interface LockUser {
@@ -64,14 +65,12 @@ export class FileLocks {
       }
     }
     const gotAt = clock.elapsedMs();
-    try {
-      return await work();
-    } finally {
+    return holding(() => {
       this.#release(key, mode);
       const [waited, held] = [gotAt - askedAt, clock.elapsedMs() - gotAt].map(Math.round);
       if (isContended)
         journal.record({ ...hold, ...by, ...more, effect: true, waitMs: waited, holdMs: held });
-    }
+    }, work);
   }
 
   #tryTake(key: string, mode: Mode): boolean {
@@ -92,22 +91,29 @@ export class FileLocks {
       mode,
       grant: () => {
         isGranted = true;
+        forgetKill?.();
         over.abort();
       },
     };
     lock.waiters.push(waiter);
+    const leave = (): void => {
+      lock.waiters.splice(lock.waiters.indexOf(waiter), 1);
+      this.#grantNext(key);
+    };
+    const forgetKill = SimProcess.current()?.onKill(leave);
     try {
       await this.context.clock.sleep(waitMs, signal ? AbortSignal.any([over.signal, signal]) : over.signal);
     } catch (error) {
       if (!(error instanceof Interrupted)) throw error;
       if (isGranted && !signal?.aborted) return true;
       if (isGranted) this.#release(key, mode);
-      else lock.waiters.splice(lock.waiters.indexOf(waiter), 1);
+      else leave();
       throw error;
+    } finally {
+      forgetKill?.();
     }
     if (isGranted) return true;
-    lock.waiters.splice(lock.waiters.indexOf(waiter), 1);
-    this.#grantNext(key);
+    leave();
     return false;
   }
 
@@ -133,9 +139,11 @@ export class FileLocks {
 
 const OBTAIN_MS = 10_000;
 const WORK_MS = 60_000;
+const STALE_MS = 120_000;
 
 /**
  * Cluster-wide locks (`storage-<id>`, `file-user_cfg`): polled, not queued, hence unfair; 10 s to obtain, 60 s for the work.
+ * They are directories of the cluster file system: one whose holder was killed stays until it is 120 s old.
  * Until pve-cluster 9.1.0 they are polled once a second, since then after a tenth of the remaining time, at most 1 s.
  */
 export class ClusterLocks {
@@ -172,18 +180,20 @@ export class ClusterLocks {
     this.#held.add(id);
     const gotAt = clock.elapsedMs();
     const over = new AbortController();
-    try {
+    const giveBack = (isKilled: boolean): void => {
+      over.abort();
+      const [waited, held] = [gotAt - askedAt, clock.elapsedMs() - gotAt].map(Math.round);
+      journal.record({ ...line, effect: true, waitMs: waited, holdMs: held });
+      if (isKilled) clock.after(STALE_MS - held!, () => this.#held.delete(id));
+      else this.#held.delete(id);
+    };
+    return holding(giveBack, () => {
       const limit = clock.sleep(WORK_MS, over.signal).then(
         () => Promise.reject(failure(`'${id}'-locked command timed out - aborting`)),
         () => new Promise<never>(() => undefined),
       );
       const stop = user.signal ? AbortSignal.any([user.signal, over.signal]) : over.signal;
-      return await Promise.race([work(stop), limit]);
-    } finally {
-      over.abort();
-      this.#held.delete(id);
-      const [waited, held] = [gotAt - askedAt, clock.elapsedMs() - gotAt].map(Math.round);
-      journal.record({ ...line, effect: true, waitMs: waited, holdMs: held });
-    }
+      return Promise.race([work(stop), limit]);
+    });
   }
 }

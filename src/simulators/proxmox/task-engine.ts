@@ -3,6 +3,7 @@ import type { SimulatorContext } from '../context.js';
 import type { FiredFaults } from '../faults.js';
 import type { HoldPoint } from '../hold.js';
 import type { JournalEntry } from '../journal.js';
+import { SimProcess } from '../process.js';
 import { formatUpid, type Upid } from './upid.js';
 
 interface TaskSetup {
@@ -41,22 +42,28 @@ export interface Task extends Upid {
   readonly endTime: number | undefined;
   readonly exitStatus: string | undefined;
   log(line: string): void;
+  /** From here on something is left behind if the task is killed: what the journal must say then. */
+  did(journal: () => Partial<JournalEntry>): void;
   /** A named point at which tests can stop it. */
   pass(where: HoldPoint): Promise<void>;
 }
 
 const KEPT_PER_NODE = 1_000;
+/** Of a task whose log ends without a verdict. */
 const UNEXPECTED = 'unexpected status';
+const KILL_AFTER_MS = 5_000;
 
 class RunningTask implements Task {
   readonly lines: string[] = [];
   readonly stopper = new AbortController();
+  readonly process = new SimProcess();
+  left: () => Partial<JournalEntry> = () => ({});
   endTime: number | undefined;
   exitStatus: string | undefined;
 
   constructor(
     private readonly context: SimulatorContext,
-    private readonly setup: TaskSetup,
+    readonly setup: TaskSetup,
     readonly pid: number,
     readonly pstart: number,
     readonly startTime: number,
@@ -89,6 +96,9 @@ class RunningTask implements Task {
   log(line: string): void {
     this.lines.push(...line.split('\n'));
   }
+  did(journal: () => Partial<JournalEntry>): void {
+    this.left = journal;
+  }
   async pass(where: HoldPoint): Promise<void> {
     const stopped = new Promise<never>((_, reject) => {
       const stop = (): void => reject(new Interrupted('the task was stopped'));
@@ -96,6 +106,7 @@ class RunningTask implements Task {
       else this.signal.addEventListener('abort', stop, { once: true });
     });
     await Promise.race([this.context.holds.pass(this.setup.op, where), stopped]);
+    if (this.process.isKilled) await new Promise(() => undefined);
   }
 }
 
@@ -125,21 +136,24 @@ export class TaskEngine {
     }
     this.#byNode.set(setup.node, list);
     this.context.journal.record({ ...lineOf(this.context, setup, task), event: 'task-start' });
-    void this.#run(setup, task, work);
+    task.process.onKill(() => this.#end(task, UNEXPECTED, task.left()));
+    void task.process.run(() => this.#run(task, work));
     return task;
   }
 
-  async #run(setup: TaskSetup, task: RunningTask, work: (task: Task) => Promise<TaskResult>): Promise<void> {
+  async #run(task: RunningTask, work: (task: Task) => Promise<TaskResult>): Promise<void> {
+    const { faults } = task.setup;
     let verdict = 'OK';
     let more: Partial<JournalEntry> = {};
     try {
       await task.pass('task-start');
-      const forced = await setup.faults.task('during', task.signal);
+      const forced = await faults.task('during', task.signal);
       if (forced !== undefined) throw new TaskFailure(forced);
       const { warnings, ...journal } = await work(task);
       more = journal;
+      task.did(() => journal);
       await task.pass('task-end');
-      const late = await setup.faults.task('after', task.signal);
+      const late = await faults.task('after', task.signal);
       if (late !== undefined) throw new TaskFailure(late, journal);
       if (warnings !== undefined && warnings > 0) verdict = `WARNINGS: ${warnings}`;
     } catch (error) {
@@ -147,6 +161,12 @@ export class TaskEngine {
       if (error instanceof TaskFailure) more = error.journal;
       verdict = error instanceof Interrupted ? 'received interrupt' : messageOf(error);
     }
+    if (!task.process.isKilled) this.#end(task, verdict, more);
+  }
+
+  #end(task: RunningTask, verdict: string, more: Partial<JournalEntry>): void {
+    const { setup } = task;
+    if (task.exitStatus !== undefined) return;
     if (verdict !== UNEXPECTED)
       task.log(
         verdict === 'OK' || verdict.startsWith('WARNINGS:') ? `TASK ${verdict}` : `TASK ERROR: ${verdict}`,
@@ -172,12 +192,29 @@ export class TaskEngine {
     return this.#byNode.get(node)?.find((task) => task.upid === upid);
   }
 
-  /** TERM. */
+  /** TERM, and KILL if it is still there 5 s later. */
   interrupt(task: Task): void {
-    this.#byNode
-      .get(task.node)
-      ?.find((one) => one === task)
-      ?.stopper.abort();
+    const found = this.#byNode.get(task.node)?.find((one) => one === task);
+    found?.stopper.abort();
+    this.context.clock.after(KILL_AFTER_MS, () => found?.process.kill());
+  }
+
+  /**
+   * KILL: nothing of it goes on, no clean-up runs and its log ends without a verdict. Its flocks are free at once, its cluster locks
+   * when they are 120 s old, the `lock` key stays in the config.
+   */
+  kill(upid: string): void {
+    for (const list of this.#byNode.values()) list.find((task) => task.upid === upid)?.process.kill();
+  }
+
+  /** The node died: all that it ran is killed. What its log says is there again when the node is. */
+  nodeDown(node: string): void {
+    for (const task of this.#byNode.get(node) ?? []) task.process.kill();
+  }
+
+  /** The node's task logs are gone (rotated away, node installed anew): `no such task` from now on. What runs goes on. */
+  forget(node: string): void {
+    this.#byNode.delete(node);
   }
 }
 

@@ -1,3 +1,4 @@
+import { SimProcess } from '../process.js';
 import type { WorldGuest, WorldStorage, WorldVolume } from '../world.js';
 import { volumeKey } from '../world.js';
 import { drawStorageMs } from './durations.js';
@@ -37,8 +38,8 @@ function withStorageLock<T>(
 export function occupyStorages(pve: Pve, node: string, ids: Iterable<string>, ms: number): void {
   const user: LockUser = { actor: 'foreign:lock-holder', node };
   for (const id of new Set(ids)) {
-    const held = withStorageLock(pve, user, storageOf(pve, id), (signal) =>
-      pve.context.clock.sleep(ms, signal),
+    const held = new SimProcess().run(() =>
+      withStorageLock(pve, user, storageOf(pve, id), (signal) => pve.context.clock.sleep(ms, signal)),
     );
     held.catch((error: unknown) => user.log?.(String(error)));
   }
