@@ -18,6 +18,8 @@ export interface Operation {
 export interface Outcome {
   readonly reply: SimReply;
   readonly journal?: Partial<JournalEntry>;
+  /** The work goes on behind the reply: what the journal must say when it is over. */
+  readonly late?: Promise<Partial<JournalEntry>>;
 }
 
 /**
@@ -38,8 +40,13 @@ export async function perform(
     if (!taken) return undefined;
     return taken.kind === 'status' ? status(taken.status, taken.message) : taken.kind;
   };
-  const conclude = (ns: string, answer: SimAnswer, more: Partial<JournalEntry>): SimAnswer => {
-    const line = (answered: boolean): void =>
+  const conclude = (
+    ns: string,
+    answer: SimAnswer,
+    more: Partial<JournalEntry>,
+    late: Outcome['late'] = undefined,
+  ): SimAnswer => {
+    const line = (answered: boolean, later: Partial<JournalEntry> = {}): void =>
       journal.record({
         event: 'request',
         effect: false,
@@ -49,9 +56,13 @@ export async function perform(
         ...(typeof answer === 'string' ? {} : { status: answer.status }),
         answered,
         ns,
+        ...later,
       });
-    if (typeof answer === 'string') line(false);
-    else void delivered.then(line);
+    if (typeof answer === 'string' && !late) line(false);
+    else
+      void Promise.all([typeof answer === 'string' ? false : delivered, late]).then(([answered, later]) =>
+        line(answered, later),
+      );
     return answer;
   };
   try {
@@ -63,9 +74,9 @@ export async function perform(
     try {
       await holds.pass(operation.op, 'after');
       const late = await faulted('after');
-      return conclude(ns, late ?? outcome.reply, outcome.journal ?? {});
+      return conclude(ns, late ?? outcome.reply, outcome.journal ?? {}, outcome.late);
     } catch (error) {
-      if (error instanceof Interrupted) return conclude(ns, 'drop', outcome.journal ?? {});
+      if (error instanceof Interrupted) return conclude(ns, 'drop', outcome.journal ?? {}, outcome.late);
       throw error;
     }
   } catch (error) {

@@ -5,12 +5,11 @@ import type { WorldGuest } from '../world.js';
 import { Broadcast } from './broadcast.js';
 import { ForeignActors } from './foreign.js';
 import { ClusterLocks, FileLocks } from './locks.js';
+import { Proxying } from './proxying.js';
 import type { Pve } from './pve.js';
 import { nodeServer } from './server.js';
 import { TaskEngine } from './task-engine.js';
-import { Workers } from './workers.js';
 
-const WORKERS_PER_NODE = 3;
 const BODY_LIMIT_BYTES = 524_288;
 
 export interface ProxmoxSimulator extends RunningSimulator {
@@ -51,10 +50,10 @@ export async function startProxmoxSimulator(
     locks: new ClusterLocks(context),
     tasks: new TaskEngine(context),
     broadcast: new Broadcast(context),
+    proxying: new Proxying(context),
     copies: new Map(),
     fingerprints,
   };
-  const workers = new Map(world.nodes.map(({ name }) => [name, new Workers(WORKERS_PER_NODE)]));
   const listeners: Listener[] = [];
   const stop = async (): Promise<void> => {
     await Promise.all(listeners.map((listener) => listener.stop()));
@@ -62,7 +61,7 @@ export async function startProxmoxSimulator(
   try {
     for (const [index, { name }] of world.nodes.entries()) {
       const port = options.ports?.[index] ?? (options.port ? options.port + index : 0);
-      const handle = nodeServer(pve, name, workers);
+      const handle = nodeServer(pve, name);
       listeners.push(
         await listen({
           port,

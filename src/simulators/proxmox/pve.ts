@@ -6,6 +6,7 @@ import type { Account } from './auth.js';
 import type { Broadcast } from './broadcast.js';
 import type { ClusterLocks, FileLocks } from './locks.js';
 import type { Params, ParamSpecs } from './params.js';
+import type { Proxying } from './proxying.js';
 import type { TaskEngine } from './task-engine.js';
 import { failure } from './wire.js';
 
@@ -17,6 +18,7 @@ export interface Pve {
   readonly locks: ClusterLocks;
   readonly tasks: TaskEngine;
   readonly broadcast: Broadcast;
+  readonly proxying: Proxying;
   /** Copies that run now, by storage: they share its rate. */
   readonly copies: Map<string, number>;
   /** SHA-256 of each node's certificate. */
@@ -31,6 +33,8 @@ export interface PveCall {
   readonly local: string;
   /** The node of the path, or `local`. */
   readonly node: string;
+  /** Which of the node's workers has it. */
+  readonly worker: number;
   /** Of the path; 0 where the path has none. */
   readonly vmid: number;
   readonly path: Readonly<Record<string, string>>;
@@ -45,7 +49,7 @@ export interface Handled {
   readonly journal?: Partial<JournalEntry>;
 }
 
-/** How long a call takes before it is handled: see durations.ts. */
+/** How long a call takes before it is handled: see durations.ts. `read` runs in pveproxy, all others in pvedaemon (`protected`). */
 type CallKind = 'read' | 'protected-read' | 'storage-content' | 'fork' | 'config-write' | 'agent';
 
 export interface Route {
@@ -54,6 +58,8 @@ export interface Route {
   readonly op: string;
   readonly kind: CallKind;
   readonly params: ParamSpecs;
+  /** Answered by the node that got it, though its path names one. */
+  readonly local?: true;
   /** The declared permission: tested before the parameters. Throws. `raw` are unchecked parameters. */
   readonly permit?: (
     account: Account,

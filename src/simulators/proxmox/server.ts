@@ -3,14 +3,13 @@ import { perform, type Outcome } from '../operation.js';
 import { authenticate, type Account } from './auth.js';
 import { drawMs } from './durations.js';
 import { checkParams } from './params.js';
+import { GaveUp } from './proxying.js';
 import type { Handled, Pve, PveCall, Route } from './pve.js';
 import { findRoute } from './router.js';
 import { decodeParams, errorReply, failure, PveError, successReply, type RawParams } from './wire.js';
-import type { Workers } from './workers.js';
 
 const BASE = '/api2/json';
 const REFUSED_LOGIN_MS = 3_000;
-const PROXY_LIMIT_MS = 30_000;
 
 interface Located {
   readonly route: Route;
@@ -22,12 +21,11 @@ interface Located {
 export function nodeServer(
   pve: Pve,
   local: string,
-  workers: ReadonlyMap<string, Workers>,
 ): (request: SimRequest, delivered: Promise<boolean>) => Promise<SimAnswer> {
   return async (request, delivered) => {
     const { located, problem } = locate(request);
     const signIn = trySignIn(pve, request);
-    const node = resolveNode(local, located?.values['node']);
+    const node = located?.route.local ? local : resolveNode(local, located?.values['node']);
     const vmid = located && vmidOf(located);
     const operation = {
       sim: 'proxmox',
@@ -50,11 +48,7 @@ export function nodeServer(
             501,
             `Method '${request.method} ${request.path.slice(BASE.length)}' not implemented`,
           );
-        const handled = await serve(
-          pve,
-          { local, node, account: signIn.account, ...located, faults },
-          workers,
-        );
+        const handled = await serve(pve, { local, node, account: signIn.account, ...located, faults });
         const { params, ...journal } = handled.journal ?? {};
         return {
           reply: successReply(handled.data, handled.total),
@@ -65,6 +59,14 @@ export function nodeServer(
           return {
             reply: errorReply(error),
             journal: { params: { ...operation.params, error: error.message } },
+            ...(error instanceof GaveUp
+              ? {
+                  late: error.late.then((journal) => ({
+                    ...journal,
+                    params: { ...operation.params, ...journal.params },
+                  })),
+                }
+              : {}),
           };
         throw error;
       }
@@ -126,22 +128,18 @@ interface Service extends Located {
   readonly faults: PveCall['faults'];
 }
 
-/** Permission, then proxying to the node of the path (which gives up after 30 s while that node goes on), then parameters, then the handler. */
-async function serve(pve: Pve, service: Service, workers: ReadonlyMap<string, Workers>): Promise<Handled> {
+/** Permission, then proxying to the node of the path, then parameters, then the handler. */
+async function serve(pve: Pve, service: Service): Promise<Handled> {
   const { route, values, raw, local, node, account, faults } = service;
   route.permit?.(account, values, (key) => raw.get(key)?.join(','));
-  const pool = workers.get(node);
-  if (!pool)
-    throw failure(
-      `hostname lookup '${node}' failed - failed to get address info for: ${node}: Name or service not known`,
-    );
-  const run = async (): Promise<Handled> => {
+  return pve.proxying.execute(route, local, node, async (worker) => {
     const params = checkParams(route.params, raw, values);
     const call: PveCall = {
       pve,
       account,
       local,
       node,
+      worker,
       vmid: Number(values['vmid'] ?? 0),
       path: values,
       params,
@@ -150,20 +148,7 @@ async function serve(pve: Pve, service: Service, workers: ReadonlyMap<string, Wo
     };
     if (route.op !== 'qemu.agent.interfaces') await pve.context.clock.sleep(latencyMs(pve, route));
     return route.handle(call);
-  };
-  const work = (): Promise<Handled> => (route.kind === 'read' ? run() : pool.run(run));
-  if (node === local) return work();
-  await pve.context.clock.sleep(drawMs(pve.context, 'proxied', route.op));
-  const over = new AbortController();
-  const tooLong = pve.context.clock.sleep(PROXY_LIMIT_MS, over.signal).then(
-    () => Promise.reject(new PveError(596, 'Connection timed out', { empty: true })),
-    () => new Promise<never>(() => undefined),
-  );
-  try {
-    return await Promise.race([work(), tooLong]);
-  } finally {
-    over.abort();
-  }
+  });
 }
 
 function latencyMs(pve: Pve, route: Route): number {

@@ -1,23 +1,22 @@
-import { holding } from '../process.js';
-
-/** The blocking workers of one node's pvedaemon: a call that needs one waits until one is free. */
+/** Blocking workers: a call waits until one is free and then has it to itself. */
 export class Workers {
-  #free: number;
-  readonly #waiting: (() => void)[] = [];
+  readonly #free: number[];
+  readonly #waiting: ((worker: number) => void)[] = [];
 
   constructor(count: number) {
-    this.#free = count;
+    this.#free = Array.from({ length: count }, (_, index) => index);
   }
 
-  async run<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#free > 0) this.#free -= 1;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    return holding(() => this.#giveBack(), work);
-  }
-
-  #giveBack(): void {
-    const next = this.#waiting.shift();
-    if (next) next();
-    else this.#free += 1;
+  /** Gives `work` the number of its worker. */
+  async run<T>(work: (worker: number) => Promise<T>): Promise<T> {
+    const worker =
+      this.#free.shift() ?? (await new Promise<number>((resolve) => this.#waiting.push(resolve)));
+    try {
+      return await work(worker);
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next(worker);
+      else this.#free.push(worker);
+    }
   }
 }
