@@ -4,14 +4,31 @@ import { parse } from 'yaml';
 import { z } from 'zod';
 import { HatcheryError } from '../core/errors.js';
 import { SimRandom } from './seed.js';
-import { volumeKey, type World, type WorldGuest } from './world.js';
+import {
+  STORAGE_CONTENTS,
+  STORAGE_TYPES,
+  volumeKey,
+  type World,
+  type WorldGuest,
+  type WorldStorage,
+} from './world.js';
 
 const vmid = z.number().int().min(100).max(999_999_999);
 const storageSpec = z.strictObject({
   id: z.string(),
-  type: z.enum(['rbd', 'lvmthin', 'zfspool', 'nfs', 'dir']),
+  type: z.enum(STORAGE_TYPES),
   shared: z.boolean(),
   sizeGiB: z.number().positive(),
+  content: z.array(z.enum(STORAGE_CONTENTS)).default(['images', 'rootdir']),
+  /** Left out = all nodes. */
+  nodes: z.array(z.string()).optional(),
+  isDisabled: z.boolean().default(false),
+});
+/** A file that somebody put on a storage; on a local one `node` says where. */
+const fileSpec = z.strictObject({
+  volid: z.string(),
+  node: z.string().optional(),
+  text: z.string().default(''),
 });
 const nodeSpec = z.union([
   z.string().transform((name) => ({ name, cores: 128, memoryMiB: 1_048_576 })),
@@ -34,7 +51,7 @@ const worldSpecSchema = z.strictObject({
     .array(nodeSpec)
     .min(1)
     .default(['pve1', 'pve2', 'pve3'].map((name) => ({ name, cores: 128, memoryMiB: 1_048_576 }))),
-  storages: z.array(storageSpec).default([
+  storages: z.array(storageSpec).prefault([
     { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 40_960 },
     { id: 'local-lvm', type: 'lvmthin', shared: false, sizeGiB: 1_024 },
   ]),
@@ -72,6 +89,11 @@ const worldSpecSchema = z.strictObject({
       { vmid: 10_007, node: 'pve3', kind: 'lxc', owner: 'carol', name: 'wiki', running: false },
     ]),
   pools: z.array(z.string()).default([]),
+  files: z.array(fileSpec).default([]),
+  /** `next-id` of datacenter.cfg: lower bound, and the upper one that is not part of it. */
+  nextId: z.tuple([vmid, vmid]).default([100, 1_000_000]),
+  /** Guests that HA manages: `vm:105` or `ct:105`. */
+  ha: z.array(z.string().regex(/^(vm|ct):[1-9][0-9]+$/)).default([]),
   /** Name of the deployment whose pool and token are made: pool `hatchery-<deployment>`, token `hatchery@pve!<deployment>`. */
   deployment: z.string().default('demo'),
   tokens: z
@@ -135,8 +157,26 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
         ...spec.pools,
         ...spec.guests.flatMap((guest) => guest.pool ?? []),
         ...spec.templates.flatMap((t) => t.pool ?? []),
-      ].map((name) => [name, { comment: '', members: new Set<number>() }]),
+      ].map((name) => [name, { comment: '', members: new Set(), storages: new Set() }]),
     ),
+    nextId: spec.nextId,
+    ha: {
+      resources: new Map(
+        spec.ha.map((sid) => [
+          sid,
+          {
+            state: 'started',
+            maxRestart: 1,
+            maxRelocate: 1,
+            failback: true,
+            comment: undefined,
+            group: undefined,
+          },
+        ]),
+      ),
+      rules: new Map(),
+      groups: new Map(),
+    },
     tokens: [
       { id: rootTokenId, secret: randomUUID(), acl: [{ path: '/', privileges: ['*'] }] },
       {
@@ -164,6 +204,7 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
     rootTokenId,
     guests: new Map(),
     volumes: new Map(),
+    files: new Map(),
     dhcp: {
       allowEnabled: true,
       denyEnabled: false,
@@ -209,6 +250,7 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
     addVolume(world, template, { volid: cloudInit, sizeGiB: 4 / 1024, usedGiB: 4 / 1024 });
   }
   for (const guest of spec.guests) addForeignGuest(world, random, guest);
+  for (const file of spec.files) addFile(world, file);
   return world;
 }
 
@@ -286,21 +328,42 @@ function addGuest(
   return guest;
 }
 
+function addFile(world: World, file: z.output<typeof fileSpec>): void {
+  const storage = storageFor(world, file.volid);
+  const content = /^[^:]+:([^/]+)\//.exec(file.volid)?.[1];
+  const kind = storage.content.find((one) => one === content);
+  const node = storage.shared ? undefined : (file.node ?? world.nodes[0]!.name);
+  if (kind === undefined)
+    throw new HatcheryError(
+      'settings-invalid',
+      `Unable to place ${file.volid}: storage "${storage.id}" holds ${storage.content.join(', ')}`,
+    );
+  world.files.set(volumeKey(node, file.volid), {
+    volid: file.volid,
+    storage: storage.id,
+    node,
+    content: kind,
+    text: file.text,
+  });
+}
+
+function storageFor(world: World, volid: string): WorldStorage {
+  const id = volid.slice(0, volid.indexOf(':'));
+  const storage = world.storages.find((candidate) => candidate.id === id);
+  if (!storage)
+    throw new HatcheryError('settings-invalid', `Unable to place ${volid}: there is no storage "${id}"`);
+  return storage;
+}
+
 function addVolume(
   world: World,
   owner: { vmid: number; node: string },
   volume: { volid: string; sizeGiB: number; usedGiB: number },
 ): void {
-  const id = volume.volid.slice(0, volume.volid.indexOf(':'));
-  const storage = world.storages.find((candidate) => candidate.id === id);
-  if (!storage)
-    throw new HatcheryError(
-      'settings-invalid',
-      `Unable to place ${volume.volid}: there is no storage "${id}"`,
-    );
+  const storage = storageFor(world, volume.volid);
   world.volumes.set(volumeKey(storage.shared ? undefined : owner.node, volume.volid), {
     ...volume,
-    storage: id,
+    storage: storage.id,
     node: storage.shared ? undefined : owner.node,
     vmid: owner.vmid,
     parent: undefined,

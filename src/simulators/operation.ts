@@ -44,7 +44,7 @@ export async function perform(
     ns: string,
     answer: SimAnswer,
     more: Partial<JournalEntry>,
-    late: Outcome['late'] = undefined,
+    late?: Outcome['late'],
   ): SimAnswer => {
     const line = (answered: boolean, later: Partial<JournalEntry> = {}): void =>
       journal.record({

@@ -4,11 +4,33 @@ interface WorldNode {
   readonly memoryMiB: number;
 }
 
+export const STORAGE_TYPES = ['rbd', 'lvmthin', 'lvm', 'zfspool', 'nfs', 'cifs', 'cephfs', 'dir'] as const;
+export const STORAGE_CONTENTS = [
+  'images',
+  'rootdir',
+  'iso',
+  'vztmpl',
+  'snippets',
+  'backup',
+  'import',
+] as const;
+export type StorageContent = (typeof STORAGE_CONTENTS)[number];
+
 export interface WorldStorage {
   readonly id: string;
-  readonly type: 'rbd' | 'lvmthin' | 'zfspool' | 'nfs' | 'dir';
+  readonly type: (typeof STORAGE_TYPES)[number];
   readonly shared: boolean;
   readonly sizeGiB: number;
+  /** What may lie on it. */
+  readonly content: readonly StorageContent[];
+  /** The only nodes that have it; left out = all. */
+  readonly nodes?: readonly string[] | undefined;
+  readonly isDisabled?: boolean;
+}
+
+/** Whether its volumes are files in folders (`st:105/vm-105-disk-0.qcow2`). */
+export function holdsFiles(storage: WorldStorage): boolean {
+  return ['nfs', 'cifs', 'cephfs', 'dir'].includes(storage.type);
 }
 
 export interface WorldGuest {
@@ -40,6 +62,40 @@ export interface WorldVolume {
   sizeGiB: number;
   usedGiB: number;
   readonly parent: string | undefined;
+}
+
+/** A file on a storage that belongs to no guest: `local:snippets/user.yaml`, `local:iso/debian.iso`. By `volumeKey`. */
+export interface WorldFile {
+  readonly volid: string;
+  readonly storage: string;
+  /** `undefined` on shared storages. */
+  readonly node: string | undefined;
+  readonly content: StorageContent;
+  readonly text: string;
+}
+
+export interface WorldPool {
+  comment: string;
+  readonly members: Set<number>;
+  readonly storages: Set<string>;
+}
+
+/** What the administrator asked of HA for one guest (`vm:105`, `ct:105`). */
+export interface WorldHaResource {
+  state: 'started' | 'stopped' | 'disabled' | 'ignored';
+  maxRestart: number;
+  maxRelocate: number;
+  failback: boolean;
+  comment: string | undefined;
+  /** Until PVE 8; later node-affinity rules say it. */
+  group: string | undefined;
+}
+
+export interface WorldHa {
+  readonly resources: Map<string, WorldHaResource>;
+  /** Keys as in the configuration, by name: node-affinity rules (9), groups (8). */
+  readonly rules: Map<string, Record<string, string>>;
+  readonly groups: Map<string, Record<string, string>>;
 }
 
 export interface WorldToken {
@@ -105,13 +161,18 @@ export interface World {
   readonly range: readonly [number, number];
   readonly nodes: readonly WorldNode[];
   readonly storages: readonly WorldStorage[];
-  readonly pools: Map<string, { comment: string; members: Set<number> }>;
+  /** By id; `a/b` lies in `a`. */
+  readonly pools: Map<string, WorldPool>;
+  /** `next-id` of datacenter.cfg: lower bound, and the upper one that is not part of it. */
+  readonly nextId: readonly [number, number];
+  readonly ha: WorldHa;
   readonly tokens: WorldToken[];
   /** The minimal role of the deployment. */
   readonly tokenId: string;
   readonly rootTokenId: string;
   readonly guests: Map<number, WorldGuest>;
   readonly volumes: Map<string, WorldVolume>;
+  readonly files: Map<string, WorldFile>;
   readonly dhcp: WorldDhcp;
   readonly guacamole: WorldGuacamole;
   /** Keys and certificates (PEM) by name: `ca`, node names, services. */

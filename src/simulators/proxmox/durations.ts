@@ -26,8 +26,11 @@ type DurationKind = keyof typeof MODEL;
 const STORAGE_MODEL = {
   rbd: { link: 700, cloudInit: 500, free: 100, copyMiBps: 200 },
   lvmthin: { link: 400, cloudInit: 300, free: 100, copyMiBps: 500 },
+  lvm: { link: 400, cloudInit: 300, free: 100, copyMiBps: 500 },
   zfspool: { link: 300, cloudInit: 200, free: 100, copyMiBps: 500 },
   nfs: { link: 500, cloudInit: 200, free: 100, copyMiBps: 100 },
+  cifs: { link: 500, cloudInit: 200, free: 100, copyMiBps: 100 },
+  cephfs: { link: 500, cloudInit: 200, free: 100, copyMiBps: 200 },
   dir: { link: 500, cloudInit: 200, free: 100, copyMiBps: 250 },
 } as const;
 

@@ -6,7 +6,7 @@ import { checkParams } from './params.js';
 import { GaveUp } from './proxying.js';
 import type { Handled, Pve, PveCall, Route } from './pve.js';
 import { findRoute } from './router.js';
-import { decodeParams, errorReply, failure, PveError, successReply, type RawParams } from './wire.js';
+import { decodeParams, errorReply, PveError, successReply, type RawParams } from './wire.js';
 
 const BASE = '/api2/json';
 const REFUSED_LOGIN_MS = 3_000;

@@ -1,6 +1,6 @@
 import { SimProcess } from '../process.js';
 import type { WorldGuest, WorldStorage, WorldVolume } from '../world.js';
-import { volumeKey } from '../world.js';
+import { holdsFiles, volumeKey } from '../world.js';
 import { drawStorageMs } from './durations.js';
 import type { DiskLine } from './guest-config.js';
 import { disksOf } from './guest-config.js';
@@ -12,6 +12,18 @@ export function storageOf(pve: Pve, id: string): WorldStorage {
   const storage = pve.world.storages.find((candidate) => candidate.id === id);
   if (!storage) throw failure(`storage '${id}' does not exist`);
   return storage;
+}
+
+/** A storage that this node may use now. */
+export function usableStorage(pve: Pve, id: string, node: string): WorldStorage {
+  const storage = storageOf(pve, id);
+  if (storage.isDisabled) throw failure(`storage '${id}' is disabled`);
+  if (!isOn(storage, node)) throw failure(`storage '${id}' is not available on node '${node}'`);
+  return storage;
+}
+
+export function isOn(storage: WorldStorage, node: string): boolean {
+  return storage.nodes === undefined || storage.nodes.includes(node);
 }
 
 /** Used space in GiB; of one node for a local storage. */
@@ -91,7 +103,7 @@ function nameVolume(pve: Pve, storage: WorldStorage, wanted: NewVolume): string 
   let n = 0;
   while (taken.some((volid) => new RegExp(`vm-${vmid}-disk-${n}(\\.|$)`).test(volid))) n += 1;
   const base = parent?.slice(parent.indexOf(':') + 1);
-  if (storage.type === 'nfs' || storage.type === 'dir')
+  if (holdsFiles(storage))
     return `${storage.id}:${base === undefined ? '' : `${base}/`}${vmid}/vm-${vmid}-disk-${n}.qcow2`;
   const own = `vm-${vmid}-disk-${n}`;
   return base === undefined || storage.type === 'lvmthin'
