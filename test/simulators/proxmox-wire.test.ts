@@ -59,7 +59,7 @@ describe('the Proxmox wire', () => {
         data: null,
         message: 'Parameter verification failed.\n',
         errors: {
-          newid: 'value must have a minimum value of 100',
+          newid: 'invalid format - value does not look like a valid VM ID\n',
           full: "type check ('boolean') failed - got 'true'",
           name: 'invalid format - value does not look like a valid DNS name\n',
           colour: 'property is not defined in schema and the schema does not allow additional properties',

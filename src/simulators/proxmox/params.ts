@@ -1,46 +1,79 @@
-import { parameterErrors, type RawParams } from './wire.js';
+import {
+  addError,
+  checkRequires,
+  checkValue,
+  NOT_DEFINED,
+  splitList,
+  type Errors,
+  type ParamSpec,
+} from './check-value.js';
+import { FORMATS } from './formats.js';
+import { parameterErrors, type RawParams, type RawValue } from './wire.js';
 
-export interface ParamSpec {
-  readonly type: 'string' | 'integer' | 'number' | 'boolean';
-  readonly optional?: boolean;
-  readonly minimum?: number;
-  readonly maximum?: number;
-  readonly maxLength?: number;
-  readonly pattern?: RegExp;
-  readonly enum?: readonly string[];
-  /** Gives the error text of a bad value. */
-  readonly format?: (value: string) => string | undefined;
-}
-/** By name; `net[n]` stands for net0, net1, ... */
+export type { ParamSpec, PropertySpec } from './check-value.js';
+
+/** By name; `net[n]` stands for net0, net1, ... up to the limit of INDEXES. */
 export type ParamSpecs = Readonly<Record<string, ParamSpec>>;
+
+/** How many there are of each indexed parameter, from 0. */
+const INDEXES: Readonly<Record<string, number>> = {
+  hostpci: 16,
+  ide: 4,
+  ipconfig: 32,
+  net: 32,
+  numa: 8,
+  parallel: 3,
+  sata: 6,
+  scsi: 31,
+  serial: 4,
+  unused: 256,
+  usb: 14,
+  virtio: 16,
+  virtiofs: 10,
+};
 
 /** Checked parameters of one call. */
 export class Params {
-  constructor(private readonly values: ReadonlyMap<string, string>) {}
+  constructor(private readonly values: ReadonlyMap<string, string | readonly string[]>) {}
 
   has(key: string): boolean {
     return this.values.has(key);
   }
+  /** An array is joined by commas. */
   text(key: string): string | undefined {
-    return this.values.get(key);
+    const value = this.values.get(key);
+    return value === undefined || typeof value === 'string' ? value : value.join(',');
   }
   /** A parameter that the specification requires. */
   need(key: string): string {
-    const value = this.values.get(key);
+    const value = this.text(key);
     if (value === undefined) throw parameterErrors({ [key]: 'property is missing and it is not optional' });
     return value;
   }
+  /** The entries of an array or of a list; none when it is missing. */
+  list(key: string): readonly string[] {
+    const value = this.values.get(key) ?? [];
+    return typeof value === 'string' ? splitList(value) : value;
+  }
   number(key: string): number | undefined {
-    const value = this.values.get(key);
+    const value = this.text(key);
     return value === undefined ? undefined : Number(value);
   }
   flag(key: string): boolean | undefined {
-    const value = this.values.get(key);
+    const value = this.text(key);
     return value === undefined ? undefined : value === '1';
   }
   entries(): [string, string][] {
-    return [...this.values];
+    return [...this.values.keys()].map((key) => [key, this.need(key)]);
   }
+}
+
+/** What the URI says may not be said again with another value. Tested before anything else. */
+export function checkConflicts(raw: RawParams, fromPath: Readonly<Record<string, string>>): void {
+  const errors = Object.entries(fromPath)
+    .filter(([key, value]) => raw.has(key) && raw.get(key) !== value)
+    .map(([key]) => [key, 'duplicate parameter (already defined in URI) with conflicting values!'] as const);
+  if (errors.length > 0) throw parameterErrors(Object.fromEntries(errors));
 }
 
 /** Checks everything and reports every failing parameter together, as the real API does. `fromPath` are the parts of the URI. */
@@ -48,70 +81,77 @@ export function checkParams(
   specs: ParamSpecs,
   raw: RawParams,
   fromPath: Readonly<Record<string, string>>,
+  version: '8.4' | '9.1',
 ): Params {
-  const errors: Record<string, string> = {};
-  const values = new Map<string, string>();
-  for (const [key, list] of raw) {
-    const value = list.join(',');
+  const errors: Errors = new Map();
+  const values = new Map<string, string | readonly string[]>();
+  const known = (key: string): ParamSpec | undefined => {
     const spec = specOf(specs, key);
-    if (key in fromPath) {
-      if (fromPath[key] !== value)
-        errors[key] = 'duplicate parameter (already defined in URI) with conflicting values!';
-    } else if (!spec) {
-      errors[key] = 'property is not defined in schema and the schema does not allow additional properties';
-    } else {
-      const problem = problemOf(spec, value);
-      if (problem === undefined) values.set(key, value);
-      else errors[key] = problem;
+    return spec && (spec.version ?? version) === version ? spec : undefined;
+  };
+  for (const [key, value] of Object.entries(fromPath))
+    checkValue(errors, key, specs[key] ?? PATH_SPECS[key] ?? TEXT, value);
+  for (const key of Object.keys(specs))
+    if (!key.includes('[') && !(key in fromPath) && !raw.has(key) && known(key))
+      checkValue(errors, key, specs[key]!, undefined);
+  for (const [key, given] of raw) {
+    if (key in fromPath) continue;
+    const spec = known(key);
+    if (!spec) {
+      addError(errors, key, NOT_DEFINED);
+      continue;
     }
+    const value = asSpecified(spec, given);
+    checkValue(errors, key, spec, value);
+    checkRequires(errors, '', spec, key, (other) => other in fromPath || (raw.get(other) ?? null) !== null);
+    const kept = plain(value);
+    if (kept !== undefined) values.set(key, kept);
   }
-  for (const [key, spec] of Object.entries(specs))
-    if (!spec.optional && !key.includes('[') && !raw.has(key))
-      errors[key] = 'property is missing and it is not optional';
-  for (const [key, value] of Object.entries(fromPath)) {
-    if (key === 'vmid') {
-      const problem = problemOf(VMID, value);
-      if (problem !== undefined) errors[key] = problem;
-    }
-  }
-  if (Object.keys(errors).length > 0) throw parameterErrors(errors);
+  if (errors.size > 0) throw parameterErrors(Object.fromEntries(errors));
   return new Params(values);
 }
 
+/** Forms can't tell a list from a text, nor an array of one from a text. */
+function asSpecified(spec: ParamSpec, value: RawValue): RawValue {
+  if (spec.list && Array.isArray(value)) return value.map(String).join(',');
+  return spec.type === 'array' && typeof value === 'string' ? [value] : value;
+}
+
+/** A value that was found right; `undefined` = a JSON null, which is no value. */
+function plain(value: RawValue): string | readonly string[] | undefined {
+  if (typeof value === 'boolean') return value ? '1' : '0';
+  if (Array.isArray(value)) return value.map(String);
+  return typeof value === 'string' ? value : undefined;
+}
+
 function specOf(specs: ParamSpecs, key: string): ParamSpec | undefined {
-  if (Object.hasOwn(specs, key)) return specs[key];
-  const indexed = key.replace(/[0-9]+$/, '[n]');
-  return indexed !== key && Object.hasOwn(specs, indexed) ? specs[indexed] : undefined;
+  if (Object.hasOwn(specs, key) && !key.includes('[')) return specs[key];
+  const [, name = '', index = ''] = /^([a-z]+)(0|[1-9][0-9]*)$/.exec(key) ?? [];
+  const indexed = `${name}[n]`;
+  return Object.hasOwn(specs, indexed) && Number(index) < (INDEXES[name] ?? 0) ? specs[indexed] : undefined;
 }
-
-function problemOf(spec: ParamSpec, value: string): string | undefined {
-  const typeError = `type check ('${spec.type}') failed - got '${value}'`;
-  if (spec.type === 'boolean') return /^[01]$/.test(value) ? undefined : typeError;
-  if (spec.type === 'integer' && !/^[+-]?[0-9]+$/.test(value)) return typeError;
-  if (spec.type === 'number' && !/^[+-]?[0-9]+(\.[0-9]+)?$/.test(value)) return typeError;
-  if (spec.minimum !== undefined && Number(value) < spec.minimum)
-    return `value must have a minimum value of ${spec.minimum}`;
-  if (spec.maximum !== undefined && Number(value) > spec.maximum)
-    return `value must have a maximum value of ${spec.maximum}`;
-  if (spec.maxLength !== undefined && value.length > spec.maxLength)
-    return `value may only be ${spec.maxLength} characters long`;
-  if (spec.enum && !spec.enum.includes(value))
-    return `value '${value}' does not have a value in the enumeration '${spec.enum.join(', ')}'`;
-  if (spec.pattern && !spec.pattern.test(value)) return 'value does not match the regex pattern';
-  return spec.format?.(value);
-}
-
-const DNS_NAME = /^[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*$/;
 
 export const TEXT: ParamSpec = { type: 'string' };
 export const OPTIONAL_TEXT: ParamSpec = { type: 'string', optional: true };
 export const OPTIONAL_FLAG: ParamSpec = { type: 'boolean', optional: true };
-export const VMID: ParamSpec = { type: 'integer', minimum: 100, maximum: 999_999_999 };
-export const OPTIONAL_COUNT: ParamSpec = { type: 'integer', optional: true, minimum: 0 };
-export const OPTIONAL_DNS_NAME: ParamSpec = {
-  type: 'string',
-  optional: true,
-  format: (value) =>
-    DNS_NAME.test(value) ? undefined : 'invalid format - value does not look like a valid DNS name\n',
+export const VMID: ParamSpec = {
+  type: 'integer',
+  format: FORMATS['pve-vmid'],
+  minimum: 100,
+  maximum: 999_999_999,
 };
+export const OPTIONAL_COUNT: ParamSpec = { type: 'integer', optional: true, minimum: 0 };
+export const OPTIONAL_DNS_NAME: ParamSpec = { type: 'string', optional: true, format: FORMATS['dns-name'] };
 export const OPTIONAL_DESCRIPTION: ParamSpec = { type: 'string', optional: true, maxLength: 8192 };
+
+/** Parts of a URI, wherever a call does not say more about them. */
+const PATH_SPECS: ParamSpecs = {
+  node: { type: 'string', format: FORMATS['pve-node'] },
+  poolid: { type: 'string', format: FORMATS['pve-poolid'] },
+  roleid: { type: 'string', format: FORMATS['pve-roleid'] },
+  snapname: { type: 'string', format: FORMATS['pve-configid'], maxLength: 40 },
+  storage: { type: 'string', format: FORMATS['pve-storage-id'] },
+  tokenid: { type: 'string', pattern: /^[A-Za-z][A-Za-z0-9.\-_]+$/ },
+  userid: { type: 'string', format: FORMATS['pve-userid'], maxLength: 64 },
+  vmid: VMID,
+};

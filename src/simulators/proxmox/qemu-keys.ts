@@ -1,3 +1,4 @@
+import { FORMATS } from './formats.js';
 import {
   OPTIONAL_COUNT,
   OPTIONAL_DESCRIPTION,
@@ -6,25 +7,34 @@ import {
   OPTIONAL_TEXT,
   type ParamSpec,
   type ParamSpecs,
+  type PropertySpec,
 } from './params.js';
 
-const ENCODED = /^[-%a-zA-Z0-9_.!~*'()]*$/;
-const UNICAST_MAC = /^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/i;
-
-const sshKeys: ParamSpec = {
-  ...OPTIONAL_TEXT,
-  format: (value) =>
-    ENCODED.test(value) ? undefined : `invalid format - invalid urlencoded string: ${value}\n`,
-};
+const sshKeys: ParamSpec = { ...OPTIONAL_TEXT, format: FORMATS.urlencoded };
+/** A model may be written as a key whose value is the MAC: `virtio=BC:24:11:...`. */
+const NET_MODELS = [
+  ...['e1000', 'e1000-82540em', 'e1000-82544gc', 'e1000-82545em', 'e1000e', 'i82551', 'i82557b'],
+  ...['i82559er', 'ne2k_isa', 'ne2k_pci', 'pcnet', 'rtl8139', 'virtio', 'vmxnet3'],
+];
 const net: ParamSpec = {
   ...OPTIONAL_TEXT,
-  format: (value) => {
-    const mac = /(?:^|,)(?:virtio|e1000e?|rtl8139|vmxnet3|macaddr)=([^,]*)/.exec(value)?.[1];
-    if (!/(?:^|,)(?:model=|virtio|e1000|rtl8139|vmxnet3)/.test(value))
-      return 'invalid format - missing key in comma-separated list property: model\n';
-    return mac === undefined || UNICAST_MAC.test(mac)
-      ? undefined
-      : 'invalid format - macaddr: invalid format - value does not look like a valid unicast MAC address\n';
+  properties: {
+    model: { type: 'string', enum: NET_MODELS, defaultKey: true },
+    macaddr: { type: 'string', optional: true, format: FORMATS['mac-addr'] },
+    ...Object.fromEntries(
+      NET_MODELS.map((model): [string, PropertySpec] => [
+        model,
+        { type: 'string', alias: 'macaddr', keyAlias: 'model' },
+      ]),
+    ),
+    bridge: { type: 'string', optional: true, format: FORMATS['pve-bridge-id'] },
+    queues: { type: 'integer', optional: true, minimum: 0, maximum: 64 },
+    rate: { type: 'number', optional: true, minimum: 0 },
+    tag: { type: 'integer', optional: true, minimum: 1, maximum: 4094 },
+    trunks: { type: 'string', optional: true, pattern: /^\d+(?:-\d+)?(?:;\d+(?:-\d+)?)*$/ },
+    firewall: OPTIONAL_FLAG,
+    link_down: OPTIONAL_FLAG,
+    mtu: { type: 'integer', optional: true, minimum: 1, maximum: 65_520 },
   },
 };
 const count = (minimum: number, maximum?: number): ParamSpec => ({

@@ -2,11 +2,11 @@ import type { SimAnswer, SimReply, SimRequest } from '../http.js';
 import { perform, type Outcome } from '../operation.js';
 import { authenticate, type Account } from './auth.js';
 import { drawMs } from './durations.js';
-import { checkParams } from './params.js';
+import { checkConflicts, checkParams } from './params.js';
 import { GaveUp } from './proxying.js';
 import type { Handled, Pve, PveCall, Route } from './pve.js';
 import { findRoute } from './router.js';
-import { decodeParams, errorReply, PveError, successReply, type RawParams } from './wire.js';
+import { decodeParams, errorReply, PveError, rawText, successReply, type RawParams } from './wire.js';
 
 const BASE = '/api2/json';
 const REFUSED_LOGIN_MS = 3_000;
@@ -112,13 +112,13 @@ function resolveNode(local: string, named: string | undefined): string {
 
 /** For a clone the new id, as everywhere in the journal. */
 function vmidOf({ route, values, raw }: Located): number | undefined {
-  const text = route.op === 'qemu.clone' ? raw.get('newid')?.[0] : values['vmid'];
+  const text = route.op === 'qemu.clone' ? rawText(raw, 'newid') : values['vmid'];
   return text !== undefined && /^[0-9]{1,9}$/.test(text) ? Number(text) : undefined;
 }
 
 function paramsForJournal({ values, raw }: Located): Record<string, unknown> {
   const { node: _, vmid: __, ...others } = values;
-  return { ...others, ...Object.fromEntries([...raw].map(([key, list]) => [key, list.join(',')])) };
+  return { ...others, ...Object.fromEntries([...raw.keys()].map((key) => [key, rawText(raw, key)])) };
 }
 
 interface Service extends Located {
@@ -131,9 +131,10 @@ interface Service extends Located {
 /** Permission, then proxying to the node of the path, then parameters, then the handler. */
 async function serve(pve: Pve, service: Service): Promise<Handled> {
   const { route, values, raw, local, node, account, faults } = service;
-  route.permit?.(account, values, (key) => raw.get(key)?.join(','));
+  checkConflicts(raw, values);
+  route.permit?.(account, values, (key) => rawText(raw, key));
   return pve.proxying.execute(route, local, node, async (worker) => {
-    const params = checkParams(route.params, raw, values);
+    const params = checkParams(route.params, raw, values, pve.world.version);
     const call: PveCall = {
       pve,
       account,

@@ -50,62 +50,84 @@ export function errorReply(error: PveError): SimReply {
   return { status: error.status, reason: error.message, headers: { ...headers, ...JSON_HEADERS }, body };
 }
 
-export type RawParams = ReadonlyMap<string, readonly string[]>;
+/** A parameter before it is checked: forms give texts and lists of them, JSON bodies anything (numbers as texts). */
+export type RawValue = string | boolean | null | readonly RawValue[] | { readonly [key: string]: RawValue };
+export type RawParams = ReadonlyMap<string, RawValue>;
 
-/** Query and body parameters; the query wins. Forms split at `&` and `;`, `+` is a space, repeated keys make a list. */
+/** Query and body parameters; the query wins. */
 export function decodeParams(request: SimRequest): RawParams {
-  const hasBody = request.body.length > 0;
-  if (request.tooLarge) throw new PveError(501, 'for data too large', { raw: true });
-  if (hasBody && (request.method === 'GET' || request.method === 'DELETE'))
-    throw new PveError(501, `Unexpected content for method '${request.method}'`, { raw: true });
+  const hasBody = request.body.length > 0 || request.tooLarge;
   if (request.headers['transfer-encoding'] !== undefined)
     throw new PveError(501, 'chunked transfer encoding not supported', { raw: true });
-  const params = new Map<string, readonly string[]>();
-  if (hasBody) {
-    const type = (request.headers['content-type'] ?? '').split(';')[0]?.trim().toLowerCase();
-    if (type === 'application/x-www-form-urlencoded') addForm(params, request.body.toString('utf8'));
-    else if (type === 'application/json') addJson(params, request.body.toString('utf8'));
-    else throw new PveError(506, 'unsupported content type', { raw: true });
-  }
-  const query = new Map<string, readonly string[]>();
-  addForm(query, request.query);
-  for (const [key, values] of query) params.set(key, values);
+  if (hasBody && request.method !== 'POST' && request.method !== 'PUT')
+    throw new PveError(501, `Unexpected content for method '${request.method}'`, { raw: true });
+  if (request.tooLarge) throw new PveError(501, 'for data too large', { raw: true });
+  const params = hasBody ? decodeBody(request) : new Map<string, RawValue>();
+  for (const [key, value] of decodeForm(request.query)) params.set(key, value);
+  // Browsers add it so that no cache answers.
+  params.delete('_dc');
   return params;
 }
 
-function addForm(params: Map<string, readonly string[]>, text: string): void {
-  for (const pair of text.split(/[&;]/)) {
-    if (pair === '') continue;
-    const equals = pair.indexOf('=');
-    const key = unescapeForm(equals < 0 ? pair : pair.slice(0, equals));
-    const value = equals < 0 ? '' : unescapeForm(pair.slice(equals + 1));
-    params.set(key, [...(params.get(key) ?? []), value]);
-  }
+function decodeBody(request: SimRequest): Map<string, RawValue> {
+  const header = request.headers['content-type'];
+  const type = header?.split(/[;,]/)[0]?.trim();
+  const text = request.body.toString('utf8');
+  if (type === 'application/json') return decodeJson(text);
+  if (type === undefined || type === 'application/x-www-form-urlencoded') return decodeForm(text);
+  throw new PveError(506, `upload 'Content-Type '${header}' not implemented`, { raw: true });
 }
 
+/** Splits at `&` and `;`; `+` is a space, repeated keys make a list, and what follows a second bare `=` is lost. */
+function decodeForm(text: string): Map<string, RawValue> {
+  const params = new Map<string, RawValue>();
+  for (const pair of text.split(/[&;]/)) {
+    if (pair === '') continue;
+    const [key = '', value = null] = pair.split('=').map(unescapeForm);
+    const before = params.get(key) ?? null;
+    if (value === null || before === null) params.set(key, value);
+    else params.set(key, Array.isArray(before) ? [...(before as RawValue[]), value] : [before, value]);
+  }
+  return params;
+}
+
+/** A percent sign that starts no byte stays as it is, and bytes that are no UTF-8 become U+FFFD. */
 function unescapeForm(text: string): string {
-  const spaced = text.replaceAll('+', ' ');
+  const spaced = text.replaceAll('+', ' ').replace(/%(?![0-9a-fA-F]{2})/g, '%25');
   try {
     return decodeURIComponent(spaced);
   } catch {
-    return spaced;
+    const bytes = Buffer.from(spaced, 'utf8').toString('latin1');
+    const raw = bytes.replace(/%([0-9a-fA-F]{2})/g, (_, hex: string) =>
+      String.fromCharCode(parseInt(hex, 16)),
+    );
+    return Buffer.from(raw, 'latin1').toString('utf8');
   }
 }
 
-function addJson(params: Map<string, readonly string[]>, text: string): void {
+function decodeJson(text: string): Map<string, RawValue> {
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
   } catch {
-    throw new PveError(400, 'bad request', { raw: true });
+    throw new PveError(501, 'malformed JSON string', { raw: true });
   }
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed))
-    throw new PveError(400, 'bad request', { raw: true });
-  for (const [key, value] of Object.entries(parsed)) {
-    const values: unknown[] = Array.isArray(value) ? value : [value];
-    params.set(
-      key,
-      values.map((one) => (one === true ? '1' : one === false ? '0' : String(one))),
-    );
-  }
+    throw new PveError(501, 'Not a HASH reference', { raw: true });
+  return new Map(Object.entries(parsed).map(([key, value]) => [key, asRaw(value)]));
+}
+
+/** Perl makes no difference between a number and its text. */
+function asRaw(value: unknown): RawValue {
+  if (Array.isArray(value)) return value.map(asRaw);
+  if (typeof value === 'object' && value !== null)
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, asRaw(inner)]));
+  return typeof value === 'number' ? String(value) : (value as string | boolean | null);
+}
+
+/** A parameter as a permission test or the journal reads it, before it is checked. */
+export function rawText(params: RawParams, key: string): string | undefined {
+  const value = params.get(key) ?? undefined;
+  if (typeof value === 'boolean') return value ? '1' : '0';
+  return value === undefined || typeof value === 'string' ? value : JSON.stringify(value);
 }
