@@ -11,7 +11,7 @@ import { ProbesModule } from './probes.module.js';
 /** One process of the product in the role that its settings give it. */
 @Module({})
 export class AppModule {
-  /** `engine`: a global module that exports INTAKE, WAKE_UPS and HYPERVISORS and, in a role that works, runs the worker. */
+  /** `engine`: a global module that exports INTAKE, WAKE_UPS, HYPERVISORS and CLUSTER_STOPS and, in a role that works, runs the worker. */
   static for(context: AppContext, engine: DynamicModule): DynamicModule {
     const hasApi = context.settings.engine.role !== 'worker';
     return {

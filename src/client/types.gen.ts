@@ -339,6 +339,11 @@ export type Cluster = {
         from: number;
         to: number;
     };
+    stops: Array<{
+        code: string;
+        detail: string;
+        hint?: string;
+    }>;
 };
 
 export type ClusterCheck = {

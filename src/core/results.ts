@@ -1,4 +1,4 @@
-import { ERRORS, type ErrorCode } from './errors.js';
+import { ERRORS, type ErrorCode, type ErrorRecord } from './errors.js';
 import type { MachineState } from './states.js';
 
 /** The columns of results, in order; JSON items have the same names. */
@@ -46,11 +46,15 @@ type Reader = 'admin' | 'teacher';
 /** What a machine's error is made of before its remedy is added. */
 export type ResultFacts = Omit<ResultItem, 'next'> & { readonly runId?: string };
 
-/** The results of one batch, in the order given: items with their next commands, counts by state, failures grouped by cause (most first). */
+/**
+ * The results of one batch, in the order given: items with their next commands, counts by state, failures grouped by cause (most first).
+ * `stops`: why nothing goes on at all on its cluster.
+ */
 export function batchResults(
   batch: string,
   machines: readonly ResultFacts[],
   reader: Reader = 'teacher',
+  stops: readonly ErrorRecord[] = [],
 ): BatchResults {
   const counts: Partial<Record<MachineState, number>> = {};
   for (const { state } of machines) counts[state] = (counts[state] ?? 0) + 1;
@@ -62,8 +66,25 @@ export function batchResults(
         ? item
         : { ...item, next: nextCommand(item.code, batch, { state: item.state, reader, runId }) },
     ),
-    causes: groupCauses(batch, machines, reader),
+    causes: [...standstills(batch, machines, reader, stops), ...groupCauses(batch, machines, reader)],
   };
+}
+
+/** Machines that wait because nothing is dispatched to their cluster. */
+function standstills(
+  batch: string,
+  machines: readonly ResultFacts[],
+  reader: Reader,
+  stops: readonly ErrorRecord[],
+): ResultCause[] {
+  const count = machines.filter(({ state }) => ['reserved', 'creating', 'deleting'].includes(state)).length;
+  if (count === 0) return [];
+  return stops.map(({ code, message }) => ({
+    code,
+    count,
+    sentence: message.endsWith('.') ? message : `${message}.`,
+    next: reader === 'admin' ? 'hatchery cluster check' : `hatchery batch show ${batch}`,
+  }));
 }
 
 function groupCauses(batch: string, machines: readonly ResultFacts[], reader: Reader): ResultCause[] {

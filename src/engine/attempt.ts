@@ -6,6 +6,7 @@ import { StoreUnavailable } from '../ports/store-unavailable.js';
 import { changeRun, type EngineParts } from './engine.js';
 import { LeaseOver, type WorkerLease } from './lease.js';
 import { OnceNotes } from './once.js';
+import { stopFor } from './range-watch.js';
 import type { ClaimRefusal, Failure, RunModel } from './run-model.js';
 import { guardedCall, type Attempt, type Claimed } from './claimed.js';
 import { StaleHolder } from './stale-holder.js';
@@ -58,6 +59,7 @@ function describeClaim(parts: EngineParts, loaded: LoadedRun, held: HeldStep): C
     step,
     compiled: loaded.plan.steps.find((one) => one.key === step.key)!,
     runId: loaded.run.id,
+    cluster: machine.cluster,
     machine: {
       machineId: machine.id,
       vmid: machine.vmid,
@@ -152,6 +154,7 @@ function stepRun(attempt: Attempt, signal: AbortSignal, hasEarlierIntent: boolea
       if (next === undefined) throw new StaleHolder();
       return next;
     },
+    reportIntruder: (intruder) => stopFor(parts, claimed.cluster, parts.rangeOf(claimed.cluster), [intruder]),
     progress: progressWriter(parts, held),
     learn: (more) => Object.assign(facts, more),
   };

@@ -32,8 +32,10 @@ export class BatchIntake implements Intake {
       readonly secrets: Secrets;
       readonly engine: Pick<
         EngineParts,
-        'store' | 'steps' | 'effects' | 'times' | 'wakeUps' | 'random' | 'checkpoints'
+        'store' | 'stops' | 'steps' | 'effects' | 'times' | 'wakeUps' | 'random' | 'checkpoints'
       >;
+      /** Looks for guests of other deployments in our range of this cluster. */
+      readonly watchRange: (cluster: string, inventory: Inventory, signal: AbortSignal) => Promise<void>;
       /** Scales the estimate; 1 on real systems. */
       readonly remoteTimeScale: number;
     },
@@ -196,6 +198,7 @@ export class BatchIntake implements Intake {
     const hypervisor = this.parts.hypervisors.get(cluster.name);
     const call = plainCall(AbortSignal.timeout(60_000));
     const inventory = await hypervisor.inventory({ signal: call.signal });
+    await this.refuseStopped(cluster.name, inventory, call.signal);
     const names = new Set(inventory.guests.filter((guest) => guest.template).map((guest) => guest.name));
     const name =
       blueprint.source.templates.find((template) => names.has(template)) ?? blueprint.source.templates[0]!;
@@ -209,6 +212,18 @@ export class BatchIntake implements Intake {
         },
       );
     return { blueprint, cluster, inventory, template };
+  }
+
+  /** Nothing is promised on a cluster to which nothing is dispatched. */
+  private async refuseStopped(cluster: string, inventory: Inventory, signal: AbortSignal): Promise<void> {
+    await this.parts.watchRange(cluster, inventory, signal);
+    const [stop] = await this.parts.engine.stops.of(cluster);
+    if (stop !== undefined)
+      throw new HatcheryError(stop.code, stop.message, {
+        retry: 'after-fix',
+        ...(stop.hint !== undefined && { hint: stop.hint }),
+        ...(stop.facts !== undefined && { facts: stop.facts }),
+      });
   }
 
   private compute(

@@ -10,6 +10,7 @@ const RELAY_BATCH = 200;
 const ADMIT_PER_QUEUE = 50;
 const SWEEP_BATCH = 100;
 const STRAY_MS = 60_000;
+const WATCH_MS = 30_000;
 const STOP_MS = 2_000;
 
 /**
@@ -24,6 +25,7 @@ export class Caretaker {
   private readonly wakers = new Map<string, () => void>();
   /** Clusters that another process dispatches; asked about again a tick later, not at each of the wake-ups in between. */
   private readonly othersUntilMs = new Map<string, number>();
+  private readonly watched = new Set<string>();
   private readonly dispatcherOf = new Map<string, { lost: AbortSignal; release(): Promise<void> }>();
 
   constructor(
@@ -32,6 +34,9 @@ export class Caretaker {
       clusters: readonly string[];
       limitOf: (slot: string) => number;
       notify: Notifier;
+      /** Looks for guests of other deployments in our range; asked by the dispatcher alone, first before it admits anything. */
+      watchRange?: (cluster: string, signal: AbortSignal) => Promise<void>;
+      watchMs?: number;
       /** Looks for guests of a cluster that nobody counts on; asked by its dispatcher alone. */
       findStrays?: (cluster: string, signal: AbortSignal) => Promise<number>;
       strayMs?: number;
@@ -51,7 +56,8 @@ export class Caretaker {
     this.loop('lost', sweepMs, () => this.handOverAgain());
     this.loop('unknown', sweepMs, () => this.parkUnknown());
     this.loop('advance', sweepMs, () => this.advanceAll());
-    const { findStrays, strayMs = STRAY_MS } = this.options;
+    const { findStrays, strayMs = STRAY_MS, watchMs = WATCH_MS } = this.options;
+    this.loop('range', watchMs, () => this.watchAll());
     if (findStrays) this.loop('strays', strayMs, () => this.findAllStrays(findStrays));
     this.loop('notify', sweepMs, () => this.notifyAll());
     for (const topic of ['outbox', 'work'] as const)
@@ -101,7 +107,7 @@ export class Caretaker {
 
   private async dispatchAll(): Promise<void> {
     for (const cluster of this.options.clusters) {
-      if (!(await this.isDispatcher(cluster))) continue;
+      if (!(await this.isDispatcher(cluster)) || !(await this.isWatched(cluster))) continue;
       while ((await this.parts.store.admit(cluster, this.options.limitOf, ADMIT_PER_QUEUE)) > 0)
         this.parts.wakeUps.notify('outbox');
     }
@@ -112,6 +118,29 @@ export class Caretaker {
   ): Promise<void> {
     for (const cluster of this.options.clusters)
       if (await this.isDispatcher(cluster)) await find(cluster, this.stopping.signal);
+  }
+
+  private async watchAll(): Promise<void> {
+    for (const cluster of this.options.clusters)
+      if (await this.isDispatcher(cluster)) await this.watch(cluster);
+  }
+
+  /** A range that nobody looked at yet may be somebody else's too. */
+  private async isWatched(cluster: string): Promise<boolean> {
+    return this.watched.has(cluster) || (await this.watch(cluster));
+  }
+
+  /** A cluster that cannot be read must not keep the others waiting. Gives whether it was looked at. */
+  private async watch(cluster: string): Promise<boolean> {
+    try {
+      await this.options.watchRange?.(cluster, this.stopping.signal);
+      this.watched.add(cluster);
+      return true;
+    } catch (error) {
+      if (this.stopping.signal.aborted || error instanceof StoreUnavailable) throw error;
+      this.parts.log.warn({ err: error, cluster }, 'the VMID range of a cluster could not be looked at');
+      return false;
+    }
   }
 
   private async isDispatcher(cluster: string): Promise<boolean> {

@@ -13,6 +13,8 @@ export interface Claimed {
   readonly step: StepRow;
   readonly compiled: CompiledStep;
   readonly runId: string;
+  /** Of the machine. */
+  readonly cluster: string;
   readonly machine: MachineSnapshot;
   readonly effects: readonly EffectRow[];
   readonly nowMs: number;

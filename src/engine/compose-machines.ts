@@ -155,6 +155,7 @@ export function newMachine(
     steps,
     effects: [],
     attemptEnds: [],
+    isClusterStopped: false,
     nowMs: 0,
   };
   const model = new RunModel(loaded, registry, { settleMs: 0, backOffScale: 1, random: () => 0 });

@@ -1,5 +1,7 @@
 import type { AnyEffect, AnyStep, StepPorts } from '../plan/step.js';
 import type { Checkpoints } from '../ports/checkpoints.js';
+import type { VmidRange } from '../core/vmids.js';
+import type { ClusterStops } from '../ports/cluster-stops.js';
 import type { Clock } from '../ports/clock.js';
 import type { Dispatch, WakeUps } from '../ports/dispatch.js';
 import type { Locks } from '../ports/locks.js';
@@ -41,6 +43,9 @@ export interface EngineLog {
 
 export interface EngineParts {
   readonly store: RunStore;
+  readonly stops: ClusterStops;
+  /** VMIDs that are ours to give on a cluster. */
+  readonly rangeOf: (cluster: string) => VmidRange;
   readonly dispatch: Dispatch;
   readonly locks: Locks;
   readonly wakeUps: WakeUps;

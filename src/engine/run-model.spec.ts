@@ -131,6 +131,7 @@ class Bench {
       steps: steps.map(stepRow),
       effects: [],
       attemptEnds: [],
+      isClusterStopped: false,
       nowMs: 1_000_000,
     };
     this.next().advance();

@@ -25,7 +25,7 @@ export interface Registry {
 export const DEATHS_BEFORE_ALONE = 3;
 export const DEATHS_BEFORE_PARKED = 3;
 
-export type ClaimRefusal = 'not-due' | 'not-admitted' | 'unknown-version' | 'alone';
+export type ClaimRefusal = 'not-due' | 'not-admitted' | 'unknown-version' | 'alone' | 'cluster-stopped';
 
 /** A failure as the attempt reports it. `again` = the thrower says that a repeat may help. */
 export interface Failure {
@@ -74,6 +74,7 @@ export class RunModel {
       return { refused: 'not-due' };
     if (!isUndo && this.at.run.wanted === 'gone') return { refused: 'not-due' };
     if (step.slots !== undefined) return { refused: 'not-admitted' };
+    if (this.at.isClusterStopped) return { refused: 'cluster-stopped' };
     if (!this.isKnown(step)) return { refused: 'unknown-version' };
     if (this.at.run.deaths >= DEATHS_BEFORE_ALONE && !worker.isAlone) return { refused: 'alone' };
     step.epoch += 1;

@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import type { HatcheryError } from '../core/errors.js';
+import type { Intruder } from '../core/foreign-deployment.js';
 import type { Mark, MarkIdentity } from '../core/mark.js';
 import type { Call } from '../ports/call.js';
 import type { DesktopGateway } from '../ports/desktop-gateway.js';
@@ -75,6 +76,8 @@ export interface StepRun {
    * closed: nothing of ours can be there. Give `StepWait(0)` after it: the next attempt sees the new id.
    */
   replaceVmid(used: ReadonlySet<number>, why: string): Promise<number>;
+  /** Stops dispatch to the machine's cluster: this guest of another deployment was found in our VMID range. */
+  reportIntruder(intruder: Intruder): Promise<void>;
   /** 0..100; written at most a few times a second. */
   progress(percent: number): void;
   /** Facts about the machine that were read back (incarnation, node, address, link); saved with the step. */

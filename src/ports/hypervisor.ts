@@ -30,6 +30,8 @@ export interface GuestInfo {
   readonly name: string | undefined;
   readonly template: boolean;
   readonly pool: string | undefined;
+  /** The config's `lock:` key, live. */
+  readonly lock: string | undefined;
   readonly memoryMiB: number;
   readonly cores: number;
 }

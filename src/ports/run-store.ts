@@ -129,6 +129,8 @@ export interface LoadedRun {
   readonly effects: readonly EffectRow[];
   /** Given while an effect is only intended: whether something may still arrive depends on them. */
   readonly attemptEnds: readonly AttemptEnd[];
+  /** Nothing is dispatched to the machine's cluster for now (`ClusterStops`). */
+  readonly isClusterStopped: boolean;
   readonly nowMs: number;
 }
 
@@ -175,7 +177,7 @@ export interface RunStore {
   buryDead(limit: number): Promise<readonly { stepId: string; workerId: string }[]>;
 
   /**
-   * Admits a cluster's due steps to their slots, nearest to their end first, and puts them into the outbox. Gives how many.
+   * Admits a cluster's due steps to their slots, nearest to their end first, and puts them into the outbox. Gives how many; none while the cluster is stopped.
    * Looks at no more than `perQueue` of those that wait for the same slots.
    */
   admit(cluster: string, limitOf: (slot: string) => number, perQueue: number): Promise<number>;
@@ -189,7 +191,7 @@ export interface RunStore {
   /** The next summary to post; it comes again with growing gaps until `advanced` ends its row. */
   takeNotice(): Promise<{ outboxId: number; batchId: string; tries: number } | undefined>;
   advanced(outboxId: number): Promise<void>;
-  /** Dispatched longer than `afterMs` ago, due, and held by nobody. */
+  /** Dispatched longer than `afterMs` ago, due, and held by nobody; those of stopped clusters wait. */
   overdue(afterMs: number, batch: number): Promise<readonly { stepId: string; number: number }[]>;
   /** Hands these steps over again under a new number, unless somebody did. Gives how many. */
   redispatch(items: readonly { stepId: string; number: number }[]): Promise<number>;

@@ -3,6 +3,7 @@ import { HatcheryError } from '../core/errors.js';
 import { describeWithMark, formatMark } from '../core/mark.js';
 import type { CloneRequest, Hypervisor, OwnGuest } from '../ports/hypervisor.js';
 import { StepWait, defineStep, type StepRun } from '../plan/step.js';
+import { burnVmid } from './burn-vmid.js';
 import { guestEffect } from './guest-effect.js';
 import { guestLock, onMachine, type OnMachine } from './machine-step.js';
 
@@ -29,7 +30,7 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
     const key = `clone-${request.vmid}`;
     if (!run.hasEarlierIntent) {
       const there = await hypervisor.readOwn(run.machine.identity, run.call);
-      if (there.answer === 'foreign') return burn(hypervisor, run, there.why);
+      if (there.answer === 'foreign') return burnVmid(hypervisor, run, there.why);
     }
     let task;
     try {
@@ -51,7 +52,7 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
     if (made.answer === 'ours' && verdict.verdict !== 'error') return accept(made.guest, machine.pool, run);
     if (made.answer === 'foreign') {
       if (verdict.verdict !== 'error') throw changedHands(run, made.why);
-      return burn(hypervisor, run, made.why);
+      return burnVmid(hypervisor, run, made.why);
     }
     if (made.answer === 'unknown') throw unknown(run, made.why);
     if (verdict.verdict === 'error') {
@@ -107,18 +108,8 @@ function accept(guest: OwnGuest, pool: string, run: StepRun): { node: string; vm
 /** "Already exists" is resolved before anything else: ours = follow it, foreign = burn the id, neither = wait. */
 async function resolveTaken(hypervisor: Hypervisor, run: StepRun, refusal: HatcheryError): Promise<StepWait> {
   const own = await hypervisor.readOwn(run.machine.identity, run.call);
-  if (own.answer === 'foreign') return burn(hypervisor, run, own.why);
+  if (own.answer === 'foreign') return burnVmid(hypervisor, run, own.why);
   throw unknown(run, own.answer === 'unknown' ? own.why : refusal.message);
-}
-
-async function burn(hypervisor: Hypervisor, run: StepRun, why: string): Promise<StepWait> {
-  const { vmid } = run.machine;
-  const { guests } = await hypervisor.inventory({ maxAgeMs: 0, signal: run.call.signal });
-  await run.replaceVmid(
-    new Set([...guests.map((guest) => guest.vmid), vmid]),
-    `a foreign guest has it: ${why}`,
-  );
-  return new StepWait(0, `VMID ${vmid} is burnt`);
 }
 
 /** Burning the id of what we made ourselves would forget a guest of ours whose mark a person wiped out. */

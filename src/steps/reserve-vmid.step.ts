@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { HatcheryError } from '../core/errors.js';
-import { StepWait, defineStep } from '../plan/step.js';
+import { defineStep } from '../plan/step.js';
+import { burnVmid } from './burn-vmid.js';
 import { guestLock, onMachine, type OnMachine } from './machine-step.js';
 
 /** The number was reserved in Postgres with the request; here the cluster says whether it is free there too. */
@@ -34,8 +35,6 @@ export const reserveVmid = defineStep<OnMachine, { vmid: number }>({
         `Unable to tell whose guest has VMID ${vmid} on ${machine.cluster}: ${own.why}`,
         { retry: 'later' },
       );
-    const { guests } = await hypervisor.inventory({ signal: run.call.signal });
-    await run.replaceVmid(new Set(guests.map((guest) => guest.vmid)), `a foreign guest has it: ${lookup.by}`);
-    return new StepWait(0, `VMID ${vmid} is burnt`);
+    return burnVmid(hypervisor, run, lookup.by);
   },
 });

@@ -5,6 +5,7 @@ import type { MachineInput } from '../../src/core/machine.js';
 import { BullDispatch, BullStepWorker } from '../../src/drivers/bullmq/bull-dispatch.js';
 import { PostgresBatchStore } from '../../src/drivers/postgres/batch-store.js';
 import { Database } from '../../src/drivers/postgres/database.js';
+import { PostgresClusterStops } from '../../src/drivers/postgres/cluster-stops.js';
 import { PostgresRunStore } from '../../src/drivers/postgres/run-store.js';
 import { connectRedis } from '../../src/drivers/redis/connect-redis.js';
 import { RedisLocks } from '../../src/drivers/redis/redis-locks.js';
@@ -80,6 +81,8 @@ export class EngineBench {
     });
     const parts: EngineParts = {
       store: options.store?.(store) ?? store,
+      stops: new PostgresClusterStops(database),
+      rangeOf: () => ({ from: 100, to: 200 }),
       dispatch,
       locks: new RedisLocks(redis, { prefix, holder: 'test', lockMs: 1_000 }),
       wakeUps,

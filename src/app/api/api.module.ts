@@ -27,7 +27,7 @@ import { RunReads } from '../runs/run-reads.js';
 import { RunsController } from '../runs/runs.controller.js';
 import { CONTEXT, REDIS } from '../tokens.js';
 
-/** The HTTP API. Needs INTAKE, WAKE_UPS and HYPERVISORS of the engine's global module. */
+/** The HTTP API. Needs INTAKE, WAKE_UPS, HYPERVISORS and CLUSTER_STOPS of the engine's global module. */
 @Module({
   imports: [
     TypeOrmModule.forFeature(ENTITIES),

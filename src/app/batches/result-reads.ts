@@ -1,9 +1,11 @@
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import type { z } from 'zod';
 import { batchResults, type ResultFacts, type ResultItem } from '../../core/results.js';
 import type { BatchEntity } from '../../drivers/postgres/entities/batch.entity.js';
 import type { MachineEntity } from '../../drivers/postgres/entities/machine.entity.js';
 import type { Actor } from '../../engine/intake.js';
+import type { ClusterStops } from '../../ports/cluster-stops.js';
+import { CLUSTER_STOPS } from '../tokens.js';
 import type { ResultsView } from '../dto/batches.dto.js';
 import { MachineReads } from '../machines/machine-reads.js';
 import { RunReads } from '../runs/run-reads.js';
@@ -16,18 +18,21 @@ export class ResultReads {
   constructor(
     private readonly machines: MachineReads,
     private readonly runs: RunReads,
+    @Inject(CLUSTER_STOPS) private readonly stops: ClusterStops,
   ) {}
 
-  /** Two statements whatever the number of machines. */
+  /** Three statements whatever the number of machines. */
   async of(batch: BatchEntity, { role }: Actor): Promise<Results> {
-    const [machines, runs] = await Promise.all([
+    const [machines, runs, stops] = await Promise.all([
       this.machines.allOfBatch(batch.id),
       this.runs.lastOfBatch(batch.id),
+      this.stops.of(batch.cluster),
     ]);
     const results = batchResults(
       batch.name,
       machines.map((machine) => facts(machine, runs.get(machine.id))),
       role,
+      stops,
     );
     return {
       batch: results.batch,

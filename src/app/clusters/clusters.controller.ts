@@ -2,12 +2,13 @@ import { Controller, Get, Inject, Param, Post } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
 import type { z } from 'zod';
 import { plainCall } from '../../ports/call.js';
+import type { ClusterStops } from '../../ports/cluster-stops.js';
 import type { Hypervisors } from '../../ports/hypervisor.js';
 import { defaultSize, slug } from '../../core/definitions.js';
 import { Operation } from '../api/operation.js';
 import type { AppContext } from '../context.js';
 import { BlueprintList, ClusterCheck, ClusterList } from '../dto/site.dto.js';
-import { CONTEXT, HYPERVISORS } from '../tokens.js';
+import { CLUSTER_STOPS, CONTEXT, HYPERVISORS } from '../tokens.js';
 
 const CHECK_MS = 30_000;
 
@@ -17,21 +18,27 @@ export class ClustersController {
   constructor(
     @Inject(CONTEXT) private readonly context: AppContext,
     @Inject(HYPERVISORS) private readonly hypervisors: Hypervisors,
+    @Inject(CLUSTER_STOPS) private readonly stops: ClusterStops,
   ) {}
 
   @Get('clusters')
   @Operation('listClusters', { summary: 'The clusters of this site', access: ['admin'], answer: ClusterList })
-  clusters(): z.infer<typeof ClusterList> {
-    return {
-      items: this.context.site.clusters.map(({ definition: { name, kind, endpoints, pool, vmids } }) => ({
+  async clusters(): Promise<z.infer<typeof ClusterList>> {
+    const items = this.context.site.clusters.map(
+      async ({ definition: { name, kind, endpoints, pool, vmids } }) => ({
         name,
         kind,
         endpoints,
         pool,
         vmids: { from: vmids.from, to: vmids.to },
-      })),
-      nextCursor: null,
-    };
+        stops: (await this.stops.of(name)).map(({ code, message, hint }) => ({
+          code,
+          detail: message,
+          ...(hint !== undefined && { hint }),
+        })),
+      }),
+    );
+    return { items: await Promise.all(items), nextCursor: null };
   }
 
   @Post('clusters/:name/check')

@@ -7,6 +7,8 @@ export const ClusterView = z
     endpoints: z.array(z.string()),
     pool: z.string(),
     vmids: z.object({ from: z.number().int(), to: z.number().int() }),
+    /** Why nothing is sent to it for now; empty = work goes on. */
+    stops: z.array(z.object({ code: z.string(), detail: z.string(), hint: z.string().optional() })),
   })
   .meta({ id: 'Cluster' });
 export const ClusterList = z

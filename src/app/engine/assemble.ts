@@ -6,6 +6,7 @@ import { batchSummary } from '../../drivers/postgres/batch-summary.js';
 import { Database } from '../../drivers/postgres/database.js';
 import { PostgresBatchStore } from '../../drivers/postgres/batch-store.js';
 import { PostgresRunStore } from '../../drivers/postgres/run-store.js';
+import { PostgresClusterStops } from '../../drivers/postgres/cluster-stops.js';
 import { PostgresSecrets } from '../../drivers/postgres/postgres-secrets.js';
 import { storeCatalog } from '../../drivers/postgres/site-catalog.js';
 import { ProxmoxDriver } from '../../drivers/proxmox/proxmox.driver.js';
@@ -18,6 +19,7 @@ import { WindowsDhcpDriver } from '../../drivers/winrm/windows-dhcp.driver.js';
 import { BatchIntake } from '../../engine/batch-intake.js';
 import { Caretaker } from '../../engine/caretaker.js';
 import { DEFAULT_TIMES, type EngineLog, type EngineParts, type EngineTimes } from '../../engine/engine.js';
+import { RangeWatch } from '../../engine/range-watch.js';
 import { StrayFinder } from '../../engine/strays.js';
 import { EngineWorker } from '../../engine/worker.js';
 import { durationMs, type StepPorts } from '../../plan/step.js';
@@ -49,7 +51,12 @@ export interface AssembleOptions {
   readonly checkpoints?: Checkpoints;
   /** Between two looks for guests that nobody counts on. */
   readonly strayMs?: number;
+  /** Between two looks for guests of other deployments. */
+  readonly watchMs?: number;
 }
+
+/** A look at the range takes any inventory that was read for something else not long ago. */
+const WATCH_AGE_MS = 5_000;
 
 /** Everything between the stores and the API, put together once per process. */
 export interface Assembly {
@@ -78,6 +85,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   });
   const secrets = new PostgresSecrets(database, options.secretKey);
   const drivers = makeDrivers(options);
+  const stops = new PostgresClusterStops(database);
   const times: EngineTimes = {
     ...DEFAULT_TIMES,
     longestRequestMs: Math.max(2_000, DEFAULT_TIMES.longestRequestMs * options.remoteTimeScale),
@@ -93,6 +101,8 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   const dispatch = new BullDispatch(connectRedis(options.redisUrl, onError), options.redisPrefix, onError);
   const parts: EngineParts = {
     store,
+    stops,
+    rangeOf: (name) => clusterNamed(clusters, name).vmids,
     dispatch,
     locks,
     wakeUps,
@@ -108,12 +118,19 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   };
   const workflows = options.site.workflowFiles.map((file) => compileWorkflow(file.path, file.text, STEPS));
   const catalog = await storeCatalog(database, { blueprints: options.site.blueprints, workflows, clusters });
+  const watches = new Map(
+    clusters.map(({ name, pool, vmids }) => [
+      name,
+      new RangeWatch(parts, drivers.hypervisor(name), { pool, from: vmids.from, to: vmids.to }),
+    ]),
+  );
   const intake = new BatchIntake({
     batches: new PostgresBatchStore(database),
     catalog,
     hypervisors: drivers.hypervisors,
     secrets,
     engine: parts,
+    watchRange: async (name, inventory, signal) => watches.get(name)?.look(inventory, signal),
     remoteTimeScale: options.remoteTimeScale,
   });
   const strays = new Map(
@@ -125,6 +142,16 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   const caretaker = new Caretaker(parts, {
     clusters: clusters.map((cluster) => cluster.name),
     limitOf: slotLimits(options.site),
+    watchRange: async (name, signal) =>
+      watches
+        .get(name)
+        ?.look(
+          await drivers
+            .hypervisor(name)
+            .inventory({ maxAgeMs: Math.min(WATCH_AGE_MS, options.watchMs ?? WATCH_AGE_MS), signal }),
+          signal,
+        ),
+    ...(options.watchMs === undefined ? {} : { watchMs: options.watchMs }),
     findStrays: async (name, signal) => strays.get(name)?.reopen(signal) ?? 0,
     ...(options.strayMs === undefined ? {} : { strayMs: options.strayMs }),
     notify: async (batchId) => {

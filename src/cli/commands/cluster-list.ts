@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { terminalText } from '../../core/terminal-text.js';
 import { listClusters } from '../../client/sdk.gen.js';
 import type { Cluster } from '../../client/types.gen.js';
 import { answer } from '../api.js';
@@ -8,7 +9,7 @@ import { tableText, type TableColumn } from '../render/table.js';
 export const clusterList = (cli: Cli): Command =>
   apiCommand('list', 'The clusters of this site (admins).', 'hatchery cluster list').action(async () => {
     const { items } = await answer(listClusters({ client: await cli.api() }));
-    cli.show({ items }, () => tableText(COLUMNS, items, cli.tableColumns));
+    cli.show({ items }, () => tableText(COLUMNS, items, cli.tableColumns) + stopLines(items));
   });
 
 const COLUMNS: readonly TableColumn<Cluster>[] = [
@@ -16,5 +17,16 @@ const COLUMNS: readonly TableColumn<Cluster>[] = [
   { title: 'kind', value: ({ kind }) => kind },
   { title: 'pool', value: ({ pool }) => pool },
   { title: 'vmids', value: ({ vmids }) => `${vmids.from}-${vmids.to}` },
+  { title: 'state', value: ({ stops }) => (stops.length === 0 ? 'working' : 'stopped') },
   { title: 'endpoints', value: ({ endpoints }) => endpoints.join(', ') },
 ];
+
+function stopLines(clusters: readonly Cluster[]): string {
+  return clusters
+    .flatMap(({ stops }) => stops)
+    .map(
+      ({ detail, hint }) =>
+        `\n${terminalText(detail)}\n${hint === undefined ? '' : `  ${terminalText(hint)}\n`}`,
+    )
+    .join('');
+}

@@ -27,7 +27,8 @@ export async function loadRun(
   );
   if (!run) return undefined;
   const [machine] = await queries.query<MachineSql>(
-    `select id, cluster, mac, vmid, node, state, smbios_uuid, address, link, secret_ref, error, ms(clock_timestamp()) as now_ms
+    `select id, cluster, mac, vmid, node, state, smbios_uuid, address, link, secret_ref, error, ms(clock_timestamp()) as now_ms,
+            exists (select 1 from cluster_stops s where s.cluster = machines.cluster) as is_stopped
        from machines where id = $1`,
     [run.machine_id],
   );
@@ -66,6 +67,7 @@ export async function loadRun(
       code: attempt.code ?? undefined,
       endedAtMs: attempt.ended_ms,
     })),
+    isClusterStopped: machine!.is_stopped,
     nowMs: machine!.now_ms,
   };
 }
@@ -97,6 +99,7 @@ interface MachineSql {
   secret_ref: string | null;
   error: ErrorRecord | null;
   now_ms: number;
+  is_stopped: boolean;
 }
 
 interface StepSql {

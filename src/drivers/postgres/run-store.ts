@@ -197,7 +197,7 @@ export class PostgresRunStore implements RunStore {
         `select s.id, s.slots from steps s
            join (select id, row_number() over (partition by slots order by rank, due_at, id) as place from steps
                   where cluster = $1 and state in ('ready', 'undoing') and worker_id is null and slots is not null and due_at <= clock_timestamp()) as q on q.id = s.id
-          where q.place <= $2 and s.state in ('ready', 'undoing') and s.worker_id is null and s.slots is not null and s.due_at <= clock_timestamp()
+          where not exists (select 1 from cluster_stops where cluster = $1) and q.place <= $2 and s.state in ('ready', 'undoing') and s.worker_id is null and s.slots is not null and s.due_at <= clock_timestamp()
           order by s.rank, s.due_at, s.id for update of s skip locked`,
         [cluster, perQueue],
       );
@@ -273,6 +273,7 @@ export class PostgresRunStore implements RunStore {
         where state in ('ready', 'undoing') and worker_id is null and slots is null and due_at <= clock_timestamp()
           and dispatched_at < clock_timestamp() - $1 * interval '1 millisecond'
           and not exists (select 1 from outbox where kind = 'dispatch' and payload ->> 'stepId' = steps.id::text)
+          and not exists (select 1 from cluster_stops c where c.cluster = steps.cluster)
         order by due_at limit $2`,
       [afterMs, batch],
     );

@@ -104,6 +104,7 @@ function guestInfo(row: GuestRow): GuestInfo {
     name: row.name,
     template: row.template,
     pool: row.pool === '' ? undefined : row.pool,
+    lock: row.lock,
     memoryMiB: Math.floor(row.maxmem / MIB),
     cores: row.maxcpu,
   };

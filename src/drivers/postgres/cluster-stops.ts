@@ -1,0 +1,38 @@
+import type { ErrorRecord } from '../../core/errors.js';
+import type { ClusterStops, StopReason } from '../../ports/cluster-stops.js';
+import type { Database } from './database.js';
+
+/** Each change leaves a line in the audit list. */
+export class PostgresClusterStops implements ClusterStops {
+  constructor(private readonly database: Database) {}
+
+  async of(cluster: string): Promise<readonly ErrorRecord[]> {
+    const rows = await this.database.query<{ error: ErrorRecord }>(
+      'select error from cluster_stops where cluster = $1 order by since, reason',
+      [cluster],
+    );
+    return rows.map((row) => row.error);
+  }
+
+  async stop(cluster: string, reason: StopReason, error: ErrorRecord): Promise<boolean> {
+    const [row] = await this.database.query<{ is_new: boolean }>(
+      `with s as (insert into cluster_stops (cluster, reason, error) values ($1, $2, $3)
+                  on conflict (cluster, reason) do update set error = excluded.error returning (xmax = 0) as is_new),
+            a as (insert into audit (actor, action, subject, detail)
+                  select 'hatchery', 'cluster.stop', $1, jsonb_build_object('reason', $2::text, 'error', $3::jsonb) from s where is_new)
+       select is_new from s`,
+      [cluster, reason, JSON.stringify(error)],
+    );
+    return row!.is_new;
+  }
+
+  async lift(cluster: string, reason: StopReason): Promise<boolean> {
+    const rows = await this.database.query(
+      `with s as (delete from cluster_stops where cluster = $1 and reason = $2 returning cluster)
+       insert into audit (actor, action, subject, detail)
+       select 'hatchery', 'cluster.resume', cluster, jsonb_build_object('reason', $2::text) from s returning id`,
+      [cluster, reason],
+    );
+    return rows.length === 1;
+  }
+}

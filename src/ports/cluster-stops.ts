@@ -1,0 +1,17 @@
+import type { ErrorRecord } from '../core/errors.js';
+
+/** `foreign-deployment`: another Hatchery has guests in our VMID range; `token-rights`: our token could write to guests of others. */
+export type StopReason = 'foreign-deployment' | 'token-rights';
+
+/**
+ * Clusters to which nothing is dispatched, and why: the processes stay up, what runs goes on to its end, nothing new begins.
+ * Kept in the store, so that it holds for every worker from the same moment on.
+ */
+export interface ClusterStops {
+  /** The reasons that hold for a cluster now, oldest first. */
+  of(cluster: string): Promise<readonly ErrorRecord[]>;
+  /** Notes a reason, or renews its words. Gives whether it is new. */
+  stop(cluster: string, reason: StopReason, error: ErrorRecord): Promise<boolean>;
+  /** Gives whether there was such a reason. */
+  lift(cluster: string, reason: StopReason): Promise<boolean>;
+}

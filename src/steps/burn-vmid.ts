@@ -1,0 +1,19 @@
+import type { Hypervisor } from '../ports/hypervisor.js';
+import { StepWait, type StepRun } from '../plan/step.js';
+
+/**
+ * Gives up the machine's VMID, under which a guest of somebody else was found, and takes the next free one.
+ * When it bears the mark of another deployment, the cluster is stopped: two deployments take their numbers from one range.
+ */
+export async function burnVmid(hypervisor: Hypervisor, run: StepRun, why: string): Promise<StepWait> {
+  const { vmid, identity } = run.machine;
+  const mark = await hypervisor.readMark(vmid, run.call);
+  if (mark?.vmid === vmid && mark.deployment !== identity.deployment)
+    await run.reportIntruder({ vmid, by: { deployment: mark.deployment } });
+  const { guests } = await hypervisor.inventory({ maxAgeMs: 0, signal: run.call.signal });
+  await run.replaceVmid(
+    new Set([...guests.map((guest) => guest.vmid), vmid]),
+    `a foreign guest has it: ${why}`,
+  );
+  return new StepWait(0, `VMID ${vmid} is burnt`);
+}

@@ -1,0 +1,97 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { formatMark } from '../../src/core/mark.js';
+import { assembled, people, type Assembled } from '../support/assembled.js';
+import { simulatedSite, type SimulatedSite } from '../support/simulated-site.js';
+
+let site: SimulatedSite;
+let bench: Assembled;
+let worker: { stop(): Promise<void> };
+
+beforeAll(async () => {
+  site = await simulatedSite();
+  bench = await assembled(site, { watchMs: 100, times: { overdueMs: 300 } });
+  bench.assembly.caretaker.start();
+  worker = await bench.assembly.startWorker(8);
+});
+afterAll(async () => {
+  await worker?.stop();
+  await bench?.assembly.caretaker.stop();
+  await bench?.close();
+  await site?.stop();
+});
+
+const STOPPED = `select exists (select from cluster_stops where cluster = 'main') as ok`;
+const READY = `select bool_and(state = 'ready') as ok from machines where batch_id = $1`;
+const WORKING = `select not exists (select from cluster_stops where cluster = 'main') as ok`;
+
+const create = (name: string, count = 1) =>
+  bench.assembly.intake.create(
+    { name, blueprint: 'student-desktop', rows: people(count, name), skipExisting: false },
+    bench.admin,
+    undefined,
+  );
+
+const markOf = (vmid: number, deployment: string): string =>
+  formatMark({ deployment, machine: randomUUID(), run: randomUUID(), step: 'clone', vmid, attempt: 1 });
+
+/** A guest of somebody else's in our range. */
+const intrude = (vmid: number, over: { description?: string; pool?: string }) =>
+  site.simulators.proxmox.foreign.create({ vmid, node: 'pve2', kind: 'qemu', owner: 'other', ...over });
+
+it.each<[string, { description?: string; pool?: string }]>([
+  ['bears the mark of another deployment', { description: `Lab\n${markOf(15_000, randomUUID())}` }],
+  ['is in the pool of another deployment', { pool: 'hatchery-test' }],
+])('a guest in our range that %s stops new batches, until it is gone', async (_what, over) => {
+  site.simulators.context.world.pools.set('hatchery-test', { comment: '', members: new Set() });
+  await expect(create(`before-${over.pool ?? 'mark'}`)).resolves.toBeDefined();
+  intrude(15_000, over);
+  await bench.until(STOPPED);
+  await expect(create('during')).rejects.toMatchObject({
+    code: 'foreign-guest',
+    message: expect.stringContaining('another Hatchery deployment has guests in our VMID range') as string,
+    hint: expect.stringContaining('vmids in clusters/main.yaml') as string,
+  });
+  site.simulators.proxmox.foreign.remove(15_000);
+  await bench.until(WORKING);
+  await expect(create(`after-${over.pool ?? 'mark'}`)).resolves.toBeDefined();
+});
+
+it('neither a person’s guest, nor a copy of another deployment’s guest, nor our own moved into another pool stops anything', async () => {
+  intrude(15_100, { description: 'somebody’s' });
+  intrude(15_101, { description: markOf(12_345, randomUUID()) });
+  const { batchId } = await create('moved');
+  await bench.until(READY, [batchId]);
+  const [machine] = await bench.assembly.database.query<{ vmid: number }>(
+    'select vmid from machines where batch_id = $1',
+    [batchId],
+  );
+  const { pools } = site.simulators.context.world;
+  pools.get('hatchery-demo')!.members.delete(machine!.vmid);
+  pools.set('hatchery-test', { comment: '', members: new Set([machine!.vmid]) });
+  const reads = (): number =>
+    site.simulators.context.journal.read().filter((line) => line.op === 'cluster.resources').length;
+  const before = reads();
+  await expect.poll(reads, { timeout: 10_000 }).toBeGreaterThan(before + 1);
+  await bench.until(WORKING);
+});
+
+it('while a cluster is stopped no step of it begins, and work goes on by itself afterwards', async () => {
+  intrude(15_200, { description: markOf(15_200, randomUUID()) });
+  const { proxmox } = site.simulators;
+  proxmox.foreign.edit(15_200, { description: 'not yet' });
+  await bench.until(WORKING);
+  proxmox.hold('qemu.clone', 'before');
+  const { batchId } = await create('held');
+  await proxmox.reached('qemu.clone', 'before');
+  proxmox.foreign.edit(15_200, { description: markOf(15_200, randomUUID()), name: 'theirs' });
+  await bench.until(STOPPED);
+  proxmox.release('qemu.clone', 'before');
+  const CLONED = `select bool_or(s.key = 'clone' and s.state = 'done') as ok from steps s join runs r on r.id = s.run_id where r.batch_id = $1`;
+  await bench.until(CLONED, [batchId]);
+  const begun = `select count(*)::int as count from attempts a join steps s on s.id = a.step_id join runs r on r.id = s.run_id where r.batch_id = $1 and s.key in ('configure', 'start')`;
+  const [count] = await bench.assembly.database.query<{ count: number }>(begun, [batchId]);
+  expect(count).toEqual({ count: 0 });
+  proxmox.foreign.remove(15_200);
+  await bench.until(READY, [batchId]);
+});
