@@ -61,6 +61,8 @@ export const clusterSchema = z.strictObject({
     })
     .prefault({}),
   nodes: z.strictObject({ exclude: z.array(z.string()).default([]) }).prefault({}),
+  /** Hook scripts that templates may carry, as volume ids (`local:snippets/hook.sh`): they run as root on a node and come along with every clone. */
+  hookScripts: z.array(z.string()).default([]),
 });
 export type ClusterDefinition = z.infer<typeof clusterSchema>;
 

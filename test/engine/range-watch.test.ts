@@ -43,7 +43,11 @@ it.each<[string, { description?: string; pool?: string }]>([
   ['bears the mark of another deployment', { description: `Lab\n${markOf(15_000, randomUUID())}` }],
   ['is in the pool of another deployment', { pool: 'hatchery-test' }],
 ])('a guest in our range that %s stops new batches, until it is gone', async (_what, over) => {
-  site.simulators.context.world.pools.set('hatchery-test', { comment: '', members: new Set() });
+  site.simulators.context.world.pools.set('hatchery-test', {
+    comment: '',
+    members: new Set(),
+    storages: new Set(),
+  });
   await expect(create(`before-${over.pool ?? 'mark'}`)).resolves.toBeDefined();
   intrude(15_000, over);
   await bench.until(STOPPED);
@@ -68,7 +72,7 @@ it('neither a person’s guest, nor a copy of another deployment’s guest, nor 
   );
   const { pools } = site.simulators.context.world;
   pools.get('hatchery-demo')!.members.delete(machine!.vmid);
-  pools.set('hatchery-test', { comment: '', members: new Set([machine!.vmid]) });
+  pools.set('hatchery-test', { comment: '', members: new Set([machine!.vmid]), storages: new Set() });
   const reads = (): number =>
     site.simulators.context.journal.read().filter((line) => line.op === 'cluster.resources').length;
   const before = reads();

@@ -72,7 +72,7 @@ export class ProxmoxDriver implements Hypervisor {
     this.#reads = new ClusterReads(cluster);
     this.#guests = new GuestReads(cluster, this.#reads);
     this.#tasks = new Tasks(cluster);
-    this.#templates = new Templates(cluster, this.#reads);
+    this.#templates = new Templates(cluster, this.#reads, this.#tasks);
     this.#clones = new Clones({
       cluster,
       reads: this.#reads,

@@ -59,7 +59,7 @@ export class Tasks {
   /** Tasks of a node, running ones included, newest first. */
   list(
     node: string,
-    query: { since?: number; vmid?: number; typefilter?: string },
+    query: { since?: number; vmid?: number; typefilter?: string; source?: 'active' },
     signal: AbortSignal,
   ): Promise<TaskRow[]> {
     const what = `list the tasks of ${node}`;

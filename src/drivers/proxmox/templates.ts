@@ -6,7 +6,9 @@ import { reasonOf } from './errors.js';
 import { drivesOf, isAgentEnabled } from './guest-config.js';
 import type { ClusterReads } from './inventory.js';
 import { SharedRead } from './shared-read.js';
-import { vmConfig, type VmConfig } from './wire.js';
+import type { Tasks } from './tasks.js';
+import { parseUpid } from './upid.js';
+import { guestStatus, vmConfig, type VmConfig } from './wire.js';
 
 const MAP_AGE_MS = 2_000;
 const CONFIG_AGE_MS = 2_000;
@@ -15,11 +17,13 @@ const CONFIG_AGE_MS = 2_000;
 export class Templates {
   readonly #cluster: Cluster;
   readonly #reads: ClusterReads;
+  readonly #tasks: Tasks;
   readonly #configs = new Map<string, SharedRead<VmConfig>>();
 
-  constructor(cluster: Cluster, reads: ClusterReads) {
+  constructor(cluster: Cluster, reads: ClusterReads, tasks: Tasks) {
     this.#cluster = cluster;
     this.#reads = reads;
+    this.#tasks = tasks;
   }
 
   /** Errors: `not-found` (nobody has this name, or several have). */
@@ -57,11 +61,17 @@ export class Templates {
       storageShared: drives.size > 0 && [...drives.values()].every((drive) => shared.has(drive.storage)),
       disk: disk ?? '',
       diskGiB: main?.sizeGiB ?? 0,
-      problems: problemsOf(config),
+      problems: [
+        ...problemsOf(config, this.#cluster.definition.hookScripts),
+        ...(config.lock === undefined ? [] : [`it is locked (${config.lock})`]),
+      ],
     };
   }
 
-  /** Errors: `template-changed` when the template is gone, moved or another than at plan time. */
+  /**
+   * Errors: `template-changed` when the template is gone, moved, or another than at plan time, or when a lock was left behind on it;
+   * `lock-timeout` while a task may still hold its lock.
+   */
   async verifyPinned(template: CloneRequest['template'], signal: AbortSignal): Promise<void> {
     const { vmid, node, digest } = template;
     let config: VmConfig;
@@ -69,11 +79,51 @@ export class Templates {
       config = await this.#config(node, vmid).get(CONFIG_AGE_MS, signal);
     } catch (error) {
       if (reasonOf(error) !== 'config-missing') throw error;
-      throw templateChanged(vmid, `it is not on ${node} any more`);
+      throw templateChanged(vmid, await this.#whereabouts(vmid, node, signal));
     }
-    if (!config.template) throw templateChanged(vmid, 'it is no template any more');
+    if (!config.template) throw templateChanged(vmid, await this.#noTemplate(vmid, node, signal));
+    if (config.lock !== undefined) await this.#refuseLocked(vmid, node, config.lock, signal);
+    const [problem] = problemsOf(config, this.#cluster.definition.hookScripts);
+    if (problem !== undefined) throw templateChanged(vmid, problem);
     if (copiedDigest(config) !== digest)
       throw templateChanged(vmid, 'its config is not the one that was planned with');
+  }
+
+  async #whereabouts(vmid: number, node: string, signal: AbortSignal): Promise<string> {
+    const { guests } = await this.#reads.map(0, signal);
+    const elsewhere = guests.find((guest) => guest.vmid === vmid && guest.node !== node);
+    return elsewhere ? `it moved from ${node} to ${elsewhere.node}` : `it is not on ${node} any more`;
+  }
+
+  async #noTemplate(vmid: number, node: string, signal: AbortSignal): Promise<string> {
+    const path = `/nodes/${node}/qemu/${vmid}/status/current`;
+    const request = { op: 'guest-status', what: `read the status of template ${vmid}`, path };
+    const { status } = await readAs(this.#cluster, guestStatus, request, signal);
+    return status === 'running' ? 'it is no template any more, and it runs' : 'it is no template any more';
+  }
+
+  /** A backup of several guests names none of them in its task. */
+  async #refuseLocked(vmid: number, node: string, lock: string, signal: AbortSignal): Promise<never> {
+    const running = await this.#tasks.list(node, { source: 'active' }, signal);
+    const holder = running.find((row) => {
+      const task = parseUpid(row.upid);
+      return task?.id === String(vmid) || (task?.type === 'vzdump' && task.id === '');
+    });
+    if (holder !== undefined)
+      throw new HatcheryError('lock-timeout', `Unable to clone template ${vmid}: it is locked (${lock})`, {
+        retry: 'later',
+        hint: `wait for the task that holds the lock: ${holder.upid}`,
+        facts: { reason: 'locked', lock },
+      });
+    throw new HatcheryError(
+      'template-changed',
+      `Unable to clone template ${vmid}: it is locked (${lock}), and no task on ${node} holds the lock`,
+      {
+        retry: 'after-fix',
+        hint: `a crash left it behind; an admin unlocks it on ${node}: qm unlock ${vmid}`,
+        facts: { template: vmid, lock },
+      },
+    );
   }
 
   #config(node: string, vmid: number): SharedRead<VmConfig> {
@@ -140,13 +190,17 @@ function mainDisk(config: VmConfig): string | undefined {
 }
 
 /** What makes clones of this template fail later; each a sentence. */
-function problemsOf(config: VmConfig): string[] {
+function problemsOf(config: VmConfig, hookScripts: readonly string[]): string[] {
   const drives = [...drivesOf(config).values()];
   const cloudInits = drives.filter((drive) => drive.isCloudInit).length;
   return [
     ...(drives.some((drive) => !drive.isCloudInit) ? [] : ['it has no disk']),
     ...(cloudInits === 1 ? [] : [`it has ${cloudInits} cloud-init drives instead of one`]),
     ...(isAgentEnabled(config.agent) ? [] : ['the guest agent is not enabled']),
-    ...(config.lock === undefined ? [] : [`it is locked (${config.lock})`]),
+    ...(config.hookscript === undefined || hookScripts.includes(config.hookscript)
+      ? []
+      : [
+          `it carries the hook script ${config.hookscript}, which is not in hookScripts of the cluster’s file`,
+        ]),
   ];
 }

@@ -114,6 +114,7 @@ export const vmConfig = z.looseObject({
   ipconfig0: z.string().optional(),
   boot: z.string().optional(),
   bootdisk: z.string().optional(),
+  hookscript: z.string().optional(),
 });
 export type VmConfig = z.infer<typeof vmConfig>;
 
