@@ -160,6 +160,7 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
       ].map((name) => [name, { comment: '', members: new Set(), storages: new Set() }]),
     ),
     nextId: spec.nextId,
+    conditions: { quorumLost: false, nodesOff: new Set() },
     ha: {
       resources: new Map(
         spec.ha.map((sid) => [

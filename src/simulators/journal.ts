@@ -43,6 +43,9 @@ import { z } from 'zod';
  * - destroyed:        task-end `qemu.destroy`, effect true, vmid, incarnation. Foreign: `foreign.delete`.
  * - volume:           task-end params `freed` / `left` = volumes removed / orphaned, as `storage:own-name` (a linked clone without its base: `ceph:vm-105-disk-0`).
  * - pool membership:  request `pools.put`, effect true, params `{ pool, added, removed }`.
+ * - HA:               request `ha.resources.*`, `ha.rules.*`, `ha.groups.*`, effect true = the configuration changed; a managed guest's `qemu.start` and `qemu.stop` requests end as
+ *                     `hastart` / `hastop` tasks with effect false, the real task follows with actor `root@pam`; a guest that HA moved away from a dead node is `foreign.migrate` of
+ *                     `foreign:ha-manager`.
  * - reads:            `version`, `cluster.status`, `cluster.resources`, `cluster.nextid`, `nodes.list`, `node.status`, `tasks.list`, `task.status`, `task.log`, `storage.list`,
  *                     `storage.content`, `qemu.list`, `qemu.config.get`, `qemu.status`, `qemu.agent.interfaces`, `lxc.list`, `access.permissions`, `pools.get`, ...; `unrouted` = no such path.
  *

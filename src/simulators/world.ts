@@ -147,6 +147,12 @@ export interface WorldGuacamoleConnection {
   attributes: Record<string, string | null>;
 }
 
+/** What is wrong with the cluster now. */
+export interface WorldConditions {
+  quorumLost: boolean;
+  readonly nodesOff: Set<string>;
+}
+
 /** Everything that exists, plain data and Maps, so that `--state` can save it. */
 export interface World {
   readonly cluster: string;
@@ -166,6 +172,7 @@ export interface World {
   /** `next-id` of datacenter.cfg: lower bound, and the upper one that is not part of it. */
   readonly nextId: readonly [number, number];
   readonly ha: WorldHa;
+  readonly conditions: WorldConditions;
   readonly tokens: WorldToken[];
   /** The minimal role of the deployment. */
   readonly tokenId: string;

@@ -25,6 +25,8 @@ function startDestroy(call: PveCall): Handled {
   if (params.has('skiplock')) throw parameterErrors({ skiplock: 'Only root may use this option.' });
   const guest = guestOn(pve, node, vmid);
   checkDestroyable(guest);
+  if (pve.ha.isManaged(vmid) && !params.flag('purge'))
+    throw failure(`unable to remove VM ${vmid} - used in HA resources and purge parameter not set.`);
   const { incarnation } = guest;
   const task = pve.tasks.start(
     { node, type: 'qmdestroy', id: String(vmid), actor: account.id, op, vmid, faults },
@@ -91,7 +93,10 @@ async function destroy(call: PveCall, task: Task, user: LockUser): Promise<TaskR
       effect: false,
     });
   }
-  if (params.flag('purge')) task.log(`purging VM ${vmid} from related configurations..`);
+  if (params.flag('purge')) {
+    task.log(`purging VM ${vmid} from related configurations..`);
+    pve.ha.forget(`vm:${vmid}`);
+  }
   if (pve.world.guests.get(vmid) === guest) pve.world.guests.delete(vmid);
   return { ...about, effect: true, warnings: left.length };
 }

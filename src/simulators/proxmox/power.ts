@@ -3,6 +3,7 @@ import { need } from './auth.js';
 import { lockFile } from './clone.js';
 import { drawMs } from './durations.js';
 import { agentEnabled, macOf } from './guest-config.js';
+import { askHa } from './ha-request.js';
 import type { LockUser } from './locks.js';
 import { OPTIONAL_COUNT, OPTIONAL_FLAG, OPTIONAL_TEXT } from './params.js';
 import { checkUnlocked, guestOn, type Handled, type PveCall, type Route } from './pve.js';
@@ -19,7 +20,7 @@ export const powerRoutes: readonly Route[] = [
     kind: 'fork',
     params: { timeout: OPTIONAL_COUNT, skiplock: OPTIONAL_FLAG, machine: OPTIONAL_TEXT },
     permit,
-    handle: (call) => inTask(call, 'qmstart', (task, user) => start(call, task, user)),
+    handle: (call) => power(call, 'start'),
   },
   {
     method: 'POST',
@@ -33,7 +34,7 @@ export const powerRoutes: readonly Route[] = [
       'overrule-shutdown': OPTIONAL_FLAG,
     },
     permit,
-    handle: (call) => inTask(call, 'qmstop', (_, user) => halt(call, user, 'stop')),
+    handle: (call) => power(call, 'stop'),
   },
   {
     method: 'POST',
@@ -47,36 +48,43 @@ export const powerRoutes: readonly Route[] = [
       keepActive: OPTIONAL_FLAG,
     },
     permit,
-    handle: (call) => inTask(call, 'qmshutdown', (_, user) => halt(call, user, 'shutdown')),
+    handle: (call) => power(call, 'shutdown'),
   },
 ];
 
-/** The config must be there when the call comes; everything else shows in the task, under the guest's flock. */
-function inTask(
-  call: PveCall,
-  type: string,
-  work: (task: Task, user: LockUser) => Promise<TaskResult>,
-): Handled {
-  const { pve, node, vmid, account, op, faults } = call;
-  guestOn(pve, node, vmid);
-  const task = pve.tasks.start(
-    { node, type, id: String(vmid), actor: account.id, op, vmid, faults },
-    (running) => {
-      const user: LockUser = {
-        actor: account.id,
-        node,
-        vmid,
-        upid: running.upid,
-        signal: running.signal,
-        log: (line) => running.log(line),
-      };
-      return pve.files.with(user, lockFile(vmid), 'exclusive', 10_000, () => work(running, user));
-    },
-  );
+/** Who wants it: a call, or the HA manager as root. */
+export type PowerUser = Pick<PveCall, 'pve' | 'node' | 'vmid' | 'op' | 'faults'> & {
+  readonly account: Pick<PveCall['account'], 'id'>;
+};
+
+/** The config must be there when the call comes; everything else shows in the task. */
+function power(call: PveCall, how: 'start' | 'stop' | 'shutdown'): Handled {
+  guestOn(call.pve, call.node, call.vmid);
+  if (call.pve.ha.isManaged(call.vmid)) return askHa(call, how === 'start' ? 'start' : 'stop');
+  const task = powerTask(call, how);
   return { data: task.upid, journal: { upid: task.upid } };
 }
 
-async function start({ pve, node, vmid }: PveCall, task: Task, user: LockUser): Promise<TaskResult> {
+/** The real task, under the guest's flock. */
+export function powerTask(by: PowerUser, how: 'start' | 'stop' | 'shutdown'): Task {
+  const { pve, node, vmid, account, op, faults } = by;
+  const setup = { node, type: `qm${how}`, id: String(vmid), actor: account.id, op, vmid, faults };
+  return pve.tasks.start(setup, (running) => {
+    const user: LockUser = {
+      actor: account.id,
+      node,
+      vmid,
+      upid: running.upid,
+      signal: running.signal,
+      log: (line) => running.log(line),
+    };
+    return pve.files.with(user, lockFile(vmid), 'exclusive', 10_000, () =>
+      how === 'start' ? start(by, running, user) : halt(by, user, how),
+    );
+  });
+}
+
+async function start({ pve, node, vmid }: PowerUser, task: Task, user: LockUser): Promise<TaskResult> {
   const { clock } = pve.context;
   const guest = guestOn(pve, node, vmid);
   checkUnlocked(guest);
@@ -114,7 +122,7 @@ async function start({ pve, node, vmid }: PveCall, task: Task, user: LockUser): 
 }
 
 async function halt(
-  { pve, node, vmid }: PveCall,
+  { pve, node, vmid }: PowerUser,
   user: LockUser,
   how: 'stop' | 'shutdown',
 ): Promise<TaskResult> {

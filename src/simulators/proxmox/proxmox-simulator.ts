@@ -4,6 +4,7 @@ import type { HoldPoint } from '../hold.js';
 import type { WorldGuest } from '../world.js';
 import { Broadcast } from './broadcast.js';
 import { ForeignActors } from './foreign.js';
+import { Ha } from './ha.js';
 import { ClusterLocks, FileLocks } from './locks.js';
 import { Proxying } from './proxying.js';
 import type { Pve } from './pve.js';
@@ -51,9 +52,11 @@ export async function startProxmoxSimulator(
     tasks: new TaskEngine(context),
     broadcast: new Broadcast(context),
     proxying: new Proxying(context),
+    ha: new Ha(world),
     copies: new Map(),
     fingerprints,
   };
+  pve.ha.attend(pve);
   const listeners: Listener[] = [];
   const stop = async (): Promise<void> => {
     await Promise.all(listeners.map((listener) => listener.stop()));

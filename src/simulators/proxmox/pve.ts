@@ -4,6 +4,7 @@ import type { JournalEntry } from '../journal.js';
 import type { World, WorldGuest } from '../world.js';
 import type { Account } from './auth.js';
 import type { Broadcast } from './broadcast.js';
+import type { Ha } from './ha.js';
 import type { ClusterLocks, FileLocks } from './locks.js';
 import type { Params, ParamSpecs } from './params.js';
 import type { Proxying } from './proxying.js';
@@ -19,6 +20,7 @@ export interface Pve {
   readonly tasks: TaskEngine;
   readonly broadcast: Broadcast;
   readonly proxying: Proxying;
+  readonly ha: Ha;
   /** Copies that run now, by storage: they share its rate. */
   readonly copies: Map<string, number>;
   /** SHA-256 of each node's certificate. */
@@ -58,6 +60,8 @@ export interface Route {
   readonly op: string;
   readonly kind: CallKind;
   readonly params: ParamSpecs;
+  /** Only this version has it. */
+  readonly version?: '8.4' | '9.1';
   /** Answered by the node that got it, though its path names one. */
   readonly local?: true;
   /** The declared permission: tested before the parameters. Throws. `raw` are unchecked parameters. */

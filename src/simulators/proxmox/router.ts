@@ -3,6 +3,8 @@ import { agentRoutes } from './agent.js';
 import { cloneRoute } from './clone.js';
 import { clusterRoutes } from './cluster.js';
 import { destroyRoute } from './destroy.js';
+import { haPlacementRoutes } from './ha-placement.js';
+import { haResourceRoutes } from './ha-resources.js';
 import { nodeRoutes } from './nodes.js';
 import { poolRoutes } from './pools.js';
 import { powerRoutes } from './power.js';
@@ -25,6 +27,8 @@ const ROUTES: readonly Route[] = [
   ...agentRoutes,
   ...accessRoutes,
   ...poolRoutes,
+  ...haResourceRoutes,
+  ...haPlacementRoutes,
 ];
 
 const compiled = ROUTES.map((route) => ({ route, parts: route.path.split('/').slice(1) }));
@@ -33,10 +37,12 @@ const compiled = ROUTES.map((route) => ({ route, parts: route.path.split('/').sl
 export function findRoute(
   method: string,
   path: string,
+  version: '8.4' | '9.1',
 ): { route: Route; values: Record<string, string> } | undefined {
   const given = path.split('/').slice(1).map(decode);
   for (const { route, parts } of compiled) {
-    if (route.method !== method || parts.length !== given.length) continue;
+    if ((route.version ?? version) !== version || route.method !== method || parts.length !== given.length)
+      continue;
     const values: Record<string, string> = {};
     const fits = parts.every((part, index) => {
       const value = given[index] ?? '';

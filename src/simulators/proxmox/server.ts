@@ -23,7 +23,7 @@ export function nodeServer(
   local: string,
 ): (request: SimRequest, delivered: Promise<boolean>) => Promise<SimAnswer> {
   return async (request, delivered) => {
-    const { located, problem } = locate(request);
+    const { located, problem } = locate(pve, request);
     const signIn = trySignIn(pve, request);
     const node = located?.route.local ? local : resolveNode(local, located?.values['node']);
     const vmid = located && vmidOf(located);
@@ -84,10 +84,10 @@ function faultReply(status: number, message: string): SimReply {
   );
 }
 
-function locate(request: SimRequest): { located?: Located; problem?: PveError } {
+function locate(pve: Pve, request: SimRequest): { located?: Located; problem?: PveError } {
   if (!request.path.startsWith(`${BASE}/`))
     return { problem: new PveError(400, 'invalid url', { raw: true }) };
-  const found = findRoute(request.method, request.path.slice(BASE.length));
+  const found = findRoute(request.method, request.path.slice(BASE.length), pve.world.version);
   try {
     const raw = decodeParams(request);
     return found ? { located: { ...found, raw } } : {};

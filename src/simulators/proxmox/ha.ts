@@ -1,0 +1,188 @@
+import type { SimulatorContext } from '../context.js';
+import type { World, WorldGuest, WorldHaResource } from '../world.js';
+import { macOf } from './guest-config.js';
+import type { Pve } from './pve.js';
+import type { Task } from './task-engine.js';
+import { powerTask, type PowerUser } from './power.js';
+
+const ROUND_MS = 10_000;
+const STARTS_AT_ONCE = 4;
+/** From the moment that a node is gone until its guests may start elsewhere: its lock must expire and it must be fenced. */
+const FENCE_MS = { median: 140_000, p95: 170_000 };
+
+interface Service {
+  task: Task | undefined;
+  failures: number;
+  isInError: boolean;
+  /** Where its node went away, the moment from which it is recovered. */
+  recoverAtMs: number | undefined;
+}
+
+/**
+ * The HA manager: in rounds of 10 s it brings every managed guest to the state that was asked for, at most four at once on a node,
+ * and moves the guests of a dead node. Without quorum it does nothing.
+ */
+export class Ha {
+  readonly #services = new Map<string, Service>();
+
+  constructor(private readonly world: World) {}
+
+  /** From now on there are rounds. */
+  attend(pve: Pve): void {
+    pve.context.clock.every(ROUND_MS, () => this.#round(pve));
+  }
+
+  isManaged(vmid: number): boolean {
+    const resource = this.#resourceOf(vmid);
+    return resource !== undefined && resource.state !== 'ignored';
+  }
+
+  /** What `hastate` shows; `undefined` = not managed. */
+  stateOf(vmid: number): string | undefined {
+    const { guests, conditions } = this.world;
+    const guest = guests.get(vmid);
+    const resource = this.#resourceOf(vmid);
+    if (!guest || !resource) return undefined;
+    if (resource.state === 'ignored') return 'ignored';
+    if (this.#services.get(sidOf(guest))?.isInError) return 'error';
+    if (conditions.nodesOff.has(guest.node)) return 'fence';
+    if (resource.state === 'started') return 'started';
+    return guest.status === 'running' ? 'request_stop' : 'stopped';
+  }
+
+  /** As `ha-manager set <sid> --state`: the next round does it. */
+  requestState(vmid: number, state: 'started' | 'stopped'): void {
+    const resource = this.#resourceOf(vmid);
+    if (resource) resource.state = state;
+  }
+
+  /** Nobody manages it any more. */
+  forget(sid: string): void {
+    this.world.ha.resources.delete(sid);
+    this.#services.delete(sid);
+  }
+
+  /** It was disabled: what went wrong before is forgotten. */
+  clearError(sid: string): void {
+    this.#services.delete(sid);
+  }
+
+  isInError(sid: string): boolean {
+    return this.#services.get(sid)?.isInError ?? false;
+  }
+
+  #resourceOf(vmid: number): WorldHaResource | undefined {
+    const { guests, ha } = this.world;
+    const guest = guests.get(vmid);
+    return guest && ha.resources.get(sidOf(guest));
+  }
+
+  #round(pve: Pve): void {
+    const { world } = this;
+    if (world.conditions.quorumLost) return;
+    for (const guest of world.guests.values()) {
+      const resource = world.ha.resources.get(sidOf(guest));
+      if (!resource || resource.state === 'ignored') continue;
+      const service = this.#serviceOf(guest);
+      if (world.conditions.nodesOff.has(guest.node)) this.#recover(pve, guest, service);
+      else this.#settle(pve, guest, resource, service);
+    }
+  }
+
+  #serviceOf(guest: WorldGuest): Service {
+    const sid = sidOf(guest);
+    const known = this.#services.get(sid);
+    if (known) return known;
+    const service: Service = { task: undefined, failures: 0, isInError: false, recoverAtMs: undefined };
+    this.#services.set(sid, service);
+    return service;
+  }
+
+  /** Starts or stops it where it is; what fails more often than allowed is left alone until somebody disables it. */
+  #settle(pve: Pve, guest: WorldGuest, resource: WorldHaResource, service: Service): void {
+    service.recoverAtMs = undefined;
+    const { task } = service;
+    if (task && task.exitStatus === undefined) return;
+    if (task) {
+      service.failures = /^(OK|WARNINGS: \d+)$/.test(task.exitStatus ?? '') ? 0 : service.failures + 1;
+      service.isInError = service.failures > resource.maxRestart;
+      service.task = undefined;
+    }
+    const wanted = resource.state === 'started' ? 'running' : 'stopped';
+    if (guest.status === wanted || service.isInError || guest.kind === 'lxc') return;
+    if (wanted === 'running' && this.#startsOn(guest.node) >= STARTS_AT_ONCE) return;
+    service.task = powerTask(asRoot(pve, guest, wanted), wanted === 'running' ? 'start' : 'stop');
+  }
+
+  #startsOn(node: string): number {
+    const starts = [...this.#services.values()].flatMap(({ task }) => task ?? []);
+    return starts.filter((task) => task.node === node && task.exitStatus === undefined).length;
+  }
+
+  /** Its node is gone: once that is fenced, the config moves to the node with the fewest guests of those that may have it. */
+  #recover(pve: Pve, guest: WorldGuest, service: Service): void {
+    const { context, world } = pve;
+    const nowMs = context.clock.elapsedMs();
+    service.recoverAtMs ??=
+      nowMs + context.random.stream('fence', guest.node).logNormal(FENCE_MS.median, FENCE_MS.p95);
+    if (nowMs < service.recoverAtMs) return;
+    const count = (node: string): number =>
+      [...world.guests.values()].filter((other) => other.node === node).length;
+    const [target] = this.#mayRun(guest).sort((a, b) => count(a) - count(b));
+    if (target === undefined) return;
+    guest.node = target;
+    guest.status = 'stopped';
+    guest.address = undefined;
+    service.recoverAtMs = undefined;
+    recordMove(context, guest);
+  }
+
+  /** Online nodes; a strict node-affinity rule (9) or a restricted group (8) leaves only its own. */
+  #mayRun(guest: WorldGuest): string[] {
+    const { nodes, conditions, ha } = this.world;
+    const online = nodes.map(({ name }) => name).filter((name) => !conditions.nodesOff.has(name));
+    const sid = sidOf(guest);
+    const group = ha.groups.get(ha.resources.get(sid)?.group ?? '');
+    const rule = [...ha.rules.values()].find(
+      (one) =>
+        one['type'] === 'node-affinity' &&
+        one['disable'] !== '1' &&
+        splitNames(one['resources']).includes(sid),
+    );
+    const binding = group ?? rule;
+    if (!binding) return online;
+    const preferred = online.filter((name) => splitNames(binding['nodes']).includes(name));
+    const isStrict = binding['strict'] === '1' || binding['restricted'] === '1';
+    return preferred.length > 0 || isStrict ? preferred : online;
+  }
+}
+
+/** `pve1:100,pve2` -> `pve1`, `pve2`; `vm:105,ct:106` stays. */
+function splitNames(list = ''): string[] {
+  return list.split(/[,; ]+/).map((one) => one.replace(/^(?!(?:vm|ct):)([^:]+):[0-9]+$/, '$1'));
+}
+
+export function sidOf({ kind, vmid }: Pick<WorldGuest, 'kind' | 'vmid'>): string {
+  return `${kind === 'qemu' ? 'vm' : 'ct'}:${vmid}`;
+}
+
+function asRoot(pve: Pve, { vmid, node }: WorldGuest, wanted: WorldGuest['status']): PowerUser {
+  const op = wanted === 'running' ? 'qemu.start' : 'qemu.stop';
+  const faults = pve.context.faults.match({ sim: 'proxmox', op, node, vmid });
+  return { pve, node, vmid, op, faults, account: { id: 'root@pam' } };
+}
+
+function recordMove({ journal, world }: SimulatorContext, guest: WorldGuest): void {
+  journal.record({
+    sim: 'proxmox',
+    event: 'foreign',
+    actor: 'foreign:ha-manager',
+    op: 'foreign.migrate',
+    cluster: world.cluster,
+    node: guest.node,
+    vmid: guest.vmid,
+    incarnation: guest.incarnation,
+    effect: true,
+    params: { target: guest.node, mac: macOf(guest) },
+  });
+}
