@@ -19,15 +19,33 @@ const TIME_SCALE = 0.01;
 export async function simulatedSite(
   settings: Partial<SimulatorSettings> & { cluster?: Record<string, unknown> } = {},
 ): Promise<SimulatedSite> {
-  const { cluster = {}, ...rest } = settings;
+  const { cluster, ...rest } = settings;
   const timeScale = rest.timeScale ?? TIME_SCALE;
   const simulators = (await startSimulators({
     which: ['proxmox', 'winrm', 'guacamole'],
     timeScale,
     ...rest,
   })) as Required<Simulators>;
+  const configDir = await writeSite(simulators, cluster);
+  return {
+    simulators,
+    configDir,
+    timeScale,
+    async stop() {
+      await simulators.stop();
+      await rm(configDir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** The config folder of a deployment on simulated systems; `cluster` replaces what its file says. */
+export async function writeSite(
+  simulators: Required<Simulators>,
+  cluster: Record<string, unknown> & { token?: { id: string; secret: string } } = {},
+): Promise<string> {
   const configDir = await mkdtemp(join(tmpdir(), 'hatchery-site-'));
   const { proxmox, winrm, guacamole } = simulators;
+  const { token = proxmox.token, ...more } = cluster;
   const secret = async (name: string, value: string): Promise<{ file: string }> => {
     const file = join(configDir, name);
     await writeFile(file, value, { mode: 0o600 });
@@ -43,10 +61,10 @@ export async function simulatedSite(
     kind: 'proxmox',
     endpoints: proxmox.endpoints,
     trust,
-    token: { id: proxmox.token.id, secret: await secret('token', proxmox.token.secret) },
+    token: { ...token, secret: await secret('token', token.secret) },
     pool: 'hatchery-demo',
     vmids: { from: 10_000, to: 19_999 },
-    ...cluster,
+    ...more,
   } as { name: string });
   const service = async (
     name: string,
@@ -64,13 +82,5 @@ export async function simulatedSite(
     } as { name: string });
   await service('dhcp', 'windows-dhcp', `${winrm.endpoint}/wsman`, winrm);
   await service('guacamole', 'guacamole', guacamole.endpoints[0]!, guacamole);
-  return {
-    simulators,
-    configDir,
-    timeScale,
-    async stop() {
-      await simulators.stop();
-      await rm(configDir, { recursive: true, force: true });
-    },
-  };
+  return configDir;
 }

@@ -34,7 +34,10 @@ export function nodeServer(
       cluster: pve.world.cluster,
       node,
       ...(vmid === undefined ? {} : { vmid }),
-      params: located ? paramsForJournal(located) : { method: request.method, path: request.path },
+      params: {
+        ...(located ? paramsForJournal(located) : { method: request.method, path: request.path }),
+        ...(local !== node && { via: local }),
+      },
     };
     const act = async (faults: PveCall['faults']): Promise<Outcome> => {
       try {
