@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { HatcheryError } from '../core/errors.js';
+import { addToken, addUser, emptyAccess, tokenSpec, userSpec } from './build-access.js';
 import { SimRandom } from './seed.js';
 import {
   STORAGE_CONTENTS,
@@ -38,7 +39,6 @@ const nodeSpec = z.union([
     memoryMiB: z.number().int().default(1_048_576),
   }),
 ]);
-const aclSpec = z.strictObject({ path: z.string(), privileges: z.array(z.string()) });
 
 /** What `--world FILE` holds (YAML or JSON). Everything that is left out is as in the default world. */
 const worldSpecSchema = z.strictObject({
@@ -96,15 +96,15 @@ const worldSpecSchema = z.strictObject({
   ha: z.array(z.string().regex(/^(vm|ct):[1-9][0-9]+$/)).default([]),
   /** Name of the deployment whose pool and token are made: pool `hatchery-<deployment>`, token `hatchery@pve!<deployment>`. */
   deployment: z.string().default('demo'),
-  tokens: z
-    .array(z.strictObject({ id: z.string(), secret: z.string().optional(), acl: z.array(aclSpec) }))
-    .default([]),
+  /** Users besides `root@pam` and the one of the deployment; a user of `tokens` that is not among them is made. */
+  users: z.array(userSpec).default([]),
+  tokens: z.array(tokenSpec).default([]),
   range: z.tuple([vmid, vmid]).default([10_000, 19_999]),
 });
 export type WorldSpec = z.input<typeof worldSpecSchema>;
 
-/** Privileges of PVE 9 that the minimal role of one deployment has on its pool. */
-const POOL_PRIVILEGES = [
+/** What the minimal role of one deployment has on its pool. */
+const poolPrivileges = (version: World['version']): string[] => [
   ...[
     'VM.Allocate',
     'VM.Clone',
@@ -119,7 +119,8 @@ const POOL_PRIVILEGES = [
   ...['Disk', 'CPU', 'Memory', 'Network', 'HWType', 'Options', 'CDROM', 'Cloudinit'].map(
     (what) => `VM.Config.${what}`,
   ),
-  ...['VM.GuestAgent.Audit', 'VM.GuestAgent.Unrestricted', 'Pool.Audit', 'Pool.Allocate'],
+  ...(version === '8.4' ? ['VM.Monitor'] : ['VM.GuestAgent.Audit', 'VM.GuestAgent.Unrestricted']),
+  ...['Pool.Audit', 'Pool.Allocate'],
 ];
 
 /** Reads a world file; errors name the place. */
@@ -178,29 +179,8 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
       rules: new Map(),
       groups: new Map(),
     },
-    tokens: [
-      { id: rootTokenId, secret: randomUUID(), acl: [{ path: '/', privileges: ['*'] }] },
-      {
-        id: tokenId,
-        secret: randomUUID(),
-        acl: [
-          { path: '/', privileges: ['Sys.Audit'] },
-          { path: '/vms', privileges: ['VM.Audit'] },
-          ...spec.templates.map((template) => ({
-            path: `/vms/${template.vmid}`,
-            privileges: ['VM.Audit', 'VM.Clone'],
-          })),
-          { path: '/pool', privileges: ['Pool.Audit'] },
-          { path: `/pool/${pool}`, privileges: POOL_PRIVILEGES },
-          ...spec.storages.map((storage) => ({
-            path: `/storage/${storage.id}`,
-            privileges: ['Datastore.AllocateSpace', 'Datastore.Audit'],
-          })),
-          { path: '/sdn/zones/localnetwork', privileges: ['SDN.Use'] },
-        ],
-      },
-      ...spec.tokens.map(({ id, secret, acl }) => ({ id, secret: secret ?? randomUUID(), acl })),
-    ],
+    ...emptyAccess(spec.version),
+    authKey: randomUUID(),
     tokenId,
     rootTokenId,
     guests: new Map(),
@@ -224,6 +204,7 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
     },
     certificates: new Map(),
   };
+  addAccess(world, spec, pool);
   for (const template of spec.templates) {
     const disk = `${template.storage}:base-${template.vmid}-disk-0`;
     const cloudInit = `${template.storage}:vm-${template.vmid}-cloudinit`;
@@ -253,6 +234,35 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
   for (const guest of spec.guests) addForeignGuest(world, random, guest);
   for (const file of spec.files) addFile(world, file);
   return world;
+}
+
+function addAccess(world: World, spec: z.output<typeof worldSpecSchema>, pool: string): void {
+  const described = new Set(spec.users.map(({ id }) => id));
+  for (const user of spec.users) addUser(world, user);
+  addToken(world, { id: world.rootTokenId, privsep: false });
+  addToken(
+    world,
+    {
+      id: world.tokenId,
+      acl: [
+        { path: '/', privileges: ['Sys.Audit'] },
+        { path: '/vms', privileges: ['VM.Audit'] },
+        ...spec.templates.map((template) => ({
+          path: `/vms/${template.vmid}`,
+          privileges: ['VM.Audit', 'VM.Clone'],
+        })),
+        { path: '/pool', privileges: ['Pool.Audit'] },
+        { path: `/pool/${pool}`, privileges: poolPrivileges(spec.version) },
+        ...spec.storages.map((storage) => ({
+          path: `/storage/${storage.id}`,
+          privileges: ['Datastore.AllocateSpace', 'Datastore.Audit'],
+        })),
+        { path: '/sdn/zones/localnetwork', privileges: ['SDN.Use'] },
+      ],
+    },
+    described,
+  );
+  for (const token of spec.tokens) addToken(world, token, described);
 }
 
 export interface ForeignGuestSpec {

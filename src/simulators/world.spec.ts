@@ -32,7 +32,7 @@ describe('the simulated world', () => {
     const [one, two, other] = [buildWorld({}, '5'), buildWorld({}, '5'), buildWorld({}, '6')];
     expect(one.guests).toEqual(two.guests);
     expect(one.guests).not.toEqual(other.guests);
-    expect(one.tokens[0]!.secret).not.toBe(two.tokens[0]!.secret);
+    expect(one.tokens.get(one.tokenId)!.secret).not.toBe(two.tokens.get(two.tokenId)!.secret);
   });
 
   it('is read from YAML, with the place of what is wrong', () => {

@@ -98,10 +98,40 @@ export interface WorldHa {
   readonly groups: Map<string, Record<string, string>>;
 }
 
+/** A user of Proxmox VE. */
+export interface WorldUser {
+  /** `name@realm`. */
+  readonly id: string;
+  /** `undefined` = there is none: nobody can sign in with it. */
+  password: string | undefined;
+  enabled: boolean;
+  /** Seconds since 1970; 0 = never. */
+  expire: number;
+  firstname?: string;
+  lastname?: string;
+  email?: string;
+  comment?: string;
+  keys?: string;
+}
+
 export interface WorldToken {
+  /** `user@realm!name`. */
   readonly id: string;
   readonly secret: string;
-  readonly acl: readonly { readonly path: string; readonly privileges: readonly string[] }[];
+  /** Only the rights of its own entries that its user has too; without it all rights of the user. */
+  privsep: boolean;
+  /** Seconds since 1970; 0 = as its user. */
+  expire: number;
+  comment?: string;
+}
+
+export interface WorldAclEntry {
+  readonly path: string;
+  /** User or token. */
+  readonly ugid: string;
+  readonly role: string;
+  /** Does it hold below the path too. */
+  readonly propagate: boolean;
 }
 
 /** The DHCP server's link-layer filters, MAC lower case with colons. A guest gets an address only if its MAC is allowed when it starts. */
@@ -173,7 +203,13 @@ export interface World {
   readonly nextId: readonly [number, number];
   readonly ha: WorldHa;
   readonly conditions: WorldConditions;
-  readonly tokens: WorldToken[];
+  readonly users: Map<string, WorldUser>;
+  readonly tokens: Map<string, WorldToken>;
+  /** Privileges by role, the built-in ones included. */
+  readonly roles: Map<string, readonly string[]>;
+  acl: WorldAclEntry[];
+  /** Signs tickets and CSRF tokens: another key makes all that were given out invalid at once. */
+  authKey: string;
   /** The minimal role of the deployment. */
   readonly tokenId: string;
   readonly rootTokenId: string;

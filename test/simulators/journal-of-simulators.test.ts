@@ -1,3 +1,4 @@
+import { addToken } from '../../src/simulators/build-access.js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { GuacamoleDriver } from '../../src/drivers/guacamole/guacamole.driver.js';
 import { systemClock } from '../../src/drivers/system-clock.js';
@@ -131,7 +132,7 @@ describe('the journal that the simulators write', () => {
     await makeMachine();
     const { secret } = simulators.proxmox.rootToken;
     // The token of another deployment that has all rights: nothing but the ledger can tell that the guest is not its own.
-    simulators.world.tokens.push({
+    addToken(simulators.world, {
       id: 'hatchery@pve!lyon',
       secret,
       acl: [{ path: '/', privileges: ['*'] }],

@@ -1,5 +1,6 @@
 import { get } from 'node:https';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { addToken } from '../../src/simulators/build-access.js';
 import { createContext } from '../../src/simulators/create-context.js';
 import {
   startProxmoxSimulator,
@@ -157,7 +158,7 @@ describe('the Proxmox wire', () => {
         'VM.Config.Network': 1,
       });
       expect(rights['/vms/9000']).toEqual({ 'VM.Audit': 1, 'VM.Clone': 1 });
-      expect(rights['/vms/100']).toEqual({ 'VM.Audit': 1, 'Pool.Audit': 1 });
+      expect(rights['/vms/100']).toEqual({ 'VM.Audit': 1, 'Pool.Audit': 0 });
       const one = (await client.get('/access/permissions?path=/storage/ceph')).json.data;
       expect(one).toEqual({ '/storage/ceph': { 'Datastore.AllocateSpace': 1, 'Datastore.Audit': 1 } });
     });
@@ -177,7 +178,7 @@ describe('the Proxmox wire', () => {
     });
 
     it('hides guests without VM.Audit', async () => {
-      context.world.tokens.push({ id: 'eve@pve!blind', secret: 's', acl: [] });
+      addToken(context.world, { id: 'eve@pve!blind', secret: 's' });
       const eve = new WireClient(simulator, { id: 'eve@pve!blind', secret: 's' });
       expect((await eve.get('/cluster/resources?type=vm')).json.data).toEqual([]);
       expect((await eve.get('/cluster/status')).reason).toBe('Permission check failed (/, Sys.Audit)');

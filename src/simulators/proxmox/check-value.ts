@@ -1,4 +1,4 @@
-import type { Format } from './formats.js';
+import type { Format, Version } from './formats.js';
 import type { RawValue } from './wire.js';
 
 export interface ParamSpec {
@@ -21,7 +21,7 @@ export interface ParamSpec {
   /** May only be given together with this parameter. */
   readonly requires?: string;
   /** Known to this version only. */
-  readonly version?: '8.4' | '9.1';
+  readonly version?: Version;
 }
 
 /** One key of a property string. */
@@ -36,53 +36,56 @@ export interface PropertySpec extends ParamSpec {
   readonly group?: string;
 }
 
-/** What is wrong, by path (`net0`, `net0.tag`, `command[1]`). */
-export type Errors = Map<string, string>;
+/** What is wrong so far, by path (`net0`, `net0.tag`, `command[1]`). */
+export interface Findings {
+  readonly version: Version;
+  readonly errors: Map<string, string>;
+}
 
 const MISSING = 'property is missing and it is not optional';
 export const NOT_DEFINED =
   'property is not defined in schema and the schema does not allow additional properties';
 
 /** Two errors of one path are joined by a backslash and an `n`: the real code quotes it so. */
-export function addError(errors: Errors, path: string, text: string): void {
+export function addError({ errors }: Findings, path: string, text: string): void {
   const before = errors.get(path);
   errors.set(path, before === undefined ? text : `${before}\\n${text}`);
 }
 
 /** The order of the tests is that of the real code: a value shows the first that fails. */
 export function checkValue(
-  errors: Errors,
+  findings: Findings,
   path: string,
   spec: PropertySpec,
   value: RawValue | undefined,
 ): void {
   if (value === undefined || value === null) {
     if (!spec.optional && spec.alias === undefined && spec.group === undefined)
-      addError(errors, path, MISSING);
+      addError(findings, path, MISSING);
     return;
   }
   const typeProblem = problemOfType(spec.type, value);
-  if (typeProblem !== undefined) addError(errors, path, `type check ('${spec.type}') failed${typeProblem}`);
+  if (typeProblem !== undefined) addError(findings, path, `type check ('${spec.type}') failed${typeProblem}`);
   else if (Array.isArray(value))
     value.forEach((item, index) => {
-      if (spec.items) checkValue(errors, `${path}[${index}]`, spec.items, item);
+      if (spec.items) checkValue(findings, `${path}[${index}]`, spec.items, item);
     });
   else if (typeof value === 'string') {
-    const problem = problemOfText(spec, path, value);
-    if (problem !== undefined) addError(errors, path, problem);
+    const problem = problemOfText(findings.version, spec, path, value);
+    if (problem !== undefined) addError(findings, path, problem);
   }
 }
 
 /** Keys that are there and need another one; the error stands at the one that is missing. */
 export function checkRequires(
-  errors: Errors,
+  findings: Findings,
   path: string,
   spec: ParamSpec,
   key: string,
   has: (key: string) => boolean,
 ): void {
   if (spec.requires !== undefined && !has(spec.requires))
-    addError(errors, `${path}${spec.requires}`, `missing property required by '${path}${key}'`);
+    addError(findings, `${path}${spec.requires}`, `missing property required by '${path}${key}'`);
 }
 
 /** Rest of the sentence, or `undefined` = the type is right. */
@@ -104,8 +107,8 @@ function isNumber(value: string): boolean {
   return /^[+-]?([0-9]+\.[0-9]+|[0-9]+\.|\.[0-9]+|[0-9]+)([eE][+-]?[0-9]+)?$/.test(value);
 }
 
-function problemOfText(spec: ParamSpec, path: string, value: string): string | undefined {
-  const reason = problemOfFormat(spec, path, value);
+function problemOfText(version: Version, spec: ParamSpec, path: string, value: string): string | undefined {
+  const reason = problemOfFormat(version, spec, path, value);
   if (reason !== undefined) return `invalid format - ${reason}\n`;
   if (spec.pattern && !spec.pattern.test(value)) return 'value does not match the regex pattern';
   const length = [...value].length;
@@ -124,16 +127,16 @@ function problemOfText(spec: ParamSpec, path: string, value: string): string | u
   return undefined;
 }
 
-function problemOfFormat(spec: ParamSpec, path: string, value: string): string | undefined {
+function problemOfFormat(version: Version, spec: ParamSpec, path: string, value: string): string | undefined {
   if (spec.properties) {
-    const problem = problemOfProperties(spec.properties, path, value);
+    const problem = problemOfProperties(version, spec.properties, path, value);
     if (problem !== undefined) return problem;
   }
   const { format } = spec;
   if (!format) return undefined;
-  if (!spec.list) return format(value);
+  if (!spec.list) return format(value, version);
   for (const entry of splitList(value)) {
-    const problem = format(entry);
+    const problem = format(entry, version);
     if (problem !== undefined) return problem;
   }
   return undefined;
@@ -144,19 +147,20 @@ export function splitList(text: string): string[] {
 }
 
 function problemOfProperties(
+  version: Version,
   specs: Readonly<Record<string, PropertySpec>>,
   path: string,
   text: string,
 ): string | undefined {
   const parsed = readProperties(specs, text);
   if (typeof parsed === 'string') return parsed;
-  const errors: Errors = new Map();
+  const findings: Findings = { version, errors: new Map() };
   for (const [key, spec] of Object.entries(specs))
-    checkValue(errors, `${path}.${key}`, spec, parsed.get(key));
+    checkValue(findings, `${path}.${key}`, spec, parsed.get(key));
   for (const key of parsed.keys())
-    checkRequires(errors, `${path}.`, specs[key]!, key, (other) => parsed.has(other));
-  if (errors.size === 0) return undefined;
-  const lines = [...errors].map(([where, problem]) => `${where}: ${problem}`);
+    checkRequires(findings, `${path}.`, specs[key]!, key, (other) => parsed.has(other));
+  if (findings.errors.size === 0) return undefined;
+  const lines = [...findings.errors].map(([where, problem]) => `${where}: ${problem}`);
   return `format error\n${lines.join('\n')}`;
 }
 

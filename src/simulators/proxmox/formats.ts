@@ -1,5 +1,9 @@
+import { privilegesOf } from './roles.js';
+
+export type Version = '8.4' | '9.1';
+
 /** A named format of the API: gives what is wrong with a value, without "invalid format - " around it. */
-export type Format = (value: string) => string | undefined;
+export type Format = (value: string, version: Version) => string | undefined;
 
 const USER = /^[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+$/;
 const REALM = /^[A-Za-z][A-Za-z0-9.\-_]+$/;
@@ -13,8 +17,8 @@ const CONFIG_ID = /^[a-z][a-z0-9_-]+$/i;
 const POOL_LEVELS = 3;
 
 const matches =
-  (pattern: RegExp, problem: string | ((value: string) => string)): Format =>
-  (value) => {
+  (pattern: RegExp, problem: string | ((value: string) => string)) =>
+  (value: string): string | undefined => {
     if (pattern.test(value)) return undefined;
     return typeof problem === 'string' ? problem : problem(value);
   };
@@ -56,6 +60,8 @@ export const FORMATS = {
     /^[A-Za-z0-9.\-_]+$/,
     (value) => `group name '${value}' contains invalid characters`,
   ),
+  'pve-priv': (value: string, version: Version) =>
+    privilegesOf(version).includes(value) ? undefined : `invalid privilege '${value}'`,
   'dns-name': matches(DNS_NAME, 'value does not look like a valid DNS name'),
   'mac-addr': matches(
     /^[a-f0-9][02468ace](?::[a-f0-9]{2}){5}$/i,

@@ -4,10 +4,10 @@ import {
   checkValue,
   NOT_DEFINED,
   splitList,
-  type Errors,
+  type Findings,
   type ParamSpec,
 } from './check-value.js';
-import { FORMATS } from './formats.js';
+import { FORMATS, type Version } from './formats.js';
 import { parameterErrors, type RawParams, type RawValue } from './wire.js';
 
 export type { ParamSpec, PropertySpec } from './check-value.js';
@@ -81,29 +81,30 @@ export function checkParams(
   specs: ParamSpecs,
   raw: RawParams,
   fromPath: Readonly<Record<string, string>>,
-  version: '8.4' | '9.1',
+  version: Version,
 ): Params {
-  const errors: Errors = new Map();
+  const findings: Findings = { version, errors: new Map() };
+  const { errors } = findings;
   const values = new Map<string, string | readonly string[]>();
   const known = (key: string): ParamSpec | undefined => {
     const spec = specOf(specs, key);
     return spec && (spec.version ?? version) === version ? spec : undefined;
   };
   for (const [key, value] of Object.entries(fromPath))
-    checkValue(errors, key, specs[key] ?? PATH_SPECS[key] ?? TEXT, value);
+    checkValue(findings, key, specs[key] ?? PATH_SPECS[key] ?? TEXT, value);
   for (const key of Object.keys(specs))
     if (!key.includes('[') && !(key in fromPath) && !raw.has(key) && known(key))
-      checkValue(errors, key, specs[key]!, undefined);
+      checkValue(findings, key, specs[key]!, undefined);
   for (const [key, given] of raw) {
     if (key in fromPath) continue;
     const spec = known(key);
     if (!spec) {
-      addError(errors, key, NOT_DEFINED);
+      addError(findings, key, NOT_DEFINED);
       continue;
     }
     const value = asSpecified(spec, given);
-    checkValue(errors, key, spec, value);
-    checkRequires(errors, '', spec, key, (other) => other in fromPath || (raw.get(other) ?? null) !== null);
+    checkValue(findings, key, spec, value);
+    checkRequires(findings, '', spec, key, (other) => other in fromPath || (raw.get(other) ?? null) !== null);
     const kept = plain(value);
     if (kept !== undefined) values.set(key, kept);
   }

@@ -23,6 +23,12 @@ export interface ProxmoxSimulator extends RunningSimulator {
   readonly token: { readonly id: string; readonly secret: string };
   /** All rights (but, being a token, not root). */
   readonly rootToken: { readonly id: string; readonly secret: string };
+  /** root@pam, for tickets: the only one who is root. */
+  readonly username: string;
+  readonly password: string;
+  readonly rootPassword: string;
+  /** Of the user whose token `token` is. */
+  readonly userPassword: string;
   guests(): readonly WorldGuest[];
   guest(vmid: number): WorldGuest | undefined;
   hold(op: string, where?: HoldPoint): void;
@@ -33,7 +39,7 @@ export interface ProxmoxSimulator extends RunningSimulator {
 
 /**
  * A Proxmox VE 9.1 cluster on real HTTPS: one listener per node, on `port`, `port + 1`, ... (or `ports`), all on one world.
- * Only token sign-in; the calls of router.ts; anything else is 501 as on the real thing.
+ * Sign-in with tokens and tickets; the calls of router.ts; anything else is 501 as on the real thing.
  */
 export async function startProxmoxSimulator(
   context: SimulatorContext,
@@ -81,8 +87,9 @@ export async function startProxmoxSimulator(
   }
   const tokenOf = (id: string): { id: string; secret: string } => ({
     id,
-    secret: world.tokens.find((token) => token.id === id)?.secret ?? '',
+    secret: world.tokens.get(id)?.secret ?? '',
   });
+  const passwordOf = (user: string): string => world.users.get(user)?.password ?? '';
   return {
     endpoints: listeners.map((listener) => listener.url),
     caPem: authority.caPem,
@@ -91,6 +98,10 @@ export async function startProxmoxSimulator(
     fingerprints: Object.fromEntries(fingerprints),
     token: tokenOf(world.tokenId),
     rootToken: tokenOf(world.rootTokenId),
+    username: 'root@pam',
+    password: passwordOf('root@pam'),
+    rootPassword: passwordOf('root@pam'),
+    userPassword: passwordOf(world.tokenId.slice(0, world.tokenId.indexOf('!'))),
     guests: () => [...world.guests.values()],
     guest: (vmid) => world.guests.get(vmid),
     hold: (op, where) => holds.hold(op, where),

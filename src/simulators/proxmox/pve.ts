@@ -64,11 +64,18 @@ export interface Route {
   readonly version?: '8.4' | '9.1';
   /** Answered by the node that got it, though its path names one. */
   readonly local?: true;
+  /** No permission is declared: only a ticket of root@pam may call it. */
+  readonly root?: true;
+  /** API tokens may not call it. */
+  readonly allowToken?: false;
+  /** Needs no sign-in, and looks at none. */
+  readonly guest?: true;
   /** The declared permission: tested before the parameters. Throws. `raw` are unchecked parameters. */
   readonly permit?: (
     account: Account,
     path: Readonly<Record<string, string>>,
     raw: (key: string) => string | undefined,
+    world: World,
   ) => void;
   readonly handle: (call: PveCall) => Handled | Promise<Handled>;
 }

@@ -33,13 +33,13 @@ const ROUTES: readonly Route[] = [
 
 const compiled = ROUTES.map((route) => ({ route, parts: route.path.split('/').slice(1) }));
 
-/** The call that a path means, with the values of its placeholders; `undefined` = no such path or method. */
+/** The call that a decoded path means, with the values of its placeholders; `undefined` = no such path or method. */
 export function findRoute(
   method: string,
   path: string,
   version: '8.4' | '9.1',
 ): { route: Route; values: Record<string, string> } | undefined {
-  const given = path.split('/').slice(1).map(decode);
+  const given = path.split('/').filter((part) => part !== '');
   for (const { route, parts } of compiled) {
     if ((route.version ?? version) !== version || route.method !== method || parts.length !== given.length)
       continue;
@@ -48,17 +48,9 @@ export function findRoute(
       const value = given[index] ?? '';
       if (!part.startsWith('{')) return part === value;
       values[part.slice(1, -1)] = value;
-      return value !== '';
+      return true;
     });
     if (fits) return { route, values };
   }
   return undefined;
-}
-
-function decode(part: string): string {
-  try {
-    return decodeURIComponent(part);
-  } catch {
-    return part;
-  }
 }

@@ -1,3 +1,4 @@
+import { gzipSync } from 'node:zlib';
 import type { SimAnswer, SimReply, SimRequest } from '../http.js';
 import { perform, type Outcome } from '../operation.js';
 import { authenticate, type Account } from './auth.js';
@@ -6,10 +7,22 @@ import { checkConflicts, checkParams } from './params.js';
 import { GaveUp } from './proxying.js';
 import type { Handled, Pve, PveCall, Route } from './pve.js';
 import { findRoute } from './router.js';
-import { decodeParams, errorReply, PveError, rawText, successReply, type RawParams } from './wire.js';
+import {
+  checkHead,
+  decodeParams,
+  errorReply,
+  forbidden,
+  isFormat,
+  PveError,
+  rawText,
+  splitUrl,
+  successReply,
+  type Format,
+  type RawParams,
+} from './wire.js';
 
-const BASE = '/api2/json';
 const REFUSED_LOGIN_MS = 3_000;
+const COMPRESSED_FROM_BYTES = 1_024;
 
 interface Located {
   readonly route: Route;
@@ -17,20 +30,28 @@ interface Located {
   readonly raw: RawParams;
 }
 
+/** A request as far as it could be understood: the first thing that is wrong with it is `problem`. */
+interface Understood {
+  readonly format: Format;
+  readonly located?: Located;
+  readonly account?: Account;
+  readonly problem?: PveError;
+}
+
 /** Answers the requests that reach one node. */
 export function nodeServer(
   pve: Pve,
   local: string,
 ): (request: SimRequest, delivered: Promise<boolean>) => Promise<SimAnswer> {
+  const { clock } = pve.context;
   return async (request, delivered) => {
-    const { located, problem } = locate(pve, request);
-    const signIn = trySignIn(pve, request);
+    const { format, located, account, problem } = understand(pve, request);
     const node = located?.route.local ? local : resolveNode(local, located?.values['node']);
     const vmid = located && vmidOf(located);
     const operation = {
       sim: 'proxmox',
       op: located?.route.op ?? 'unrouted',
-      actor: signIn.account?.id ?? 'anonymous',
+      actor: account?.id ?? 'anonymous',
       cluster: pve.world.cluster,
       node,
       ...(vmid === undefined ? {} : { vmid }),
@@ -39,42 +60,36 @@ export function nodeServer(
         ...(local !== node && { via: local }),
       },
     };
+    const startedAtMs = clock.elapsedMs();
     const act = async (faults: PveCall['faults']): Promise<Outcome> => {
       try {
-        if (problem) throw problem;
-        if (!signIn.account) {
-          await pve.context.clock.sleep(REFUSED_LOGIN_MS);
-          throw signIn.refused;
-        }
-        if (!located)
-          throw new PveError(
-            501,
-            `Method '${request.method} ${request.path.slice(BASE.length)}' not implemented`,
-          );
-        const handled = await serve(pve, { local, node, account: signIn.account, ...located, faults });
+        if (problem || !account || !located)
+          throw problem ?? new Error('a request that is neither wrong nor right');
+        const handled = await serve(pve, { local, node, account, ...located, faults });
         const { params, ...journal } = handled.journal ?? {};
         return {
-          reply: successReply(handled.data, handled.total),
+          reply: successReply(handled.data, handled.total, format),
           journal: { ...journal, params: { ...operation.params, ...params } },
         };
       } catch (error) {
-        if (error instanceof PveError)
-          return {
-            reply: errorReply(error),
-            journal: { params: { ...operation.params, error: error.message } },
-            ...(error instanceof GaveUp
-              ? {
-                  late: error.late.then((journal) => ({
-                    ...journal,
-                    params: { ...operation.params, ...journal.params },
-                  })),
-                }
-              : {}),
-          };
-        throw error;
+        if (!(error instanceof PveError)) throw error;
+        if (error.status === 401)
+          await clock.sleep(Math.max(0, startedAtMs + REFUSED_LOGIN_MS - clock.elapsedMs()));
+        return {
+          reply: errorReply(error, format),
+          journal: { params: { ...operation.params, error: error.message } },
+          ...(error instanceof GaveUp
+            ? {
+                late: error.late.then((journal) => ({
+                  ...journal,
+                  params: { ...operation.params, ...journal.params },
+                })),
+              }
+            : {}),
+        };
       }
     };
-    return perform(pve.context, operation, delivered, act, faultReply);
+    return compressed(request, await perform(pve.context, operation, delivered, act, faultReply));
   };
 }
 
@@ -87,25 +102,36 @@ function faultReply(status: number, message: string): SimReply {
   );
 }
 
-function locate(pve: Pve, request: SimRequest): { located?: Located; problem?: PveError } {
-  if (!request.path.startsWith(`${BASE}/`))
-    return { problem: new PveError(400, 'invalid url', { raw: true }) };
-  const found = findRoute(request.method, request.path.slice(BASE.length), pve.world.version);
-  try {
-    const raw = decodeParams(request);
-    return found ? { located: { ...found, raw } } : {};
-  } catch (error) {
-    if (!(error instanceof PveError)) throw error;
-    return found ? { located: { ...found, raw: new Map() }, problem: error } : { problem: error };
-  }
+function compressed(request: SimRequest, answer: SimAnswer): SimAnswer {
+  if (typeof answer === 'string' || !/gzip/.test(String(request.headers['accept-encoding'] ?? '')))
+    return answer;
+  const body = Buffer.from(answer.body ?? '');
+  if (body.length <= COMPRESSED_FROM_BYTES) return answer;
+  return { ...answer, headers: { ...answer.headers, 'content-encoding': 'gzip' }, body: gzipSync(body) };
 }
 
-function trySignIn(pve: Pve, request: SimRequest): { account?: Account; refused?: PveError } {
+/** In the order of the real server: head, address, sign-in, body, and only then whether there is such a call. */
+function understand(pve: Pve, request: SimRequest): Understood {
+  let [format, located, account]: [Format, Located | undefined, Account | undefined] = [
+    'json',
+    undefined,
+    undefined,
+  ];
   try {
-    return { account: authenticate(pve.world, request.headers.authorization) };
+    checkHead(request);
+    const url = splitUrl(request);
+    const found = findRoute(request.method, url.path, pve.world.version);
+    if (found) located = { ...found, raw: new Map() };
+    if (isFormat(url.format)) format = url.format;
+    account = authenticate(pve.world, pve.context.clock, request, found?.route.guest ?? false);
+    const raw = decodeParams(request);
+    if (url.format !== format)
+      throw new PveError(501, `no formatter for uri ${url.path}, ${url.format}`, { raw: true });
+    if (!found) throw new PveError(501, `Method '${request.method} ${url.path}' not implemented`);
+    return { format, located: { ...found, raw }, account };
   } catch (error) {
-    if (error instanceof PveError) return { refused: error };
-    throw error;
+    if (!(error instanceof PveError)) throw error;
+    return { format, ...(located && { located }), ...(account && { account }), problem: error };
   }
 }
 
@@ -135,7 +161,10 @@ interface Service extends Located {
 async function serve(pve: Pve, service: Service): Promise<Handled> {
   const { route, values, raw, local, node, account, faults } = service;
   checkConflicts(raw, values);
-  route.permit?.(account, values, (key) => rawText(raw, key));
+  if (account.isToken && route.allowToken === false)
+    throw forbidden(`URI '${route.path}' not available with API token, need proper ticket.`);
+  if (route.root && !account.isRoot) throw forbidden('user != root@pam');
+  route.permit?.(account, values, (key) => rawText(raw, key), pve.world);
   return pve.proxying.execute(route, local, node, async (worker) => {
     const params = checkParams(route.params, raw, values, pve.world.version);
     const call: PveCall = {

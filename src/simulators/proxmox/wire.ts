@@ -35,19 +35,67 @@ const JSON_HEADERS = {
 };
 const SERVER = { server: 'pve-api-daemon/3.0' };
 
-export function successReply(data: unknown, total?: number): SimReply {
-  const body = JSON.stringify({ data: data ?? null, ...(total === undefined ? {} : { total }) });
-  return { status: 200, reason: 'OK', headers: { ...SERVER, ...JSON_HEADERS }, body };
+/** `json` says errors by status, `extjs` is always 200. */
+export type Format = 'json' | 'extjs';
+
+export function successReply(data: unknown, total?: number, format: Format = 'json'): SimReply {
+  const body = {
+    data: data ?? null,
+    ...(format === 'extjs' ? { success: 1 } : {}),
+    ...(total === undefined ? {} : { total }),
+  };
+  return { status: 200, reason: 'OK', headers: { ...SERVER, ...JSON_HEADERS }, body: JSON.stringify(body) };
 }
 
 /** Every reply from 400 up closes the connection. */
-export function errorReply(error: PveError): SimReply {
+export function errorReply(error: PveError, format: Format = 'json'): SimReply {
   const headers = { ...SERVER, connection: 'close' };
   const { errors, raw, empty } = error.more;
   if (empty) return { status: error.status, reason: error.message, headers };
   if (raw) return { status: error.status, reason: error.message, headers, body: error.message };
-  const body = JSON.stringify({ data: null, ...(errors && { errors }), message: `${error.message}\n` });
-  return { status: error.status, reason: error.message, headers: { ...headers, ...JSON_HEADERS }, body };
+  const body = { data: null, ...(errors && { errors }), message: `${error.message}\n` };
+  if (format === 'extjs')
+    return {
+      status: 200,
+      reason: 'OK',
+      headers: { ...SERVER, ...JSON_HEADERS },
+      body: JSON.stringify({ ...body, status: error.status, success: 0 }),
+    };
+  return {
+    status: error.status,
+    reason: error.message,
+    headers: { ...headers, ...JSON_HEADERS },
+    body: JSON.stringify(body),
+  };
+}
+
+/** What the HTTP layer refuses before it asks who calls. */
+export function checkHead(request: SimRequest): void {
+  const { method, headers } = request;
+  if (!['GET', 'POST', 'PUT', 'DELETE'].includes(method))
+    throw new PveError(501, `method '${method}' not available`, { empty: true });
+  const encoding = headers['transfer-encoding'];
+  if (encoding === undefined) return;
+  const isChunked = encoding.toLowerCase() === 'chunked';
+  throw new PveError(
+    501,
+    isChunked ? 'chunked transfer encoding not supported' : `Unknown transfer encoding '${encoding}'`,
+    { raw: true },
+  );
+}
+
+/** Format and path below it, decoded: `/api2/json/nodes` = `json`, `/nodes`. */
+export function splitUrl(request: SimRequest): { format: string; path: string } {
+  const url = unescapeBytes(request.path);
+  if (!url.startsWith('/')) throw new PveError(400, 'invalid url', { raw: true });
+  if (!url.startsWith('/api2')) throw new PveError(501, `no such file '${url}'`, { raw: true });
+  const [, format, path = '/'] = /^\/api2\/+([a-z][a-z0-9]+)(\/.*)?$/.exec(url) ?? [];
+  if (format === undefined) throw new PveError(501, 'no such uri', { raw: true });
+  return { format, path };
+}
+
+export function isFormat(text: string): text is Format {
+  return text === 'json' || text === 'extjs';
 }
 
 /** A parameter before it is checked: forms give texts and lists of them, JSON bodies anything (numbers as texts). */
@@ -57,8 +105,6 @@ export type RawParams = ReadonlyMap<string, RawValue>;
 /** Query and body parameters; the query wins. */
 export function decodeParams(request: SimRequest): RawParams {
   const hasBody = request.body.length > 0 || request.tooLarge;
-  if (request.headers['transfer-encoding'] !== undefined)
-    throw new PveError(501, 'chunked transfer encoding not supported', { raw: true });
   if (hasBody && request.method !== 'POST' && request.method !== 'PUT')
     throw new PveError(501, `Unexpected content for method '${request.method}'`, { raw: true });
   if (request.tooLarge) throw new PveError(501, 'for data too large', { raw: true });
@@ -91,13 +137,17 @@ function decodeForm(text: string): Map<string, RawValue> {
   return params;
 }
 
-/** A percent sign that starts no byte stays as it is, and bytes that are no UTF-8 become U+FFFD. */
 function unescapeForm(text: string): string {
-  const spaced = text.replaceAll('+', ' ').replace(/%(?![0-9a-fA-F]{2})/g, '%25');
+  return unescapeBytes(text.replaceAll('+', ' '));
+}
+
+/** A percent sign that starts no byte stays as it is, and bytes that are no UTF-8 become U+FFFD. */
+function unescapeBytes(text: string): string {
+  const escaped = text.replace(/%(?![0-9a-fA-F]{2})/g, '%25');
   try {
-    return decodeURIComponent(spaced);
+    return decodeURIComponent(escaped);
   } catch {
-    const bytes = Buffer.from(spaced, 'utf8').toString('latin1');
+    const bytes = Buffer.from(escaped, 'utf8').toString('latin1');
     const raw = bytes.replace(/%([0-9a-fA-F]{2})/g, (_, hex: string) =>
       String.fromCharCode(parseInt(hex, 16)),
     );

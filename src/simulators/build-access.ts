@@ -1,0 +1,100 @@
+import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
+import { HatcheryError } from '../core/errors.js';
+import { builtInRoles, privilegesOf } from './proxmox/roles.js';
+import type { World, WorldAclEntry, WorldUser } from './world.js';
+
+/** `*` = all privileges of the version. */
+const aclSpec = z.array(z.strictObject({ path: z.string(), privileges: z.array(z.string()) }));
+const expire = z.number().int().min(0).default(0);
+
+export const userSpec = z.strictObject({
+  id: z.string().regex(/^[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+$/),
+  /** Left out = a random one. */
+  password: z.string().optional(),
+  enabled: z.boolean().default(true),
+  /** Seconds since 1970; 0 = never. */
+  expire,
+  acl: aclSpec.default([]),
+});
+
+export const tokenSpec = z.strictObject({
+  id: z.string().regex(/^[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+![A-Za-z][A-Za-z0-9.\-_]+$/),
+  /** Left out = a random one. */
+  secret: z.string().optional(),
+  /** Its own rights, cut down to those of its user; `false` = the rights of its user. */
+  privsep: z.boolean().default(true),
+  expire,
+  acl: aclSpec.default([]),
+});
+
+type Access = Pick<World, 'version' | 'users' | 'tokens' | 'roles' | 'acl'>;
+
+/** The access part of a new world: built-in roles and `root@pam` with a random password. */
+export function emptyAccess(version: World['version']): Pick<World, 'users' | 'tokens' | 'roles' | 'acl'> {
+  const root: WorldUser = { id: 'root@pam', password: randomUUID(), enabled: true, expire: 0 };
+  return {
+    users: new Map([[root.id, root]]),
+    tokens: new Map(),
+    roles: builtInRoles(version),
+    acl: [],
+  };
+}
+
+export function addUser(access: Access, spec: z.input<typeof userSpec>): void {
+  const { id, password, enabled, expire: expires, acl } = userSpec.parse(spec);
+  access.users.set(id, { id, password: password ?? randomUUID(), enabled, expire: expires });
+  for (const { path, privileges } of acl) grant(access, { path, ugid: id, role: roleOf(access, privileges) });
+}
+
+/**
+ * Adds a token. Its user, unless the world describes it (`describedUsers`), is made and holds at every path what any of its
+ * tokens holds there, so that each token has exactly its own rights.
+ */
+export function addToken(
+  access: Access,
+  spec: z.input<typeof tokenSpec>,
+  describedUsers: ReadonlySet<string> = new Set(),
+): void {
+  const { id, secret, privsep, expire: expires, acl } = tokenSpec.parse(spec);
+  const user = id.slice(0, id.indexOf('!'));
+  access.tokens.set(id, { id, secret: secret ?? randomUUID(), privsep, expire: expires });
+  for (const { path, privileges } of acl) grant(access, { path, ugid: id, role: roleOf(access, privileges) });
+  if (describedUsers.has(user) || user === 'root@pam') return;
+  if (!access.users.has(user)) addUser(access, { id: user });
+  const ofTokens = access.acl.filter((entry) => entry.ugid.startsWith(`${user}!`));
+  for (const path of new Set(ofTokens.map((entry) => entry.path)))
+    for (const ugid of new Set(ofTokens.map((entry) => entry.ugid)))
+      for (const role of nearestRoles(ofTokens, ugid, path)) grant(access, { path, ugid: user, role });
+}
+
+function nearestRoles(entries: readonly WorldAclEntry[], ugid: string, path: string): string[] {
+  for (let at = path; ; at = at.slice(0, at.lastIndexOf('/')) || '/') {
+    const here = entries.filter((entry) => entry.ugid === ugid && entry.path === at);
+    if (here.length > 0 || at === '/') return here.map(({ role }) => role);
+  }
+}
+
+function grant(access: Access, entry: Omit<WorldAclEntry, 'propagate'>): void {
+  const isThere = access.acl.some(
+    ({ path, ugid, role }) => path === entry.path && ugid === entry.ugid && role === entry.role,
+  );
+  if (!isThere) access.acl.push({ ...entry, propagate: true });
+}
+
+/** The role with exactly these privileges; a new one if there is none. */
+function roleOf(access: Access, privileges: readonly string[]): string {
+  const known = privilegesOf(access.version);
+  const wanted = privileges.includes('*') ? known : [...new Set(privileges)].sort();
+  const unknown = wanted.find((privilege) => !known.includes(privilege));
+  if (unknown !== undefined)
+    throw new HatcheryError(
+      'settings-invalid',
+      `Unable to build the world: PVE ${access.version} has no privilege "${unknown}"`,
+    );
+  for (const [name, has] of access.roles)
+    if (has.length === wanted.length && has.every((privilege) => wanted.includes(privilege))) return name;
+  const name = `Custom${access.roles.size}`;
+  access.roles.set(name, wanted);
+  return name;
+}
