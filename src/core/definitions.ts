@@ -32,17 +32,31 @@ export type Trust = z.infer<typeof trustSchema>;
 const days = z.string().regex(/^[0-9]+[smhd]$/, 'write a number and a unit, e.g. 7d');
 const limit = z.number().int().min(1).max(1000);
 
-export const clusterSchema = z.strictObject({
+/** Off, and loud when on: a mistake of this deployment could then reach guests of others, and only marks protect them. */
+const mayWriteOutsidePool = z.boolean().default(false);
+
+const clusterShape = z.strictObject({
   name: slug,
   kind: z.literal('proxmox'),
   endpoints: z
     .array(z.url({ protocol: /^https$/, error: 'write https://host:8006, without /api2/json' }))
     .min(1),
   trust: trustSchema,
-  token: z.strictObject({
-    id: z.string().regex(/^[^@!\s]+@[^@!\s]+![^@!\s]+$/, 'write user@realm!token'),
-    secret: secretSource,
-  }),
+  token: z
+    .strictObject({
+      id: z.string().regex(/^[^@!\s]+@[^@!\s]+![^@!\s]+$/, 'write user@realm!token'),
+      secret: secretSource,
+      mayWriteOutsidePool,
+    })
+    .optional(),
+  /** Instead of a token, where a site gives out none: signs in with a password and gets a ticket. */
+  account: z
+    .strictObject({
+      username: z.string().regex(/^[^@!\s]+@[^@!\s]+$/, 'write user@realm'),
+      password: secretSource,
+      mayWriteOutsidePool,
+    })
+    .optional(),
   pool: z.string().min(1),
   vmids: z
     .strictObject({
@@ -64,7 +78,25 @@ export const clusterSchema = z.strictObject({
   /** Hook scripts that templates may carry, as volume ids (`local:snippets/hook.sh`): they run as root on a node and come along with every clone. */
   hookScripts: z.array(z.string()).default([]),
 });
+export const clusterSchema = clusterShape.refine(
+  ({ token, account }) => (token === undefined) !== (account === undefined),
+  { path: ['token'], error: 'write either token or account, and not both' },
+);
 export type ClusterDefinition = z.infer<typeof clusterSchema>;
+
+/** Whom a cluster takes us for. */
+export interface ClusterIdentity {
+  /** `user@realm!token` or `user@realm`, as it stands in the UPIDs of our tasks. */
+  readonly id: string;
+  readonly mayWriteOutsidePool: boolean;
+}
+
+export function clusterIdentity({ token, account }: ClusterDefinition): ClusterIdentity {
+  if (token) return { id: token.id, mayWriteOutsidePool: token.mayWriteOutsidePool };
+  // The schema lets nothing through that has neither.
+  const { username, mayWriteOutsidePool: mayWrite } = account!;
+  return { id: username, mayWriteOutsidePool: mayWrite };
+}
 
 export const serviceSchema = z.strictObject({
   name: slug,

@@ -185,12 +185,23 @@ export interface Hypervisor {
     options: { smbiosUuid: string | undefined; deletingRun: string },
     call: Call,
   ): Promise<{ existed: boolean }>;
+  /**
+   * Whether this deployment may work here at all: not with rights that write to guests outside its pool, unless the site accepts that
+   * (`mayWriteOutsidePool`). Reads the rights anew each time. Errors as for any read: a cluster that cannot be read is neither.
+   */
+  standing(call: Call): Promise<Standing>;
   /** Rights, pool, range and reachability as findings; empty = good. */
   check(call: Call): Promise<readonly CheckFinding[]>;
 }
 
+export type Standing =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly code: ErrorCode; readonly sentence: string; readonly hint: string };
+
 export interface CheckFinding {
   readonly ok: boolean;
+  /** Works, and somebody should look all the same. Never with `ok: false`. */
+  readonly warning?: boolean;
   readonly subject: string;
   readonly detail: string;
   readonly remedy?: string;

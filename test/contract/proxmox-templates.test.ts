@@ -85,7 +85,7 @@ describe('a pinned template', () => {
         vmids: { from: 10_000, to: 19_999 },
         ...over,
       }),
-      tokenSecret: new Secret(simulator.token.secret),
+      secret: new Secret(simulator.token.secret),
       deployment,
       clock: systemClock,
       remoteTimeScale: 0.01,

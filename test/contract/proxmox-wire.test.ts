@@ -71,7 +71,7 @@ describe('the Proxmox driver on a wire that breaks', () => {
         vmids: { from: 10_000, to: 19_999 },
         ...over,
       }),
-      tokenSecret: new Secret(token.secret),
+      secret: new Secret(token.secret),
       deployment: DEPLOYMENT,
       clock: systemClock,
       remoteTimeScale: SCALE,
@@ -475,6 +475,25 @@ describe('the Proxmox driver on a wire that breaks', () => {
     expect(await again).toEqual({ existed: true });
     expect(count('destroy')).toBe(0);
     expect([...context.world.volumes.values()].filter(({ vmid }) => vmid === 10_250)).toEqual([]);
+  });
+
+  it('a token that may write outside its pool has no standing here, unless the site accepts that in so many words', async () => {
+    expect(await aDriver().standing(plainCall())).toEqual({ ok: true });
+    const { id } = simulator.rootToken;
+    expect(await aDriver({}, simulator.rootToken).standing(plainCall())).toMatchObject({
+      ok: false,
+      code: 'permission-missing',
+      sentence: expect.stringMatching(/root@pam!\S+ may write outside the pool hatchery-demo: .* on \//),
+      hint: expect.stringContaining('mayWriteOutsidePool: true under token in clusters/main.yaml'),
+    });
+    const token = { id, secret: { env: 'NOT_READ' }, mayWriteOutsidePool: true };
+    expect(await aDriver({ token }, simulator.rootToken).standing(plainCall())).toEqual({ ok: true });
+  });
+
+  it('guests of our own pool are no reason to refuse a token', async () => {
+    const driver = aDriver();
+    await made(driver, 10_260);
+    expect(await driver.standing(plainCall())).toEqual({ ok: true });
   });
 
   it('the check refuses a token that may write everywhere, and names a pool and an endpoint that are not there', async () => {

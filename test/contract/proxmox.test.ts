@@ -24,7 +24,7 @@ hypervisorContract('Proxmox over REST', async () => {
       pool,
       vmids: { from: 10_000, to: 19_999 },
     }),
-    tokenSecret: new Secret(simulator.token.secret),
+    secret: new Secret(simulator.token.secret),
     deployment,
     clock: systemClock,
     remoteTimeScale: SCALE,

@@ -25,12 +25,7 @@ export async function refuseChangedClusters(
 
 async function meet(client: pg.Client, cluster: ClusterDefinition): Promise<void> {
   const pins = pinsOf(cluster);
-  const values = [
-    cluster.name,
-    cluster.kind,
-    pins.join(' '),
-    JSON.stringify({ ...cluster, token: { id: cluster.token.id } }),
-  ];
+  const values = [cluster.name, cluster.kind, pins.join(' '), JSON.stringify(withoutSecrets(cluster))];
   const { rows } = await client.query<{ trust_digest: string }>(
     `insert into clusters (name, kind, trust_digest, definition) values ($1, $2, $3, $4)
      on conflict (name) do update set seen_at = now() returning trust_digest`,
@@ -50,6 +45,14 @@ async function meet(client: pg.Client, cluster: ClusterDefinition): Promise<void
     'update clusters set trust_digest = $3, definition = $4 where name = $1 and kind = $2',
     values,
   );
+}
+
+function withoutSecrets({ token, account, ...cluster }: ClusterDefinition): unknown {
+  return {
+    ...cluster,
+    ...(token && { token: { ...token, secret: undefined } }),
+    ...(account && { account: { ...account, password: undefined } }),
+  };
 }
 
 /** What a cluster is known by: digests of its CA certificates, or the pinned fingerprints. */

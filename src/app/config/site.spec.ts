@@ -64,13 +64,30 @@ function refusal(files: Record<string, string>): string {
 describe('loadSite', () => {
   it('reads clusters, services and blueprints with their secrets and certificates', () => {
     const site = load(good);
-    expect(site.clusters[0]?.tokenSecret.reveal()).toBe('token-secret');
+    expect(site.clusters[0]?.secret.reveal()).toBe('token-secret');
     expect(site.clusters[0]?.definition.trust).toEqual({
       caFile: expect.stringMatching(/^\/.*\/clusters\/ca\.pem$/),
     });
     expect(site.services[0]?.password.reveal()).toBe('p');
     expect(site.blueprints.map(({ name }) => name)).toEqual(['desk']);
     expect(JSON.stringify(site)).not.toContain('token-secret');
+  });
+
+  it('reads the password of an account that stands instead of a token', () => {
+    const account = 'account: { username: "lab@pve", password: { file: ../secrets/pve } }';
+    const text = cluster.replace(/token: .*/, account);
+    const site = load({ ...good, 'clusters/main.yaml': text });
+    expect(site.clusters[0]?.secret.reveal()).toBe('token-secret');
+    expect(refusal({ ...good, 'clusters/main.yaml': `${cluster}${account}\n` })).toMatch(
+      /token: write either token or account, and not both/,
+    );
+    expect(refusal({ ...good, 'clusters/main.yaml': cluster.replace(/token: .*\n/, '') })).toMatch(
+      /token: is missing \(write either token or account, and not both\)/,
+    );
+    const literal = cluster.replace(/token: .*/, 'account: { username: "lab@pve", password: hunter2 }');
+    expect(refusal({ ...good, 'clusters/main.yaml': literal })).toMatch(
+      /account.password: a secret must not stand in this file/,
+    );
   });
 
   it('refuses a literal secret and says what to write', () => {

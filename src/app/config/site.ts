@@ -19,7 +19,8 @@ import { YamlFile } from './yaml-file.js';
 /** `caFile` of a definition is an absolute path of a readable file. */
 export interface SiteCluster {
   readonly definition: ClusterDefinition;
-  readonly tokenSecret: Secret;
+  /** Secret of the token, or password of the account. */
+  readonly secret: Secret;
 }
 
 export interface SiteService {
@@ -65,7 +66,7 @@ export function loadSite({ configDir, env, packageRoot = PACKAGE_ROOT }: SiteSou
   const reader = new SiteReader(env);
   const clusters = reader.named(siteFiles(configDir, 'clusters'), clusterSchema, (definition, file) => ({
     definition: { ...definition, trust: reader.trust(definition.trust, file) },
-    tokenSecret: reader.secret(definition.token.secret, ['token', 'secret'], file),
+    secret: reader.clusterSecret(definition, file),
   }));
   const services = reader.named(siteFiles(configDir, 'services'), serviceSchema, (definition, file) => ({
     definition: definition.trust
@@ -132,6 +133,12 @@ class SiteReader {
       this.problems.push(...file.problems);
     }
     return items;
+  }
+
+  clusterSecret({ token, account }: ClusterDefinition, file: YamlFile): Secret {
+    if (token) return this.secret(token.secret, ['token', 'secret'], file);
+    // The schema lets nothing through that has neither.
+    return this.secret(account!.password, ['account', 'password'], file);
   }
 
   secret(source: SecretSource, path: readonly string[], file: YamlFile): Secret {

@@ -214,13 +214,13 @@ function makeDrivers(options: AssembleOptions): Drivers {
     observe: (op: string, seconds: number, outcome: string) => options.observe(system, op, seconds, outcome),
   });
   const hypervisors = new Map<string, Hypervisor>();
-  for (const { definition, tokenSecret } of options.site.clusters)
+  for (const { definition, secret } of options.site.clusters)
     hypervisors.set(
       definition.name,
       new ProxmoxDriver({
         ...common,
         definition,
-        tokenSecret,
+        secret,
         deployment: options.deployment,
         log: options.log,
         metrics: metricsOf('proxmox'),

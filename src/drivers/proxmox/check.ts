@@ -1,8 +1,10 @@
+import { clusterIdentity } from '../../core/definitions.js';
 import { HatcheryError } from '../../core/errors.js';
 import type { CheckFinding } from '../../ports/hypervisor.js';
 import { readAs, type Cluster } from './cluster.js';
 import type { ClusterMap, ClusterReads } from './inventory.js';
-import { aclCommand, missingRights, tooMuchRights, type Rights } from './rights.js';
+import { aclCommand, missingRights, outsideFindings } from './rights.js';
+import { outsideWrites, readRights } from './standing.js';
 import { permissions, pools, version } from './wire.js';
 
 /** Everything that the first real cluster needs, as findings whose remedies are commands for root on a node. */
@@ -81,23 +83,13 @@ async function checkRights(
   reads: ClusterReads,
   signal: AbortSignal,
 ): Promise<readonly CheckFinding[]> {
-  const { token, pool } = cluster.definition;
-  const request = { op: 'permissions', what: 'read the rights of the token', path: '/access/permissions' };
-  const rights: Rights = new Map(
-    Object.entries(await readAs(cluster, permissions, request, signal)).map(([path, held]) => [
-      path,
-      new Set(Object.keys(held)),
-    ]),
-  );
-  const map = await reads.map(0, signal);
-  const inPool = new Set(
-    map.guests.filter((guest) => guest.pool === pool).map((guest) => `/vms/${guest.vmid}`),
-  );
+  const { pool } = cluster.definition;
+  const { id, mayWriteOutsidePool } = clusterIdentity(cluster.definition);
   const findings = [
-    ...tooMuchRights(rights, token.id, pool, inPool),
-    ...missingRights(rights, token.id, pool),
+    ...outsideFindings(await outsideWrites(cluster, reads, signal), id, mayWriteOutsidePool),
+    ...missingRights(await readRights(cluster, signal), id, pool),
   ];
-  const detail = `${token.id} reads the cluster and writes guests only through the pool ${pool}`;
+  const detail = `${id} reads the cluster and writes guests only through the pool ${pool}`;
   return findings.length > 0 ? findings : [{ ok: true, subject: 'rights', detail }];
 }
 
@@ -151,7 +143,7 @@ async function checkTemplates(
   reads: ClusterReads,
   signal: AbortSignal,
 ): Promise<readonly CheckFinding[]> {
-  const { token } = cluster.definition;
+  const { id } = clusterIdentity(cluster.definition);
   const map = await reads.map(2_000, signal);
   const templates = map.guests.filter((guest) => guest.template && guest.kind === 'qemu').slice(0, 20);
   if (templates.length === 0)
@@ -175,7 +167,7 @@ async function checkTemplates(
         ok: false,
         subject,
         detail: 'the token may not clone it (VM.Clone is missing)',
-        remedy: aclCommand(path, token.id, 'PVETemplateUser'),
+        remedy: aclCommand(path, id, 'PVETemplateUser'),
       };
     }),
   );

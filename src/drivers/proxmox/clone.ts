@@ -1,3 +1,4 @@
+import { clusterIdentity } from '../../core/definitions.js';
 import { HatcheryError } from '../../core/errors.js';
 import { parseMark, type MarkIdentity } from '../../core/mark.js';
 import type { Call } from '../../ports/call.js';
@@ -205,7 +206,7 @@ export class Clones {
         if (
           task?.type !== 'qmclone' ||
           task.id !== String(template.vmid) ||
-          task.user !== this.#cluster.definition.token.id
+          task.user !== clusterIdentity(this.#cluster.definition).id
         )
           continue;
         const isRunning = row.endtime === undefined && (row.status === undefined || row.status === 'RUNNING');

@@ -14,7 +14,7 @@ import {
 const write: RemoteRequest = {
   what: 'clone template 9000 into VMID 10001',
   isWrite: true,
-  tokenId: 'hatchery@pve!lab',
+  identity: 'hatchery@pve!lab',
 };
 const read: RemoteRequest = { ...write, what: 'read guest 10001', isWrite: false };
 const json = (status: number, message: string, errors?: Record<string, string>) => ({
@@ -69,6 +69,7 @@ const KNOWN: readonly (readonly [string, string, string, string | undefined])[] 
     'later',
     'config-missing',
   ],
+  ["pool 'hatchery-lab' does not exist", 'remote-refused', 'after-fix', 'pool-missing'],
   ['no such task', 'remote-refused', 'never', 'task-missing'],
   ['QEMU guest agent is not running', 'remote-refused', 'later', 'agent-silent'],
   ['VM 105 is not running', 'remote-refused', 'later', 'agent-silent'],

@@ -1,5 +1,5 @@
 import { HatcheryError, type ErrorCode, type ErrorMore, type Retry } from '../../core/errors.js';
-import { aclCommand } from './rights.js';
+import { aclCommand, spoken } from './rights.js';
 
 /** What the driver itself needs to tell apart; kept in `facts.reason` of the error. */
 export type RemoteReason =
@@ -11,13 +11,15 @@ export type RemoteReason =
   | 'still-running'
   | 'node-unreachable'
   | 'protected'
+  | 'pool-missing'
   | 'locked';
 
 /** A request as error texts speak of it: "Unable to <what>: ...". */
 export interface RemoteRequest {
   readonly what: string;
   readonly isWrite: boolean;
-  readonly tokenId: string;
+  /** Whom the cluster takes us for. */
+  readonly identity: string;
 }
 
 /** A whole HTTP answer, not yet judged. */
@@ -107,6 +109,14 @@ export const TEXT_RULES: readonly TextRule[] = [
     ...MISSING,
   },
   {
+    text: /^pool '[^']+' does not exist$/,
+    emitter: 'PVE::API2::Pool index',
+    code: 'remote-refused',
+    retry: 'after-fix',
+    reason: 'pool-missing',
+    hint: 'make the pool: pveum pool add <pool>',
+  },
+  {
     text: /^no such task$/,
     emitter: 'PVE::API2::Tasks, parameter upid',
     code: 'remote-refused',
@@ -192,10 +202,12 @@ export function refusal(request: RemoteRequest, answer: RemoteAnswer): HatcheryE
     case 401:
       return new HatcheryError(
         'permission-missing',
-        `Unable to ${request.what}: the cluster does not accept the token ${request.tokenId} (${sentence})`,
+        `Unable to ${request.what}: the cluster does not accept ${spoken(request.identity)} (${sentence})`,
         {
           retry: 'after-fix',
-          hint: 'check the token id, its secret, and that neither user nor token is disabled or expired',
+          hint: request.identity.includes('!')
+            ? 'check the token id, its secret, and that neither user nor token is disabled or expired'
+            : 'check user name and password, and that the user is neither disabled nor expired',
         },
       );
     case 403:
@@ -219,8 +231,8 @@ function forbidden(request: RemoteRequest, sentence: string, message: string): H
   const [, path, privilege] = named ?? [];
   const hint =
     path === undefined
-      ? `check the rights of the token ${request.tokenId}: hatchery cluster check says which one is missing`
-      : `give the token the right: ${aclCommand(path, request.tokenId, `<a role with ${privilege}>`)}`;
+      ? `check the rights of ${spoken(request.identity)}: hatchery cluster check says which one is missing`
+      : `give the right: ${aclCommand(path, request.identity, `<a role with ${privilege}>`)}`;
   return new HatcheryError('permission-missing', message, {
     retry: 'after-fix',
     hint,

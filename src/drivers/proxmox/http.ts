@@ -1,5 +1,5 @@
 import type { Agent } from 'node:http';
-import type { ClusterDefinition } from '../../core/definitions.js';
+import { clusterIdentity, type ClusterDefinition } from '../../core/definitions.js';
 import { HatcheryError } from '../../core/errors.js';
 import type { Call } from '../../ports/call.js';
 import type { Clock } from '../../ports/clock.js';
@@ -58,7 +58,7 @@ const MAX_SOCKETS = 16;
 
 export interface HttpOptions {
   readonly definition: ClusterDefinition;
-  readonly tokenSecret: Secret;
+  readonly secret: Secret;
   readonly timeoutsMs: TimeoutsMs;
   readonly clock: Clock;
   readonly metrics?: CallMetrics | undefined;
@@ -94,8 +94,8 @@ export class ProxmoxHttp {
 
   constructor(options: HttpOptions) {
     this.#options = options;
-    const { definition, tokenSecret, timeoutsMs } = options;
-    this.#authorization = `PVEAPIToken=${definition.token.id}=${tokenSecret.reveal()}`;
+    const { definition, secret, timeoutsMs } = options;
+    this.#authorization = `PVEAPIToken=${clusterIdentity(definition).id}=${secret.reveal()}`;
     this.#permits = new Permits(definition.limits.writesPerNode);
     this.#endpoints = definition.endpoints.map((text) => {
       const url = new URL(text);
@@ -153,7 +153,7 @@ export class ProxmoxHttp {
   }
 
   #remote(what: string, isWrite: boolean): RemoteRequest {
-    return { what, isWrite, tokenId: this.#options.definition.token.id };
+    return { what, isWrite, identity: clusterIdentity(this.#options.definition).id };
   }
 
   async #anyEndpoint(attempt: Attempt, remote: RemoteRequest): Promise<Envelope> {

@@ -10,6 +10,7 @@ import type {
   Inventory,
   OwnGuest,
   OwnLookup,
+  Standing,
   TaskProgress,
   TaskRef,
   TaskVerdict,
@@ -26,12 +27,14 @@ import { GuestReads } from './guests.js';
 import { ProxmoxHttp, timeoutsFor, type CallMetrics, type TimeoutsMs } from './http.js';
 import { ClusterReads } from './inventory.js';
 import { Operations } from './operations.js';
+import { standingOf } from './standing.js';
 import { Tasks } from './tasks.js';
 import { Templates } from './templates.js';
 
 export interface ProxmoxDriverOptions {
   readonly definition: ClusterDefinition;
-  readonly tokenSecret: Secret;
+  /** Secret of the definition's token, or password of its account. */
+  readonly secret: Secret;
   /** Uuid of this deployment, as in our marks. */
   readonly deployment: string;
   readonly clock: Clock;
@@ -63,9 +66,9 @@ export class ProxmoxDriver implements Hypervisor {
   readonly #deletes: SafeDelete;
 
   constructor(options: ProxmoxDriverOptions) {
-    const { definition, tokenSecret, deployment, clock, remoteTimeScale, metrics, log } = options;
+    const { definition, secret, deployment, clock, remoteTimeScale, metrics, log } = options;
     const timeoutsMs = options.timeoutsMs ?? timeoutsFor(remoteTimeScale);
-    const http = new ProxmoxHttp({ definition, tokenSecret, timeoutsMs, clock, metrics });
+    const http = new ProxmoxHttp({ definition, secret, timeoutsMs, clock, metrics });
     const cluster: Cluster = { definition, deployment, http, clock, remoteTimeScale, log };
     this.cluster = definition.name;
     this.#context = cluster;
@@ -147,6 +150,10 @@ export class ProxmoxDriver implements Hypervisor {
 
   destroyOwn(identity: MarkIdentity, options: DestroyOptions, call: Call): Promise<{ existed: boolean }> {
     return this.#deletes.destroy(identity, options, call);
+  }
+
+  standing(call: Call): Promise<Standing> {
+    return standingOf(this.#context, this.#reads, call.signal);
   }
 
   check(call: Call): Promise<readonly CheckFinding[]> {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { missingRights, tooMuchRights, type Rights } from './rights.js';
+import { missingRights, outsideFindings, writesOutsidePool, type Rights } from './rights.js';
 
 const token = 'hatchery@pve!lab';
 const pool = 'hatchery-lab';
@@ -24,26 +24,41 @@ const rights = (...more: [string, string[]][]): Rights =>
 
 describe('the rights of a token', () => {
   it('are right when it reads everything and writes only through its pool', () => {
-    expect(tooMuchRights(rights(), token, pool, new Set())).toEqual([]);
+    expect(writesOutsidePool(rights(), pool, new Set())).toEqual([]);
     expect(missingRights(rights(), token, pool)).toEqual([]);
   });
 
   it.each(['/', '/vms', '/vms/100', '/pool', '/pool/prod'])('are refused when it may write on %s', (path) => {
-    const found = tooMuchRights(
+    const outside = writesOutsidePool(
       rights([path, ['VM.Audit', 'VM.Allocate', 'VM.Config.Disk']]),
-      token,
       pool,
       new Set(),
     );
+    const found = outsideFindings(outside, token, false);
     expect(found).toHaveLength(1);
     expect(found[0]).toMatchObject({ ok: false, subject: `rights on ${path}` });
     expect(found[0]!.detail).toContain('VM.Allocate, VM.Config.Disk');
     expect(found[0]!.remedy).toContain(`pveum acl delete ${path} --tokens '${token}'`);
   });
 
+  it('that reach too far are a warning when the site accepts them', () => {
+    const outside = writesOutsidePool(rights(['/vms', ['VM.Allocate']]), pool, new Set());
+    expect(outsideFindings(outside, 'root@pam!shared', true)).toMatchObject([
+      { ok: true, warning: true, detail: expect.stringContaining('accepted by mayWriteOutsidePool') },
+    ]);
+  });
+
+  it('of an account are given and taken by its user name alone', () => {
+    const [found] = outsideFindings([{ path: '/vms', privileges: ['VM.Allocate'] }], 'lab@pve', false);
+    expect(found?.detail).toContain('the account lab@pve');
+    expect(found?.remedy).toBe("pveum acl delete /vms --users 'lab@pve' --roles <the role that gives them>");
+    const [sys] = missingRights(new Map(), 'lab@pve', pool);
+    expect(sys?.remedy).toContain("pveum acl modify / --users 'lab@pve' --roles HatcherySys");
+  });
+
   it('include those on guests of the own pool', () => {
     const own = rights(['/vms/10001', ['VM.Allocate']]);
-    expect(tooMuchRights(own, token, pool, new Set(['/vms/10001']))).toEqual([]);
+    expect(writesOutsidePool(own, pool, new Set(['/vms/10001']))).toEqual([]);
   });
 
   it('that are missing come with the command that gives them', () => {

@@ -14,42 +14,68 @@ const POOL_ROLE = [
   ),
 ];
 
-/** The command that gives a role. A token has only what its user has too, so both get it. */
-export function aclCommand(path: string, tokenId: string, role: string): string {
-  return `pveum acl modify ${path} --users '${tokenId.split('!')[0]}' --tokens '${tokenId}' --roles ${role}`;
+/** How a sentence names whom the cluster takes us for. */
+export function spoken(identity: string): string {
+  return `the ${identity.includes('!') ? 'token' : 'account'} ${identity}`;
 }
 
-/** Rights through which a mistake of ours could reach a guest of others: the reason to refuse a token. */
-export function tooMuchRights(
+/** The command that gives a role. A token has only what its user has too, so both get it. */
+export function aclCommand(path: string, identity: string, role: string): string {
+  const [user] = identity.split('!');
+  const tokens = identity === user ? '' : ` --tokens '${identity}'`;
+  return `pveum acl modify ${path} --users '${user}'${tokens} --roles ${role}`;
+}
+
+/** The command that takes a role away. */
+export function takeAwayCommand(path: string, identity: string): string {
+  const isToken = identity.includes('!');
+  const command = `pveum acl delete ${path} ${isToken ? '--tokens' : '--users'} '${identity}' --roles <the role that gives them>`;
+  return isToken ? `${command} (the token must have --privsep 1)` : command;
+}
+
+/** Rights through which a mistake of ours could reach a guest of others. */
+export interface OutsideWrites {
+  readonly path: string;
+  readonly privileges: readonly string[];
+}
+
+/** The reason to refuse a token; `ownGuestPaths` = paths of the members of our pool. Highest path first. */
+export function writesOutsidePool(
   rights: Rights,
-  tokenId: string,
   pool: string,
   ownGuestPaths: ReadonlySet<string>,
+): OutsideWrites[] {
+  return [...rights]
+    .filter(([path]) => path !== `/pool/${pool}` && !path.startsWith('/storage') && !ownGuestPaths.has(path))
+    .map(([path, held]) => ({ path, privileges: [...held].filter((one) => GUEST_WRITES.test(one)).sort() }))
+    .filter(({ privileges }) => privileges.length > 0)
+    .sort((a, b) => a.path.length - b.path.length || (a.path < b.path ? -1 : 1));
+}
+
+/** `isAccepted`: the site took the risk on itself, and is told so each time. */
+export function outsideFindings(
+  found: readonly OutsideWrites[],
+  identity: string,
+  isAccepted: boolean,
 ): CheckFinding[] {
-  return [...rights].flatMap(([path, held]) => {
-    if (path === `/pool/${pool}` || path.startsWith('/storage') || ownGuestPaths.has(path)) return [];
-    const writes = [...held].filter((privilege) => GUEST_WRITES.test(privilege)).sort();
-    if (writes.length === 0) return [];
-    return [
-      {
-        ok: false,
-        subject: `rights on ${path}`,
-        detail: `the token ${tokenId} may write outside its pool: ${writes.join(', ')}`,
-        remedy: `pveum acl delete ${path} --tokens '${tokenId}' --roles <the role that gives them>; the token must have --privsep 1`,
-      },
-    ];
-  });
+  return found.map(({ path, privileges }) => ({
+    ok: isAccepted,
+    ...(isAccepted && { warning: true }),
+    subject: `rights on ${path}`,
+    detail: `${spoken(identity)} may write outside its pool: ${privileges.join(', ')}${isAccepted ? ' (accepted by mayWriteOutsidePool)' : ''}`,
+    remedy: takeAwayCommand(path, identity),
+  }));
 }
 
 /** Rights without which a machine cannot be made, each with the commands that give them. */
-export function missingRights(rights: Rights, tokenId: string, pool: string): CheckFinding[] {
+export function missingRights(rights: Rights, identity: string, pool: string): CheckFinding[] {
   const has = (path: string, privilege: string): boolean => rights.get(path)?.has(privilege) ?? false;
   const below = (prefix: string, privilege: string): boolean =>
     [...rights].some(
       ([path, held]) => (path === prefix || path.startsWith(`${prefix}/`)) && held.has(privilege),
     );
   const grant = (path: string, role: string, privileges: readonly string[]): string =>
-    `pveum role add ${role} --privs '${privileges.join(' ')}'; ${aclCommand(path, tokenId, role)}`;
+    `pveum role add ${role} --privs '${privileges.join(' ')}'; ${aclCommand(path, identity, role)}`;
   const findings: CheckFinding[] = [];
   const need = (isThere: boolean, subject: string, detail: string, remedy: string): void => {
     if (!isThere) findings.push({ ok: false, subject, detail, remedy });
@@ -91,13 +117,13 @@ export function missingRights(rights: Rights, tokenId: string, pool: string): Ch
     below('/storage', 'Datastore.AllocateSpace'),
     'Datastore.AllocateSpace',
     'the token may not use any storage',
-    aclCommand('/storage/<storage>', tokenId, 'PVEDatastoreUser'),
+    aclCommand('/storage/<storage>', identity, 'PVEDatastoreUser'),
   );
   need(
     below('/sdn', 'SDN.Use'),
     'SDN.Use',
     'the token may not attach guests to any bridge',
-    aclCommand('/sdn/zones/localnetwork', tokenId, 'PVESDNUser'),
+    aclCommand('/sdn/zones/localnetwork', identity, 'PVESDNUser'),
   );
   return findings;
 }
