@@ -34,7 +34,7 @@ export const deploymentWorld = (names: readonly string[]): SimulatorSettings['wo
 });
 
 export function deploymentToken({ world }: Simulators, name: string): { id: string; secret: string } {
-  const { id, secret } = world.tokens.find((token) => token.id === tokenId(name))!;
+  const { id, secret } = world.tokens.get(tokenId(name))!;
   return { id, secret };
 }
 
