@@ -16,7 +16,7 @@ export interface Assembled {
   readonly admin: Actor;
   readonly teacher: Actor;
   /** Resolves when `sql` (one boolean column `ok`) is true. */
-  until(sql: string, values?: readonly unknown[]): Promise<void>;
+  until(sql: string, values?: readonly unknown[], withinMs?: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -52,8 +52,8 @@ export async function assembled(
     options,
     admin,
     teacher,
-    async until(sql, values = []) {
-      for (const endsAt = performance.now() + 15_000; ; await systemClock.sleep(20)) {
+    async until(sql, values = [], withinMs = 15_000) {
+      for (const endsAt = performance.now() + withinMs; ; await systemClock.sleep(20)) {
         const [row] = await assembly.database.query<{ ok: boolean }>(sql, values);
         if (row?.ok === true) return;
         if (performance.now() > endsAt)
