@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AddressInfo } from 'node:net';
 import tls from 'node:tls';
+import { inspect } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { clusterSchema } from '../../src/core/definitions.js';
 import { describeWithMark, type Mark } from '../../src/core/mark.js';
@@ -235,6 +236,63 @@ describe('the Proxmox driver on a wire that breaks', () => {
         code: 'permission-missing',
         retry: 'after-fix',
         message: expect.stringContaining(simulator.token.id),
+      });
+    });
+  });
+
+  describe('an account instead of a token', () => {
+    const anAccount = (over: Record<string, unknown> = {}, password = simulator.userPassword) => {
+      const username = simulator.token.id.split('!')[0]!;
+      const account = { username, password: { env: 'NOT_READ' } };
+      return aDriver({ token: undefined, account, ...over }, { id: username, secret: password });
+    };
+    const everyTicketDies = () => (context.world.authKey = randomUUID());
+
+    it('signs in once for all calls, and works with its ticket', async () => {
+      const driver = anAccount();
+      const mark = aMark(10_160);
+      await Promise.all([driver.inventory(), driver.lookupVmid(10_160, plainCall())]);
+      const task = await driver.startClone(aClone(mark), plainCall());
+      expect(await driver.followTask(task, plainCall())).toMatchObject({ verdict: 'ok' });
+      expect(count('sign-in')).toBe(1);
+      expect(task.id).toMatch(/:hatchery@pve:$/);
+    });
+
+    it('signs in again after a 401 and repeats the call once, a write too', async () => {
+      const driver = anAccount();
+      await driver.inventory();
+      everyTicketDies();
+      const mark = aMark(10_161);
+      const task = await driver.startClone(aClone(mark), plainCall());
+      expect(await driver.followTask(task, plainCall())).toMatchObject({ verdict: 'ok' });
+      expect(count('sign-in')).toBe(2);
+      expect(calls.filter((call) => call === 'clone 401')).toHaveLength(0);
+      everyTicketDies();
+      await driver.configure(mark, settings, plainCall());
+      expect(count('sign-in')).toBe(3);
+    });
+
+    it('says that the account is not accepted when its password is wrong, and tries it once only', async () => {
+      const password = `wrong-${randomUUID()}`;
+      const driver = anAccount({}, password);
+      const failed = await failureOf(driver.inventory());
+      expect(failed).toMatchObject({
+        code: 'permission-missing',
+        retry: 'after-fix',
+        message: expect.stringContaining('does not accept the account hatchery@pve (authentication failure)'),
+      });
+      expect(inspect(failed, { depth: 20 })).not.toContain(password);
+      await expect(driver.inventory()).rejects.toMatchObject({ code: 'permission-missing' });
+      expect(count('sign-in')).toBe(1);
+    });
+
+    it('has no standing as root@pam', async () => {
+      const account = { username: 'root@pam', password: { env: 'NOT_READ' } };
+      const root = { id: 'root@pam', secret: simulator.rootPassword };
+      expect(await aDriver({ token: undefined, account }, root).standing(plainCall())).toMatchObject({
+        ok: false,
+        sentence: expect.stringContaining('the account root@pam may write outside the pool'),
+        hint: expect.stringContaining('mayWriteOutsidePool: true under account'),
       });
     });
   });

@@ -5,12 +5,18 @@ import { systemClock } from '../../src/drivers/system-clock.js';
 import { Secret } from '../../src/ports/secrets.js';
 import { createContext } from '../../src/simulators/create-context.js';
 import { startProxmoxSimulator } from '../../src/simulators/proxmox/proxmox-simulator.js';
-import { hypervisorContract } from './hypervisor.contract.js';
+import type { World } from '../../src/simulators/world.js';
+import { hypervisorContract, type HypervisorSetup } from './hypervisor.contract.js';
 
 const SCALE = 0.01;
 
-hypervisorContract('Proxmox over REST', async () => {
-  const context = createContext({ timeScale: SCALE, seed: 'contract' });
+/** What passes here passes with both versions, and with a token as with a password. */
+for (const version of ['8.4', '9.1'] as const)
+  for (const by of ['token', 'account'] as const)
+    hypervisorContract(`Proxmox VE ${version} over REST, signed in by ${by}`, () => start(version, by));
+
+async function start(version: World['version'], by: 'token' | 'account'): Promise<HypervisorSetup> {
+  const context = createContext({ timeScale: SCALE, seed: 'contract', world: { version } });
   const simulator = await startProxmoxSimulator(context);
   const deployment = randomUUID();
   const pool = 'hatchery-demo';
@@ -20,11 +26,13 @@ hypervisorContract('Proxmox over REST', async () => {
       kind: 'proxmox',
       endpoints: simulator.endpoints,
       trust: { fingerprints: simulator.fingerprints },
-      token: { id: simulator.token.id, secret: { env: 'NOT_READ' } },
+      ...(by === 'token'
+        ? { token: { id: simulator.token.id, secret: { env: 'NOT_READ' } } }
+        : { account: { username: simulator.token.id.split('!')[0], password: { env: 'NOT_READ' } } }),
       pool,
       vmids: { from: 10_000, to: 19_999 },
     }),
-    secret: new Secret(simulator.token.secret),
+    secret: new Secret(by === 'token' ? simulator.token.secret : simulator.userPassword),
     deployment,
     clock: systemClock,
     remoteTimeScale: SCALE,
@@ -77,4 +85,4 @@ hypervisorContract('Proxmox over REST', async () => {
       context.close();
     },
   };
-});
+}

@@ -83,7 +83,7 @@ export async function sendRequest(request: HttpRequest): Promise<HttpAnswer> {
     const sent = passage.socket !== undefined;
     if (signal.aborted) throw new RequestFailed(sent, 'aborted', toError(signal.reason));
     if (late.signal.aborted) throw new RequestFailed(sent, 'timeout', toError(late.signal.reason));
-    const cause = toError(axios.isAxiosError(error) ? (error.cause ?? error) : error);
+    const cause = bareCause(error);
     throw new RequestFailed(sent, cause instanceof UntrustedPeer ? 'untrusted' : 'network', cause);
   } finally {
     ended.abort();
@@ -117,6 +117,12 @@ function guardedTransport(request: HttpRequest, passage: Passage) {
       return outgoing;
     },
   };
+}
+
+/** The error of axios itself carries the whole request, headers with secrets included: it goes no further. */
+function bareCause(error: unknown): Error {
+  if (!axios.isAxiosError(error)) return toError(error);
+  return error.cause ?? Object.assign(new Error(error.message), { code: error.code });
 }
 
 function toError(error: unknown): Error {

@@ -226,6 +226,18 @@ export function refusal(request: RemoteRequest, answer: RemoteAnswer): HatcheryE
   return new HatcheryError('remote-refused', message, { retry: 'never', facts: { status: answer.status } });
 }
 
+/** The password was right, and somebody would have to type a code now. */
+export function needsSecondFactor(request: RemoteRequest): HatcheryError {
+  return new HatcheryError(
+    'permission-missing',
+    `Unable to ${request.what}: ${spoken(request.identity)} needs a second factor`,
+    {
+      retry: 'after-fix',
+      hint: 'use an API token (pveum user token add), or a user without a second factor',
+    },
+  );
+}
+
 function forbidden(request: RemoteRequest, sentence: string, message: string): HatcheryError {
   const named = /\((\/[^,\s]*), ([A-Za-z.|]+)\)/.exec(sentence);
   const [, path, privilege] = named ?? [];

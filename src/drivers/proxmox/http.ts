@@ -6,11 +6,19 @@ import type { Clock } from '../../ports/clock.js';
 import type { Secret } from '../../ports/secrets.js';
 import { endpointAgent } from '../http/endpoint-agent.js';
 import { RequestFailed, sendRequest } from '../http/send-request.js';
-import { noAnswer, notSent, reasonOf, refusal, type RemoteAnswer, type RemoteRequest } from './errors.js';
+import {
+  needsSecondFactor,
+  noAnswer,
+  notSent,
+  reasonOf,
+  refusal,
+  type RemoteAnswer,
+  type RemoteRequest,
+} from './errors.js';
+import { encodeForm, withQuery, type Params } from './form.js';
 import { Permits } from './permits.js';
-import { envelope, type Envelope } from './wire.js';
-
-export type Params = Readonly<Record<string, string | number | boolean | undefined>>;
+import { tokenSignIn, TicketSignIn, type Proof, type SignIn, type Ticket } from './sign-in.js';
+import { envelope, ticket, type Envelope } from './wire.js';
 
 /** One call of the API. `what` completes "Unable to ..."; `op` is its kind in the metrics; `path` starts after `/api2/json`. */
 export interface ReadRequest {
@@ -60,6 +68,7 @@ export interface HttpOptions {
   readonly definition: ClusterDefinition;
   readonly secret: Secret;
   readonly timeoutsMs: TimeoutsMs;
+  readonly remoteTimeScale: number;
   readonly clock: Clock;
   readonly metrics?: CallMetrics | undefined;
 }
@@ -77,17 +86,22 @@ interface Attempt {
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
   readonly beforeSend: (() => void) | undefined;
+  /** The sign-in itself has nothing to show yet. */
+  readonly isSignIn?: true;
 }
 
+const NO_PROOF: Proof = { read: {}, write: {} };
+
 /**
- * The wire to one cluster: token, trust, fail-over, permits, translation of errors.
+ * The wire to one cluster: sign-in, trust, fail-over, permits, translation of errors.
  * Any endpoint answers for the whole cluster. A call that certainly was not sent goes to the next endpoint; one that was sent never does.
+ * 401 is raised before anything is done: with a ticket, one new sign-in follows and the request is repeated.
  * A GET on a kept connection that the server closed meanwhile is repeated once; a write never.
  */
 export class ProxmoxHttp {
   readonly #endpoints: readonly Endpoint[];
   readonly #permits: Permits;
-  readonly #authorization: string;
+  readonly #signIn: SignIn;
   readonly #options: HttpOptions;
   /** Index of the endpoint that answered last. */
   #preferred = 0;
@@ -95,7 +109,7 @@ export class ProxmoxHttp {
   constructor(options: HttpOptions) {
     this.#options = options;
     const { definition, secret, timeoutsMs } = options;
-    this.#authorization = `PVEAPIToken=${clusterIdentity(definition).id}=${secret.reveal()}`;
+    this.#signIn = this.#signInOf(definition, secret);
     this.#permits = new Permits(definition.limits.writesPerNode);
     this.#endpoints = definition.endpoints.map((text) => {
       const url = new URL(text);
@@ -152,6 +166,37 @@ export class ProxmoxHttp {
     for (const { agent } of this.#endpoints) agent.destroy();
   }
 
+  #signInOf({ token, account }: ClusterDefinition, secret: Secret): SignIn {
+    if (token) return tokenSignIn(token.id, secret);
+    // The schema lets nothing through that has neither.
+    const { username } = account!;
+    const { clock, remoteTimeScale } = this.#options;
+    const ask = (password: string): Promise<Ticket> => this.#askTicket(username, password);
+    return new TicketSignIn({ clock, remoteTimeScale, password: secret, ask });
+  }
+
+  /** A sign-in whose answer got lost did no harm and is made again, like a read. */
+  async #askTicket(username: string, password: string): Promise<Ticket> {
+    const remote = this.#remote(`sign in to cluster ${this.#options.definition.name}`, false);
+    const answer = await this.#anyEndpoint(
+      {
+        method: 'POST',
+        op: 'sign-in',
+        path: '/access/ticket',
+        body: encodeForm({ username, password }),
+        timeoutMs: this.#options.timeoutsMs.read,
+        signal: new AbortController().signal,
+        beforeSend: undefined,
+        isSignIn: true,
+      },
+      remote,
+    );
+    const given = ticket.safeParse(answer.data).data;
+    if (given === undefined) throw noAnswer(remote, 'the answer holds no ticket');
+    if (given.NeedTFA) throw needsSecondFactor(remote);
+    return { ticket: given.ticket, csrf: given.CSRFPreventionToken };
+  }
+
   #remote(what: string, isWrite: boolean): RemoteRequest {
     return { what, isWrite, identity: clusterIdentity(this.#options.definition).id };
   }
@@ -184,7 +229,12 @@ export class ProxmoxHttp {
   }
 
   async #judged(endpoint: Endpoint, attempt: Attempt, remote: RemoteRequest): Promise<Envelope> {
-    const answer = await this.#answered(endpoint, attempt, remote);
+    let proof = attempt.isSignIn ? NO_PROOF : await this.#signIn.proof(attempt.signal);
+    let answer = await this.#answered(endpoint, attempt, remote, proof);
+    if (answer.status === 401 && !attempt.isSignIn && this.#signIn.isOutdated(proof)) {
+      proof = await this.#signIn.proof(attempt.signal);
+      answer = await this.#answered(endpoint, attempt, remote, proof);
+    }
     if (answer.status !== 200) throw refusal(remote, answer);
     const parsed = envelope(answer.body);
     if (parsed === undefined) throw noAnswer(remote, 'the answer is not JSON of the Proxmox API');
@@ -195,6 +245,7 @@ export class ProxmoxHttp {
     endpoint: Endpoint,
     attempt: Attempt,
     remote: RemoteRequest,
+    proof: Proof,
     again = true,
   ): Promise<RemoteAnswer> {
     const { signal, method } = attempt;
@@ -205,7 +256,7 @@ export class ProxmoxHttp {
         method,
         url: `${endpoint.url.origin}/api2/json${attempt.path}`,
         headers: {
-          authorization: this.#authorization,
+          ...(method === 'GET' ? proof.read : proof.write),
           accept: 'application/json',
           ...(attempt.body !== undefined && { 'content-type': 'application/x-www-form-urlencoded' }),
         },
@@ -224,7 +275,7 @@ export class ProxmoxHttp {
       if (error.why === 'aborted' && (!error.sent || method === 'GET')) throw signal.reason;
       outcome = error.sent ? 'no-answer' : 'not-sent';
       if (again && method === 'GET' && error.sent && isCut(error))
-        return await this.#answered(endpoint, attempt, remote, false);
+        return await this.#answered(endpoint, attempt, remote, proof, false);
       const why = `${endpoint.url.host}: ${error.message}`;
       if (error.sent) throw noAnswer(remote, why, error.cause);
       throw notSent(remote, why, { cause: error.cause, facts: { sent: false } });
@@ -246,20 +297,4 @@ function mayTryNext(error: unknown, attempt: Attempt): boolean {
   return (
     attempt.method === 'GET' && reasonOf(error) === 'node-unreachable' && !attempt.path.startsWith('/nodes/')
   );
-}
-
-function withQuery(path: string, query: Params | undefined): string {
-  const text = encodeForm(query ?? {});
-  return text === '' ? path : `${path}?${text}`;
-}
-
-/** Form encoding as the API reads it: `;` is a separator there and must be encoded, booleans are 0 and 1, `undefined` is left out. */
-export function encodeForm(params: Params): string {
-  return Object.entries(params)
-    .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => {
-      const text = typeof value === 'boolean' ? (value ? '1' : '0') : String(value);
-      return `${encodeURIComponent(name)}=${encodeURIComponent(text)}`;
-    })
-    .join('&');
 }

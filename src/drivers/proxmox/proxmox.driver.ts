@@ -49,7 +49,7 @@ export interface ProxmoxDriverOptions {
 const INVENTORY_AGE_MS = 2_000;
 
 /**
- * One Proxmox VE cluster (8.1 or later) over its REST API, with an API token.
+ * One Proxmox VE cluster (8.1 or later) over its REST API, with an API token or the ticket of an account.
  * Errors and their `retry`: errors.ts; promises of each method: the port.
  * `startClone` into a VMID where our own earlier clone is found gives that clone's task instead of an error.
  * Source: API viewer of PVE 9.1; behaviour pinned by test/contract/hypervisor.contract.ts.
@@ -68,7 +68,7 @@ export class ProxmoxDriver implements Hypervisor {
   constructor(options: ProxmoxDriverOptions) {
     const { definition, secret, deployment, clock, remoteTimeScale, metrics, log } = options;
     const timeoutsMs = options.timeoutsMs ?? timeoutsFor(remoteTimeScale);
-    const http = new ProxmoxHttp({ definition, secret, timeoutsMs, clock, metrics });
+    const http = new ProxmoxHttp({ definition, secret, timeoutsMs, remoteTimeScale, clock, metrics });
     const cluster: Cluster = { definition, deployment, http, clock, remoteTimeScale, log };
     this.cluster = definition.name;
     this.#context = cluster;

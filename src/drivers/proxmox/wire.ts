@@ -63,6 +63,12 @@ const storageRow = z.object({
   disk: number.default(0),
 });
 
+export const ticket = z.looseObject({
+  ticket: z.string(),
+  CSRFPreventionToken: z.string().default(''),
+  NeedTFA: flag,
+});
+
 /** `GET /cluster/resources` by kind. A row of a kind that we do not know is left alone; one of a kind that we know must be readable. */
 export const resources = z.preprocess(
   byKind,

@@ -13,8 +13,12 @@ export const agentRoutes: readonly Route[] = [
     op: 'qemu.agent.interfaces',
     kind: 'agent',
     params: {},
-    permit: (account, path) =>
-      needAny(account, `/vms/${path['vmid']}`, 'VM.GuestAgent.Audit', 'VM.GuestAgent.Unrestricted'),
+    permit: (account, path, _, world) =>
+      needAny(
+        account,
+        `/vms/${path['vmid']}`,
+        ...(world.version === '8.4' ? ['VM.Monitor'] : ['VM.GuestAgent.Audit', 'VM.GuestAgent.Unrestricted']),
+      ),
     handle: interfaces,
   },
 ];
