@@ -6,7 +6,7 @@ import { StoreUnavailable } from '../ports/store-unavailable.js';
 import { changeRun, type EngineParts } from './engine.js';
 import { LeaseOver, type WorkerLease } from './lease.js';
 import { OnceNotes } from './once.js';
-import { stopFor } from './range-watch.js';
+import { stopFor } from './cluster-watch.js';
 import type { ClaimRefusal, Failure, RunModel } from './run-model.js';
 import { guardedCall, type Attempt, type Claimed } from './claimed.js';
 import { StaleHolder } from './stale-holder.js';

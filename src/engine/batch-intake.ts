@@ -35,7 +35,7 @@ export class BatchIntake implements Intake {
         'store' | 'stops' | 'steps' | 'effects' | 'times' | 'wakeUps' | 'random' | 'checkpoints'
       >;
       /** Looks for guests of other deployments in our range of this cluster. */
-      readonly watchRange: (cluster: string, inventory: Inventory, signal: AbortSignal) => Promise<void>;
+      readonly watchCluster: (cluster: string, inventory: Inventory, signal: AbortSignal) => Promise<void>;
       /** Scales the estimate; 1 on real systems. */
       readonly remoteTimeScale: number;
     },
@@ -216,7 +216,7 @@ export class BatchIntake implements Intake {
 
   /** Nothing is promised on a cluster to which nothing is dispatched. */
   private async refuseStopped(cluster: string, inventory: Inventory, signal: AbortSignal): Promise<void> {
-    await this.parts.watchRange(cluster, inventory, signal);
+    await this.parts.watchCluster(cluster, inventory, signal);
     const [stop] = await this.parts.engine.stops.of(cluster);
     if (stop !== undefined)
       throw new HatcheryError(stop.code, stop.message, {

@@ -35,7 +35,7 @@ export class Caretaker {
       limitOf: (slot: string) => number;
       notify: Notifier;
       /** Looks for guests of other deployments in our range; asked by the dispatcher alone, first before it admits anything. */
-      watchRange?: (cluster: string, signal: AbortSignal) => Promise<void>;
+      watchCluster?: (cluster: string, signal: AbortSignal) => Promise<void>;
       watchMs?: number;
       /** Looks for guests of a cluster that nobody counts on; asked by its dispatcher alone. */
       findStrays?: (cluster: string, signal: AbortSignal) => Promise<number>;
@@ -133,7 +133,7 @@ export class Caretaker {
   /** A cluster that cannot be read must not keep the others waiting. Gives whether it was looked at. */
   private async watch(cluster: string): Promise<boolean> {
     try {
-      await this.options.watchRange?.(cluster, this.stopping.signal);
+      await this.options.watchCluster?.(cluster, this.stopping.signal);
       this.watched.add(cluster);
       return true;
     } catch (error) {

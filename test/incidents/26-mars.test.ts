@@ -38,7 +38,11 @@ async function theDay(): Promise<void> {
     faults: [
       {
         id: 'lookups-595',
-        match: { op: 'qemu.config.get', node: 'pve2', window: [0, 300_000] },
+        match: {
+          op: 'qemu.config.get',
+          node: 'pve2',
+          nth: Array.from({ length: 12 }, (_, index) => index + 1),
+        },
         effect: 'status',
         value: { status: 595, message: 'No route to host' },
       },
@@ -59,8 +63,10 @@ async function theDay(): Promise<void> {
   });
 }
 
-const tokenOf = (tokens: (typeof TOKENS)[number], name: Name): { id: string; secret: string } =>
-  tokens === 'own tokens' ? deploymentToken(simulators, name) : simulators.proxmox.rootToken;
+const tokenOf = (tokens: (typeof TOKENS)[number], name: Name) =>
+  tokens === 'own tokens'
+    ? deploymentToken(simulators, name)
+    : { ...simulators.proxmox.rootToken, mayWriteOutsidePool: true };
 
 const foreignGuests = (): number =>
   simulators.proxmox.guests().filter((guest) => guest.owner === 'club').length;

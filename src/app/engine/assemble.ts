@@ -19,7 +19,7 @@ import { WindowsDhcpDriver } from '../../drivers/winrm/windows-dhcp.driver.js';
 import { BatchIntake } from '../../engine/batch-intake.js';
 import { Caretaker } from '../../engine/caretaker.js';
 import { DEFAULT_TIMES, type EngineLog, type EngineParts, type EngineTimes } from '../../engine/engine.js';
-import { RangeWatch } from '../../engine/range-watch.js';
+import { ClusterWatch } from '../../engine/cluster-watch.js';
 import { StrayFinder } from '../../engine/strays.js';
 import { EngineWorker } from '../../engine/worker.js';
 import { durationMs, type StepPorts } from '../../plan/step.js';
@@ -121,7 +121,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   const watches = new Map(
     clusters.map(({ name, pool, vmids }) => [
       name,
-      new RangeWatch(parts, drivers.hypervisor(name), { pool, from: vmids.from, to: vmids.to }),
+      new ClusterWatch(parts, drivers.hypervisor(name), { pool, from: vmids.from, to: vmids.to }),
     ]),
   );
   const intake = new BatchIntake({
@@ -130,7 +130,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     hypervisors: drivers.hypervisors,
     secrets,
     engine: parts,
-    watchRange: async (name, inventory, signal) => watches.get(name)?.look(inventory, signal),
+    watchCluster: async (name, inventory, signal) => watches.get(name)?.look(inventory, signal),
     remoteTimeScale: options.remoteTimeScale,
   });
   const strays = new Map(
@@ -142,7 +142,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   const caretaker = new Caretaker(parts, {
     clusters: clusters.map((cluster) => cluster.name),
     limitOf: slotLimits(options.site),
-    watchRange: async (name, signal) =>
+    watchCluster: async (name, signal) =>
       watches
         .get(name)
         ?.look(

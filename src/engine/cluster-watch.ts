@@ -2,6 +2,7 @@ import { errorRecord, HatcheryError } from '../core/errors.js';
 import { foreignDeployment, isPoolOfOthers, type Intruder } from '../core/foreign-deployment.js';
 import type { Mark } from '../core/mark.js';
 import { plainCall } from '../ports/call.js';
+import type { Clock } from '../ports/clock.js';
 import type { ClusterStops } from '../ports/cluster-stops.js';
 import type { GuestInfo, Hypervisor, Inventory } from '../ports/hypervisor.js';
 import type { RunStore } from '../ports/run-store.js';
@@ -16,13 +17,18 @@ interface Sighting {
   readonly mark: Mark | undefined;
 }
 
+/** How old an answer about our own rights may be. */
+const STANDING_AGE_MS = 60_000;
+
 /**
- * Watches the VMID range of one cluster for guests of other deployments, which stop dispatch to it: two deployments that take numbers
+ * Tells whether this deployment may work on one cluster, and stops dispatch to it while it may not: because its token could write to guests of
+ * others, or because guests of other deployments live in its VMID range: two deployments that take numbers
  * from one range are about to take each other's guests for their own. A guest is read when it is first seen there, when it looks different, and
  * as long as it is an intruder; guests that our own machines hold are never read.
  */
-export class RangeWatch {
+export class ClusterWatch {
   private readonly sightings = new Map<number, Sighting>();
+  private standingAtMs: number | undefined;
 
   constructor(
     private readonly parts: {
@@ -30,18 +36,39 @@ export class RangeWatch {
       readonly stops: ClusterStops;
       readonly deployment: string;
       readonly log: EngineLog;
+      readonly clock: Clock;
     },
     private readonly hypervisor: Hypervisor,
     private readonly at: { readonly pool: string; readonly from: number; readonly to: number },
   ) {}
 
-  /** Looks at the guests of an inventory, and stops or resumes dispatch accordingly. */
+  /** Looks at our rights and at the guests of an inventory, and stops or resumes dispatch accordingly. */
   async look(inventory: Inventory, signal: AbortSignal): Promise<void> {
+    await this.lookAtRights(signal);
     const { cluster } = this.hypervisor;
     const { intruders, isComplete } = await this.intruders(inventory, signal);
     if (intruders.length > 0) await stopFor(this.parts, cluster, this.at, intruders);
     else if (isComplete && (await this.parts.stops.lift(cluster, 'foreign-deployment')))
       this.parts.log.info({ cluster }, 'the other deployment is gone from our VMID range: dispatch goes on');
+  }
+
+  private async lookAtRights(signal: AbortSignal): Promise<void> {
+    const { stops, clock, log } = this.parts;
+    const now = clock.monotonicMs();
+    if (this.standingAtMs !== undefined && now - this.standingAtMs < STANDING_AGE_MS) return;
+    const { cluster } = this.hypervisor;
+    const standing = await this.hypervisor.standing(plainCall(signal));
+    this.standingAtMs = now;
+    if (standing.ok) {
+      if (await stops.lift(cluster, 'token-rights'))
+        log.info({ cluster }, 'our rights on the cluster are in order again: dispatch goes on');
+      return;
+    }
+    // Who mends the rights should not have to wait for the answer to grow old.
+    this.standingAtMs = undefined;
+    const { code, sentence: message, hint } = standing;
+    if (await stops.stop(cluster, 'token-rights', { code, message, hint }))
+      log.error({ cluster, code }, message);
   }
 
   private async intruders(

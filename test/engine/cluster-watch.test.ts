@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { formatMark } from '../../src/core/mark.js';
 import { assembled, people, type Assembled } from '../support/assembled.js';
-import { simulatedSite, type SimulatedSite } from '../support/simulated-site.js';
+import { simulatedSite, writeSite, type SimulatedSite } from '../support/simulated-site.js';
 
 let site: SimulatedSite;
 let bench: Assembled;
@@ -98,4 +98,34 @@ it('while a cluster is stopped no step of it begins, and work goes on by itself 
   expect(count).toEqual({ count: 0 });
   proxmox.foreign.remove(15_200);
   await bench.until(READY, [batchId]);
+});
+
+it('rights on guests of others stop a cluster before anything is written, and work goes on when they are taken away', async () => {
+  const { world, journal } = site.simulators.context;
+  const before = [...world.acl];
+  for (const ugid of [world.tokenId, world.tokenId.split('!')[0]!])
+    world.acl.push({ path: '/vms', ugid, role: 'PVEVMAdmin', propagate: true });
+  // With a range of its own: the guests of the tests above are another deployment's to this one.
+  const configDir = await writeSite(site.simulators, { vmids: { from: 16_000, to: 16_099 } });
+  const mighty = await assembled({ ...site, configDir }, { watchMs: 100 });
+  const written = (): number => journal.read().filter((line) => line.event === 'task-start').length;
+  const tasks = written();
+  mighty.assembly.caretaker.start();
+  await mighty.until(`select exists (select from cluster_stops where reason = 'token-rights') as ok`);
+  const order = {
+    name: 'mighty',
+    blueprint: 'student-desktop',
+    rows: people(1, 'mighty'),
+    skipExisting: false,
+  };
+  await expect(mighty.assembly.intake.create(order, mighty.admin, undefined)).rejects.toMatchObject({
+    code: 'permission-missing',
+    message: expect.stringContaining('may write outside the pool hatchery-demo') as string,
+  });
+  expect(written()).toBe(tasks);
+  world.acl = before;
+  await mighty.until(WORKING);
+  await expect(mighty.assembly.intake.create(order, mighty.admin, undefined)).resolves.toBeDefined();
+  await mighty.assembly.caretaker.stop();
+  await mighty.close();
 });
