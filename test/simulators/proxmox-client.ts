@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import { Agent, request } from 'node:https';
 import type { ProxmoxSimulator } from '../../src/simulators/proxmox/proxmox-simulator.js';
 
@@ -6,6 +7,7 @@ export interface WireReply {
   readonly reason: string;
   readonly text: string;
   readonly connection: string | undefined;
+  readonly headers: IncomingHttpHeaders;
   readonly json: { data?: unknown; message?: string; errors?: Record<string, string>; total?: number };
 }
 
@@ -17,10 +19,30 @@ export class WireClient {
     private readonly simulator: ProxmoxSimulator,
     private readonly token = simulator.token,
     private readonly endpoint = simulator.endpoints[0]!,
+    private readonly headers: Readonly<Record<string, string>> = {
+      authorization: `PVEAPIToken=${token.id}=${token.secret}`,
+    },
   ) {}
 
+  /** With a ticket instead of a token. */
+  static async signedIn(
+    simulator: ProxmoxSimulator,
+    username = 'root@pam',
+    password = simulator.rootPassword,
+  ): Promise<WireClient> {
+    const guest = new WireClient(simulator, undefined, undefined, {});
+    const reply = await guest.post('/access/ticket', { username, password });
+    guest.close();
+    if (reply.status !== 200) throw new Error(`${username} can't sign in: ${reply.reason}`);
+    const { ticket, CSRFPreventionToken } = reply.json.data as Record<string, string>;
+    return new WireClient(simulator, undefined, undefined, {
+      cookie: `PVEAuthCookie=${encodeURIComponent(ticket!)}`,
+      CSRFPreventionToken: CSRFPreventionToken!,
+    });
+  }
+
   at(index: number): WireClient {
-    return new WireClient(this.simulator, this.token, this.simulator.endpoints[index]!);
+    return new WireClient(this.simulator, this.token, this.simulator.endpoints[index]!, this.headers);
   }
 
   get = (path: string): Promise<WireReply> => this.send('GET', path);
@@ -37,7 +59,6 @@ export class WireClient {
     headers: Record<string, string> = {},
   ): Promise<WireReply> {
     const body = typeof params === 'string' ? params : params && form(params);
-    const authorization = `PVEAPIToken=${this.token.id}=${this.token.secret}`;
     const type = body === undefined ? {} : { 'content-type': 'application/x-www-form-urlencoded' };
     const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) };
     return new Promise((resolve, reject) => {
@@ -47,7 +68,7 @@ export class WireClient {
           method,
           agent: this.#agent,
           ca: this.simulator.caPem,
-          headers: { authorization, ...type, ...length, ...headers },
+          headers: { ...this.headers, ...type, ...length, ...headers },
         },
         (response) => {
           let text = '';
@@ -59,6 +80,7 @@ export class WireClient {
               reason: response.statusMessage ?? '',
               text,
               connection: response.headers.connection,
+              headers: response.headers,
               json: isJson ? (JSON.parse(text) as WireReply['json']) : {},
             });
           });

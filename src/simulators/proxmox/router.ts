@@ -1,3 +1,7 @@
+import { aclRoutes } from './access-acl.js';
+import { roleRoutes } from './access-roles.js';
+import { tokenRoutes } from './access-tokens.js';
+import { userRoutes } from './access-users.js';
 import { accessRoutes } from './access.js';
 import { agentRoutes } from './agent.js';
 import { cloneRoute } from './clone.js';
@@ -26,6 +30,10 @@ const ROUTES: readonly Route[] = [
   ...powerRoutes,
   ...agentRoutes,
   ...accessRoutes,
+  ...userRoutes,
+  ...tokenRoutes,
+  ...aclRoutes,
+  ...roleRoutes,
   ...poolRoutes,
   ...haResourceRoutes,
   ...haPlacementRoutes,
