@@ -1,0 +1,312 @@
+import { expect } from 'vitest';
+import { replayDossier, type DossierBench } from '../../support/dossier-table.js';
+
+type Row = Record<string, unknown>;
+const rowOf = (vmid: number) => (rows: unknown) => (rows as Row[]).find((row) => row['vmid'] === vmid);
+/** Reads cluster/resources until the row of this guest is as wanted: pvestatd reports every 10 s. */
+async function untilShown(bench: DossierBench, vmid: number, wanted: (row: Row) => boolean): Promise<void> {
+  for (;;) {
+    const row = rowOf(vmid)(await bench.data('GET /cluster/resources?type=vm'));
+    if (row && wanted(row)) return;
+  }
+}
+
+replayDossier('section 6: version and inventory', [
+  {
+    line: 158,
+    says: '8: no memhost',
+    world: { version: '8.4' },
+    send: 'GET /cluster/resources?type=vm',
+    expect: { after: (_, reply) => expect(rowOf(100)(reply.json.data)).not.toHaveProperty('memhost') },
+  },
+  {
+    line: 158,
+    says: 'containers are in the inventory too',
+    send: 'GET /cluster/resources?type=vm',
+    expect: {
+      data: expect.arrayContaining([
+        expect.objectContaining({ id: 'lxc/10007', type: 'lxc', name: 'wiki', status: 'stopped' }),
+      ]),
+    },
+  },
+  {
+    line: 158,
+    says: 'type chooses one kind of rows',
+    send: 'GET /cluster/resources?type=node',
+    expect: {
+      after: (_, reply) =>
+        expect((reply.json.data as Row[]).map((row) => row['id'])).toEqual([
+          'node/pve1',
+          'node/pve2',
+          'node/pve3',
+        ]),
+    },
+  },
+  {
+    line: 159,
+    says: 'lock, tags, node and pool are live',
+    given: ({ simulator, world }) => {
+      simulator.foreign.edit(100, { lock: 'backup', tags: 'new' });
+      simulator.foreign.migrate(100, 'pve3');
+      world.pools.get('prod')!.members.delete(100);
+    },
+    send: 'GET /cluster/resources?type=vm',
+    expect: {
+      after: (_, reply) => {
+        const row = rowOf(100)(reply.json.data);
+        expect(row).toMatchObject({ lock: 'backup', tags: 'new', node: 'pve3', name: 'gitlab' });
+        expect(row).not.toHaveProperty('pool');
+      },
+    },
+  },
+  {
+    line: 160,
+    says: 'a fresh guest shows status unknown and neither name nor template',
+    timeScale: 0.02,
+    given: ({ simulator }) =>
+      simulator.foreign.create({ vmid: 10_500, node: 'pve1', kind: 'qemu', owner: 'alice' }),
+    send: 'GET /cluster/resources?type=vm',
+    expect: {
+      after: (_, reply) => {
+        const row = rowOf(10_500)(reply.json.data);
+        expect(row).toMatchObject({ id: 'qemu/10500', status: 'unknown' });
+        for (const key of ['name', 'template', 'maxmem']) expect(row).not.toHaveProperty(key);
+      },
+    },
+  },
+  {
+    line: 160,
+    says: 'the next cycle tells name and status',
+    given: async (bench) => {
+      bench.simulator.foreign.create({
+        vmid: 10_500,
+        node: 'pve1',
+        kind: 'qemu',
+        owner: 'alice',
+        name: 'late',
+      });
+      await untilShown(bench, 10_500, (row) => row['status'] !== 'unknown');
+    },
+    send: 'GET /cluster/resources?type=vm',
+    expect: {
+      data: expect.arrayContaining([
+        expect.objectContaining({ vmid: 10_500, name: 'late', status: 'running', template: 0 }),
+      ]),
+    },
+  },
+  {
+    line: 160,
+    says: 'a guest that was stopped is stale until the next cycle',
+    timeScale: 0.02,
+    given: async (bench) => {
+      await untilShown(bench, 100, (row) => row['status'] === 'running');
+      bench.simulator.foreign.setRunning(100, false);
+    },
+    send: 'GET /cluster/resources?type=vm',
+    expect: {
+      data: expect.arrayContaining([expect.objectContaining({ vmid: 100, status: 'running' })]),
+    },
+  },
+  {
+    line: 162,
+    says: 'a re-used id first shows its dead predecessor',
+    timeScale: 0.02,
+    given: async (bench) => {
+      const { simulator } = bench;
+      await untilShown(bench, 100, (row) => row['name'] === 'gitlab');
+      simulator.foreign.remove(100);
+      simulator.foreign.create({
+        vmid: 100,
+        node: 'pve1',
+        kind: 'qemu',
+        owner: 'bob',
+        name: 'successor',
+        running: false,
+      });
+    },
+    send: 'GET /cluster/resources?type=vm',
+    expect: {
+      data: expect.arrayContaining([
+        expect.objectContaining({ vmid: 100, name: 'gitlab', status: 'running' }),
+      ]),
+    },
+  },
+  {
+    line: 162,
+    says: 'only guests with VM.Audit appear',
+    world: { tokens: [{ id: 'eve@pve!tok', acl: [{ path: '/vms/104', privileges: ['VM.Audit'] }] }] },
+    send: { call: 'GET /cluster/resources?type=vm', as: { token: 'eve@pve!tok' } },
+    expect: { data: [expect.objectContaining({ vmid: 104 })] },
+  },
+  {
+    line: 162,
+    says: 'storage rows: one per node',
+    send: 'GET /cluster/resources?type=storage',
+    expect: {
+      data: expect.arrayContaining(
+        ['pve1', 'pve2', 'pve3'].map((node) =>
+          expect.objectContaining({
+            id: `storage/${node}/ceph`,
+            type: 'storage',
+            storage: 'ceph',
+            node,
+            plugintype: 'rbd',
+            shared: 1,
+            content: expect.stringContaining('images'),
+            disk: expect.any(Number),
+            maxdisk: expect.any(Number),
+            status: 'available',
+          }),
+        ) as unknown[],
+      ),
+    },
+  },
+  {
+    line: 163,
+    says: 'cluster/status: the cluster and its nodes',
+    send: 'GET /cluster/status',
+    expect: {
+      data: expect.arrayContaining([
+        expect.objectContaining({
+          type: 'cluster',
+          name: 'simcluster',
+          nodes: 3,
+          quorate: 1,
+          version: expect.any(Number),
+        }),
+        expect.objectContaining({
+          type: 'node',
+          id: 'node/pve1',
+          name: 'pve1',
+          nodeid: 1,
+          ip: expect.any(String),
+          online: 1,
+          local: 1,
+          level: '',
+        }),
+        expect.objectContaining({ type: 'node', name: 'pve2', local: 0 }),
+      ]),
+    },
+  },
+  {
+    line: 163,
+    says: 'cluster/status needs Sys.Audit',
+    world: { tokens: [{ id: 'eve@pve!tok', acl: [] }] },
+    send: { call: 'GET /cluster/status', as: { token: 'eve@pve!tok' } },
+    expect: { status: 403, error: 'Permission check failed (/, Sys.Audit)' },
+  },
+  {
+    line: 163,
+    says: 'GET /nodes',
+    send: 'GET /nodes',
+    expect: {
+      data: expect.arrayContaining([
+        expect.objectContaining({ node: 'pve1', status: 'online', type: 'node', id: 'node/pve1' }),
+      ]),
+    },
+  },
+  {
+    line: 163,
+    says: 'the status of a node',
+    send: 'GET /nodes/pve1/status',
+    expect: {
+      data: expect.objectContaining({
+        cpu: expect.any(Number),
+        memory: expect.objectContaining({
+          total: expect.any(Number),
+          used: expect.any(Number),
+          free: expect.any(Number),
+        }),
+        rootfs: expect.any(Object),
+        cpuinfo: expect.any(Object),
+        loadavg: [expect.any(String), expect.any(String), expect.any(String)],
+        pveversion: expect.stringMatching(/^pve-manager\/9\.1/),
+        uptime: expect.any(Number),
+      }),
+    },
+  },
+  {
+    line: 164,
+    says: 'GET /version',
+    send: 'GET /version',
+    expect: {
+      data: expect.objectContaining({
+        version: expect.stringMatching(/^9\.1\./),
+        release: '9.1',
+        repoid: expect.stringMatching(/^[0-9a-f]+$/),
+      }),
+    },
+  },
+  {
+    line: 164,
+    says: 'GET /version of 8.4',
+    world: { version: '8.4' },
+    send: 'GET /version',
+    expect: {
+      data: expect.objectContaining({
+        version: expect.stringMatching(/^8\.4\./),
+        release: '8.4',
+        repoid: expect.any(String),
+      }),
+    },
+  },
+  {
+    line: 165,
+    says: 'the list of a node is live',
+    given: ({ simulator }) => simulator.foreign.setRunning(100, false),
+    send: 'GET /nodes/pve1/qemu',
+    expect: {
+      data: expect.arrayContaining([
+        expect.objectContaining({ vmid: 100, status: 'stopped', name: 'gitlab' }),
+      ]),
+    },
+  },
+  {
+    line: 165,
+    says: 'the containers of a node',
+    send: 'GET /nodes/pve2/lxc',
+    expect: { data: [expect.objectContaining({ name: 'proxy', status: 'running', type: 'lxc' })] },
+  },
+  {
+    line: 165,
+    says: 'status/current of a running guest',
+    given: ({ simulator }) => simulator.foreign.edit(100, { agent: '1', tags: 'a' }),
+    send: 'GET /nodes/pve1/qemu/100/status/current',
+    expect: {
+      data: expect.objectContaining({
+        vmid: 100,
+        status: 'running',
+        qmpstatus: 'running',
+        ha: { managed: 0 },
+        agent: 1,
+        pid: expect.any(Number),
+        tags: 'a',
+      }),
+    },
+  },
+  {
+    line: 166,
+    says: 'template is shown',
+    send: 'GET /nodes/pve1/qemu/9000/status/current',
+    expect: { data: expect.objectContaining({ template: 1, status: 'stopped', qmpstatus: 'stopped' }) },
+  },
+  {
+    line: 210,
+    says: 'the storages of a node',
+    send: 'GET /nodes/pve1/storage',
+    expect: {
+      data: expect.arrayContaining([
+        expect.objectContaining({
+          storage: 'ceph',
+          type: 'rbd',
+          active: 1,
+          shared: 1,
+          total: expect.any(Number),
+          used: expect.any(Number),
+          avail: expect.any(Number),
+        }),
+        expect.objectContaining({ storage: 'local-lvm', type: 'lvmthin', shared: 0 }),
+      ]),
+    },
+  },
+]);
