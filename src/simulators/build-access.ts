@@ -44,7 +44,8 @@ export function emptyAccess(version: World['version']): Pick<World, 'users' | 't
 export function addUser(access: Access, spec: z.input<typeof userSpec>): void {
   const { id, password, enabled, expire: expires, acl } = userSpec.parse(spec);
   access.users.set(id, { id, password: password ?? randomUUID(), enabled, expire: expires });
-  for (const { path, privileges } of acl) grant(access, { path, ugid: id, role: roleOf(access, privileges) });
+  for (const { path, privileges } of acl)
+    addEntry(access, { path, ugid: id, role: roleOf(access, privileges) });
 }
 
 /**
@@ -59,13 +60,14 @@ export function addToken(
   const { id, secret, privsep, expire: expires, acl } = tokenSpec.parse(spec);
   const user = id.slice(0, id.indexOf('!'));
   access.tokens.set(id, { id, secret: secret ?? randomUUID(), privsep, expire: expires });
-  for (const { path, privileges } of acl) grant(access, { path, ugid: id, role: roleOf(access, privileges) });
+  for (const { path, privileges } of acl)
+    addEntry(access, { path, ugid: id, role: roleOf(access, privileges) });
   if (describedUsers.has(user) || user === 'root@pam') return;
   if (!access.users.has(user)) addUser(access, { id: user });
   const ofTokens = access.acl.filter((entry) => entry.ugid.startsWith(`${user}!`));
   for (const path of new Set(ofTokens.map((entry) => entry.path)))
     for (const ugid of new Set(ofTokens.map((entry) => entry.ugid)))
-      for (const role of nearestRoles(ofTokens, ugid, path)) grant(access, { path, ugid: user, role });
+      for (const role of nearestRoles(ofTokens, ugid, path)) addEntry(access, { path, ugid: user, role });
 }
 
 function nearestRoles(entries: readonly WorldAclEntry[], ugid: string, path: string): string[] {
@@ -75,11 +77,25 @@ function nearestRoles(entries: readonly WorldAclEntry[], ugid: string, path: str
   }
 }
 
-function grant(access: Access, entry: Omit<WorldAclEntry, 'propagate'>): void {
+function addEntry(access: Access, entry: Omit<WorldAclEntry, 'propagate'>): void {
   const isThere = access.acl.some(
     ({ path, ugid, role }) => path === entry.path && ugid === entry.ugid && role === entry.role,
   );
   if (!isThere) access.acl.push({ ...entry, propagate: true });
+}
+
+/** Gives a user or token these privileges at a path, besides those that it has. */
+export function grant(access: Access, ugid: string, path: string, privileges: readonly string[]): void {
+  addEntry(access, { path, ugid, role: roleOf(access, privileges) });
+}
+
+/** Takes these privileges away from every entry of a user or token at this path. */
+export function revoke(access: Access, ugid: string, path: string, privileges: readonly string[]): void {
+  access.acl = access.acl.flatMap((entry) => {
+    if (entry.ugid !== ugid || entry.path !== path) return [entry];
+    const left = (access.roles.get(entry.role) ?? []).filter((one) => !privileges.includes(one));
+    return left.length === 0 ? [] : [{ ...entry, role: roleOf(access, left) }];
+  });
 }
 
 /** The role with exactly these privileges; a new one if there is none. */

@@ -161,7 +161,16 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
       ].map((name) => [name, { comment: '', members: new Set(), storages: new Set() }]),
     ),
     nextId: spec.nextId,
-    conditions: { quorumLost: false, nodesOff: new Set() },
+    conditions: {
+      quorumLost: false,
+      isSplit: false,
+      nodesOff: new Set(),
+      filled: new Map(),
+      hiddenConfigs: new Map(),
+      hiddenVolumes: new Map(),
+      agents: new Map(),
+      due: [],
+    },
     ha: {
       resources: new Map(
         spec.ha.map((sid) => [

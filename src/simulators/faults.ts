@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { actSchema, type Act, type Actor, type ActTarget } from './acts.js';
 import type { SimClock } from './clock.js';
 import type { Journal } from './journal.js';
 import type { SimRandom } from './seed.js';
@@ -6,11 +7,18 @@ import type { SimRandom } from './seed.js';
 /**
  * One rule. `match`: fields that are left out match everything; `op` may end in `*`; `nth` counts the operations that match the other fields, from 1;
  * `window` is [from, to] in simulated milliseconds since the start.
- * `when`: before the effect, after the effect and before the answer, or during (in the task).
- * `effect` and `value`: `status` {status, message} answers that · `reset` cuts the connection (RST) · `drop` ends it without an answer (FIN) · `silence` never answers ·
- * `delay` ms (simulated) · `task-error` the text the task ends with (`after`: the work is done nevertheless; `unexpected status` = its log ends without a verdict) · `hold-lock` ms: somebody else holds the lock of the operation's storage that long.
+ * `when`: before the effect, after the effect and before the answer, during (in the middle of the task: for a clone its temporary config is there and no disk yet) or end (the task's work is done, its verdict not written).
+ * `effect` and `value`: `status` {status, message} answers that · `reset` cuts the connection (RST) · `drop` ends it without an answer (FIN) · `silence` never answers · `truncate` n: the connection ends after n bytes of the answer ·
+ * `omit` text: this field is missing in the answer's data · `delay` ms (simulated) · `task-error` the text the task ends with (`after`: the work is done nevertheless; `unexpected status` = its log ends without a verdict) ·
+ * `hold-lock` ms: somebody else holds the lock of the operation's storage that long · `act` {do, ...}: changes the world, see acts.ts.
  */
-export const faultRuleSchema = z.strictObject({
+const VALUES = {
+  act: actSchema,
+  truncate: z.number().int().min(0),
+  omit: z.string().min(1),
+} as const;
+
+const rule = z.strictObject({
   id: z.string().min(1),
   match: z
     .strictObject({
@@ -23,9 +31,28 @@ export const faultRuleSchema = z.strictObject({
       window: z.tuple([z.number(), z.number()]).optional(),
     })
     .prefault({}),
-  when: z.enum(['before', 'after', 'during']).default('before'),
-  effect: z.enum(['status', 'reset', 'silence', 'delay', 'task-error', 'hold-lock', 'drop']),
+  when: z.enum(['before', 'after', 'during', 'end']).default('before'),
+  effect: z.enum([
+    'status',
+    'reset',
+    'silence',
+    'delay',
+    'task-error',
+    'hold-lock',
+    'drop',
+    'truncate',
+    'omit',
+    'act',
+  ]),
   value: z.unknown().optional(),
+});
+/** Rules are checked when they are read, not when they fire. */
+export const faultRuleSchema = rule.transform((parsed, context) => {
+  const shape = VALUES[parsed.effect as keyof typeof VALUES] as z.ZodType | undefined;
+  const value = shape?.safeParse(parsed.value);
+  for (const issue of value?.error?.issues ?? [])
+    context.addIssue({ code: 'custom', path: ['value', ...issue.path], message: issue.message });
+  return value?.success ? { ...parsed, value: value.data } : parsed;
 });
 export type FaultRule = z.input<typeof faultRuleSchema>;
 type ParsedRule = z.output<typeof faultRuleSchema>;
@@ -47,13 +74,19 @@ const statusValue = z.strictObject({ status: z.number().int(), message: z.string
 /** What an answer becomes when a fault took it. */
 type FaultedAnswer =
   | { readonly kind: 'status'; readonly status: number; readonly message: string }
+  | { readonly kind: 'truncate'; readonly bytes: number }
+  | { readonly kind: 'omit'; readonly field: string }
   | { readonly kind: 'reset' | 'drop' | 'silence' };
+
+type RulePoint = ParsedRule['when'];
 
 /** The rules that fired for one operation: asked once, used at its three points. */
 export class FiredFaults {
   constructor(
     readonly rules: readonly ParsedRule[],
     private readonly clock: SimClock,
+    private readonly target: FaultTarget,
+    private readonly actors: ReadonlyMap<string, Actor>,
   ) {}
 
   /** Ids, for the journal. */
@@ -61,16 +94,37 @@ export class FiredFaults {
     return this.rules.length === 0 ? undefined : this.rules.map((rule) => rule.id).join(',');
   }
 
-  /** Waits out delays of this point and says what becomes of the answer. */
+  /** Waits out delays of this point, does its acts and says what becomes of the answer. */
   async answer(when: 'before' | 'after'): Promise<FaultedAnswer | undefined> {
+    await this.act(when);
     for (const rule of this.rules) {
       if (rule.when !== when) continue;
       if (rule.effect === 'delay') await this.clock.sleep(Number(rule.value ?? 0));
       if (rule.effect === 'status') return { kind: 'status', ...statusValue.parse(rule.value ?? 500) };
+      if (rule.effect === 'truncate') return { kind: 'truncate', bytes: Number(rule.value) };
+      if (rule.effect === 'omit') return { kind: 'omit', field: String(rule.value) };
       if (rule.effect === 'reset' || rule.effect === 'drop' || rule.effect === 'silence')
         return { kind: rule.effect };
     }
     return undefined;
+  }
+
+  /** Changes the world as the rules of this point say; `more` = what is known of the operation only now. */
+  async act(when: RulePoint, more: Partial<ActTarget> = {}): Promise<void> {
+    for (const rule of this.rules) {
+      if (rule.effect !== 'act' || rule.when !== when) continue;
+      const perform = this.actors.get(this.target.sim);
+      if (!perform) throw new Error(`fault ${rule.id}: nothing acts for ${this.target.sim}`);
+      await perform(rule.value as Act, { ...this.target, ...more });
+    }
+  }
+
+  /** The rule's act of this name, for what only the operation itself can do. */
+  own<Name extends Act['do']>(name: Name): Extract<Act, { do: Name }> | undefined {
+    return this.rules
+      .filter(({ effect }) => effect === 'act')
+      .map(({ value }) => value as Act)
+      .find((act): act is Extract<Act, { do: Name }> => act.do === name);
   }
 
   /** Called by a task before its work (rules `before` and `during`, delays included) and after it: gives the text that the task must end with. */
@@ -93,6 +147,7 @@ export class FiredFaults {
 
 export class Faults {
   readonly #rules: { rule: ParsedRule; matched: number }[] = [];
+  readonly #actors = new Map<string, Actor>();
 
   constructor(
     private readonly clock: SimClock,
@@ -112,6 +167,11 @@ export class Faults {
     if (at >= 0) this.#rules.splice(at, 1);
   }
 
+  /** A simulator says who does the acts of its rules. */
+  actsOf(sim: string, actor: Actor): void {
+    this.#actors.set(sim, actor);
+  }
+
   /** Counts this operation against every rule and gives those that fire. Call it once per operation. */
   match(target: FaultTarget): FiredFaults {
     const fired = this.#rules.filter((entry) => this.#fires(entry, target)).map(({ rule }) => rule);
@@ -123,7 +183,7 @@ export class Faults {
         fault: rule.id,
         params: { when: rule.when, effect: rule.effect },
       });
-    return new FiredFaults(fired, this.clock);
+    return new FiredFaults(fired, this.clock, target, this.#actors);
   }
 
   #fires(entry: { rule: ParsedRule; matched: number }, target: FaultTarget): boolean {

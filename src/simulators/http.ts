@@ -27,6 +27,8 @@ export interface SimReply {
   readonly reason?: string;
   readonly headers?: Readonly<Record<string, string | string[]>>;
   readonly body?: string | Buffer;
+  /** The connection ends after so many bytes of the body. */
+  readonly cutAfterBytes?: number;
 }
 
 /** A reply, or what happens to the connection instead: RST, FIN, or nothing at all until the client gives up. */
@@ -35,6 +37,8 @@ export type SimAnswer = SimReply | 'reset' | 'drop' | 'silence';
 export interface Listener {
   readonly port: number;
   readonly url: string;
+  /** Off: every connection ends and new ones are refused. On again: the same port. */
+  switch(isOn: boolean): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -73,19 +77,32 @@ export async function listen(setup: ListenSetup): Promise<Listener> {
   });
   server.keepAliveTimeout = setup.keepAliveMs ?? 5_000;
   server.maxRequestsPerSocket = setup.maxRequestsPerSocket ?? 0;
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(setup.port ?? 0, '127.0.0.1', resolve);
-  });
+  const open = (port: number): Promise<void> =>
+    new Promise((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(port, '127.0.0.1', () => {
+        server.removeListener('error', reject);
+        resolve();
+      });
+    });
+  const close = (): Promise<void> => {
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    server.closeAllConnections();
+    for (const raw of rawSockets.values()) raw.destroy();
+    return closed;
+  };
+  await open(setup.port ?? 0);
   const { port } = server.address() as AddressInfo;
   return {
     port,
     url: `${setup.certificate ? 'https' : 'http'}://127.0.0.1:${port}`,
+    async switch(isOn) {
+      if (isOn && !server.listening) await open(port);
+      else if (!isOn && server.listening) await close();
+    },
     async stop() {
       isStopping = true;
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      server.closeAllConnections();
-      await closed;
+      await close();
       if (broken.length > 0) throw broken[0];
     },
   };
@@ -130,7 +147,8 @@ async function answer(
   const headers = { ...reply.headers, 'content-length': String(payload.length) };
   if (reply.reason === undefined) response.writeHead(reply.status, headers);
   else response.writeHead(reply.status, oneLine(reply.reason), headers);
-  response.end(payload);
+  if (reply.cutAfterBytes === undefined) response.end(payload);
+  else response.write(payload.subarray(0, reply.cutAfterBytes), () => incoming.socket.end());
 }
 
 /** A reason phrase holds no control character. */

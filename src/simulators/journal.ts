@@ -26,7 +26,8 @@ import { z } from 'zod';
  * - `hold`       a lock was given back (cluster locks always, file locks only when somebody had to wait): `resource` = its name (`storage-ceph`, `file-user_cfg`, `pve1:lock-105.conf`), `waitMs`, `holdMs` in simulated
  *                milliseconds; never obtained: `effect: false` and no `holdMs`.
  * - `fault`      a rule fired: `fault` = its id, `params { when, effect }`.
- * - `foreign`    somebody who is not the product did it (op `foreign.create`, `foreign.edit`, `foreign.delete`, `foreign.start`, `foreign.stop`, `foreign.migrate`), `actor` = who.
+ * - `foreign`    somebody who is not the product did it (op `foreign.create`, `foreign.edit`, `foreign.delete`, `foreign.start`, `foreign.stop`, `foreign.migrate`), `actor` = who;
+ *                or the world itself changed (op `condition.<act>` as in acts.ts, e.g. `condition.power-off` with `node`; effect false and `params.error` = it could not).
  *
  * `actor` is the token id (`user@realm!name`), the account (`DOMAIN\\user`, Guacamole login), `foreign:<who>` or `simulator`.
  * `incarnation` is unique per creation of a guest: a VMID that is used again has another one. A template's clones name the NEW guest.

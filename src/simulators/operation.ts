@@ -35,10 +35,19 @@ export async function perform(
 ): Promise<SimAnswer> {
   const { journal, holds } = context;
   const fired = context.faults.match(operation);
-  const faulted = async (when: 'before' | 'after'): Promise<SimAnswer | undefined> => {
+  const faulted = async (when: 'before' | 'after', reply?: SimReply): Promise<SimAnswer | undefined> => {
     const taken = await fired.answer(when);
     if (!taken) return undefined;
-    return taken.kind === 'status' ? status(taken.status, taken.message) : taken.kind;
+    switch (taken.kind) {
+      case 'status':
+        return status(taken.status, taken.message);
+      case 'truncate':
+        return reply && { ...reply, cutAfterBytes: taken.bytes };
+      case 'omit':
+        return reply && { ...reply, body: withoutField(reply.body, taken.field) };
+      default:
+        return taken.kind;
+    }
   };
   const conclude = (
     ns: string,
@@ -73,7 +82,7 @@ export async function perform(
     const ns = outcome.journal?.ns ?? journal.now();
     try {
       await holds.pass(operation.op, 'after');
-      const late = await faulted('after');
+      const late = await faulted('after', outcome.reply);
       return conclude(ns, late ?? outcome.reply, outcome.journal ?? {}, outcome.late);
     } catch (error) {
       if (error instanceof Interrupted) return conclude(ns, 'drop', outcome.journal ?? {}, outcome.late);
@@ -83,4 +92,11 @@ export async function perform(
     if (error instanceof Interrupted) return conclude(journal.now(), 'drop', {});
     throw error;
   }
+}
+
+/** The answer without one field of its data. */
+function withoutField(body: SimReply['body'], field: string): string {
+  const whole = JSON.parse(String(body)) as { data?: Record<string, unknown> | null };
+  if (whole.data) delete whole.data[field];
+  return JSON.stringify(whole);
 }

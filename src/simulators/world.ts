@@ -1,3 +1,5 @@
+import type { Act } from './acts.js';
+
 interface WorldNode {
   readonly name: string;
   readonly cores: number;
@@ -177,10 +179,21 @@ export interface WorldGuacamoleConnection {
   attributes: Record<string, string | null>;
 }
 
-/** What is wrong with the cluster now. */
+/** What is wrong with the cluster now. Changed only by conditions.ts. */
 export interface WorldConditions {
   quorumLost: boolean;
+  /** The nodes do not see each other, though they run. */
+  isSplit: boolean;
   readonly nodesOff: Set<string>;
+  /** GiB that something other than guests takes, by storage (`volumeKey`). */
+  readonly filled: Map<string, number>;
+  /** Until when (simulated ms) a config file cannot be seen, by VMID, and the volumes of a guest. */
+  readonly hiddenConfigs: Map<number, number>;
+  readonly hiddenVolumes: Map<number, number>;
+  /** What is odd about the agent of a guest: `afterMs` its start it answers (null = never), with so many network cards besides ours. */
+  readonly agents: Map<number, { readonly afterMs?: number | null | undefined; readonly extraNics: number }>;
+  /** What happens by itself at its time (simulated ms). */
+  readonly due: { readonly atMs: number; readonly act: Act }[];
 }
 
 /** Everything that exists, plain data and Maps, so that `--state` can save it. */

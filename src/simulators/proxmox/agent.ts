@@ -27,7 +27,8 @@ async function interfaces({ pve, node, vmid }: PveCall): Promise<Handled> {
   const guest = guestOn(pve, node, vmid);
   if (!agentEnabled(guest)) throw failure('No QEMU guest agent configured');
   if (guest.status !== 'running') throw failure(`VM ${vmid} is not running`);
-  if (pve.context.clock.elapsedMs() < guest.agentUpAtMs) {
+  const { upAtMs, extraNics } = pve.conditions.agentOf(guest);
+  if (pve.context.clock.elapsedMs() < upAtMs) {
     await pve.context.clock.sleep(PING_MS);
     throw failure('QEMU guest agent is not running');
   }
@@ -42,9 +43,17 @@ async function interfaces({ pve, node, vmid }: PveCall): Promise<Handled> {
     'hardware-address': '00:00:00:00:00:00',
     'ip-addresses': [{ 'ip-address': '127.0.0.1', 'ip-address-type': 'ipv4', prefix: 8 }],
   };
-  return {
-    data: { result: [loopback, { name: 'eth0', 'hardware-address': mac, 'ip-addresses': [...v4, ...v6] }] },
-  };
+  const own = { name: 'eth0', 'hardware-address': mac, 'ip-addresses': [...v4, ...v6] };
+  const random = pve.context.random.stream('nics', vmid);
+  const others = Array.from({ length: extraNics }, (_, index) => ({
+    name: `docker${index}`,
+    'hardware-address': `02:42:${random.hex(8).replace(/(..)(?=.)/g, '$1:')}`,
+    'ip-addresses': [{ 'ip-address': `172.${17 + index}.0.1`, 'ip-address-type': 'ipv4', prefix: 16 }],
+  }));
+  // In any order: one may come before ours.
+  const cards = [own, ...others].map((card) => ({ card, place: random.next() }));
+  cards.sort((a, b) => a.place - b.place);
+  return { data: { result: [loopback, ...cards.map(({ card }) => card)] } };
 }
 
 /** fe80:: address with the modified EUI-64 of the MAC. */

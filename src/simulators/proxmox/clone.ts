@@ -80,6 +80,7 @@ function startClone(call: PveCall): Handled {
   checkStorages(call, source, target, storage);
   for (const [key, value] of Object.entries(source.config))
     if (/^net[0-9]+$/.test(key)) needBridge(call, value);
+  pve.conditions.needQuorum();
   const newid = params.number('newid')!;
   const taken = world.guests.get(newid);
   if (taken?.kind === 'qemu' && taken.node === node)
@@ -169,10 +170,13 @@ async function cloneLocked(pve: Pve, task: Task, user: LockUser, job: CloneJob):
     const storages = disksOf(job.source.config).map((disk) => job.storage?.id ?? disk.storage);
     if (job.faults.holdLockMs > 0) occupyStorages(pve, task.node, storages, job.faults.holdLockMs);
     await copyDisks(pve, task, user, job, guest, made);
+    pve.conditions.needQuorum();
     delete guest.config['lock'];
     guest.node = job.target;
   } catch (error) {
-    const left = await freeAll(pve, { ...user, signal: undefined }, made, job.newid);
+    const left = job.faults.own('skip-cleanup')
+      ? made.map(ownName)
+      : await freeAll(pve, { ...user, signal: undefined }, made, job.newid);
     pve.world.guests.delete(job.newid);
     throw new TaskFailure(`clone failed: ${causeOf(error)}`, { effect: false, params: { left } });
   }

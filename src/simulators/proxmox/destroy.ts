@@ -57,6 +57,7 @@ async function destroy(call: PveCall, task: Task, user: LockUser): Promise<TaskR
   const guest = guestOn(pve, node, vmid);
   checkUnlocked(guest);
   checkDestroyable(guest);
+  pve.conditions.needQuorum();
   const used = basesInUse(pve, guest)[0];
   if (used) throw failure(`base volume '${used.volid}' is still in use by linked cloned`);
   const freed: string[] = [];

@@ -1,6 +1,7 @@
 import { Interrupted } from '../clock.js';
 import type { SimulatorContext } from '../context.js';
 import { holding, SimProcess } from '../process.js';
+import { needQuorum } from './quorum.js';
 import { failure } from './wire.js';
 
 export interface LockUser {
@@ -165,6 +166,7 @@ export class ClusterLocks {
       ...(user.vmid === undefined ? {} : { vmid: user.vmid }),
       ...(user.upid === undefined ? {} : { upid: user.upid }),
     } as const;
+    needQuorum(world);
     while (this.#held.has(id)) {
       const remainingMs = OBTAIN_MS - (clock.elapsedMs() - askedAt);
       if (remainingMs <= 0) {

@@ -2,7 +2,7 @@ import { leaseFor } from '../world.js';
 import { need } from './auth.js';
 import { lockFile } from './clone.js';
 import { drawMs } from './durations.js';
-import { agentEnabled, macOf } from './guest-config.js';
+import { agentEnabled, disksOf, macOf } from './guest-config.js';
 import { askHa } from './ha-request.js';
 import type { LockUser } from './locks.js';
 import { OPTIONAL_COUNT, OPTIONAL_FLAG, OPTIONAL_TEXT } from './params.js';
@@ -90,11 +90,13 @@ async function start({ pve, node, vmid }: PowerUser, task: Task, user: LockUser)
   checkUnlocked(guest);
   if (guest.config['template'] === '1') throw failure("you can't start a vm if it's a template");
   if (guest.status === 'running') throw failure(`VM ${vmid} already running`);
+  if (Object.keys(guest.pending).length > 0) pve.conditions.needQuorum();
   for (const [key, value] of Object.entries(guest.pending)) {
     if (value === null) delete guest.config[key];
     else guest.config[key] = value;
   }
   guest.pending = {};
+  for (const { volid } of disksOf(guest.config)) pve.conditions.needVolume(vmid, volid);
   const starting = pve.tasks
     .ofNode(node)
     .filter((one) => one.type === 'qmstart' && one.exitStatus === undefined).length;

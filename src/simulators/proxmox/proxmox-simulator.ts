@@ -3,6 +3,8 @@ import { listen, type Listener } from '../http.js';
 import type { HoldPoint } from '../hold.js';
 import type { WorldGuest } from '../world.js';
 import { Broadcast } from './broadcast.js';
+import { Conditions } from './conditions.js';
+import { FaultActs } from './fault-acts.js';
 import { ForeignActors } from './foreign.js';
 import { Ha } from './ha.js';
 import { ClusterLocks, FileLocks } from './locks.js';
@@ -35,6 +37,7 @@ export interface ProxmoxSimulator extends RunningSimulator {
   reached(op: string, where?: HoldPoint, count?: number): Promise<void>;
   release(op: string, where?: HoldPoint): void;
   readonly foreign: ForeignActors;
+  readonly conditions: Conditions;
 }
 
 /**
@@ -59,19 +62,24 @@ export async function startProxmoxSimulator(
     broadcast: new Broadcast(context),
     proxying: new Proxying(context),
     ha: new Ha(world),
+    conditions: new Conditions(world),
     copies: new Map(),
     fingerprints,
   };
   pve.ha.attend(pve);
-  const listeners: Listener[] = [];
+  const foreign = new ForeignActors(pve);
+  const acts = new FaultActs(pve, foreign);
+  context.faults.actsOf('proxmox', (act, target) => acts.perform(act, target));
+  const listeners = new Map<string, Listener>();
   const stop = async (): Promise<void> => {
-    await Promise.all(listeners.map((listener) => listener.stop()));
+    await Promise.all([...listeners.values()].map((listener) => listener.stop()));
   };
   try {
     for (const [index, { name }] of world.nodes.entries()) {
       const port = options.ports?.[index] ?? (options.port ? options.port + index : 0);
       const handle = nodeServer(pve, name);
-      listeners.push(
+      listeners.set(
+        name,
         await listen({
           port,
           certificate: certificates.get(name)!,
@@ -81,6 +89,11 @@ export async function startProxmoxSimulator(
         }),
       );
     }
+    await pve.conditions.attend(
+      pve,
+      async (node, isOn) => listeners.get(node)?.switch(isOn),
+      (act) => acts.perform(act),
+    );
   } catch (error) {
     await stop();
     throw error;
@@ -91,7 +104,7 @@ export async function startProxmoxSimulator(
   });
   const passwordOf = (user: string): string => world.users.get(user)?.password ?? '';
   return {
-    endpoints: listeners.map((listener) => listener.url),
+    endpoints: [...listeners.values()].map((listener) => listener.url),
     caPem: authority.caPem,
     caFile: context.caFile,
     fingerprint: fingerprints.get(world.nodes[0]!.name)!,
@@ -107,7 +120,8 @@ export async function startProxmoxSimulator(
     hold: (op, where) => holds.hold(op, where),
     reached: (op, where, count) => holds.reached(op, where, count),
     release: (op, where) => holds.release(op, where),
-    foreign: new ForeignActors(pve),
+    foreign,
+    conditions: pve.conditions,
     stop,
   };
 }

@@ -9,6 +9,8 @@ import { Workers } from './workers.js';
 
 const WORKERS = 3;
 const PROXY_LIMIT_MS = 30_000;
+/** Until a host that does not answer ARP counts as unreachable. */
+const NO_ROUTE_MS = 3_000;
 
 /** What runs the calls of one node until it dies: pveproxy what needs no root, pvedaemon the rest. */
 class NodeWorkers {
@@ -57,6 +59,10 @@ export class Proxying {
     const dead = here.death.then(() => Promise.reject(new Interrupted(`node ${local} died`)));
     try {
       if (node !== local) await clock.sleep(drawMs(this.context, 'proxied', route.op));
+      if (this.context.world.conditions.nodesOff.has(node)) {
+        await clock.sleep(NO_ROUTE_MS);
+        throw new PveError(595, 'No route to host', { empty: true });
+      }
       const pool = isProtected ? workers.daemon : workers.proxy;
       const result = pool.run((worker) => inProcess(workers, () => work(worker)));
       if (node === local && !isProtected) return await Promise.race([result, dead]);

@@ -4,6 +4,7 @@ import type { JournalEntry } from '../journal.js';
 import type { World, WorldGuest } from '../world.js';
 import type { Account } from './auth.js';
 import type { Broadcast } from './broadcast.js';
+import type { Conditions } from './conditions.js';
 import type { Ha } from './ha.js';
 import type { ClusterLocks, FileLocks } from './locks.js';
 import type { Params, ParamSpecs } from './params.js';
@@ -21,6 +22,7 @@ export interface Pve {
   readonly broadcast: Broadcast;
   readonly proxying: Proxying;
   readonly ha: Ha;
+  readonly conditions: Conditions;
   /** Copies that run now, by storage: they share its rate. */
   readonly copies: Map<string, number>;
   /** SHA-256 of each node's certificate. */
@@ -84,7 +86,7 @@ export interface Route {
 export function guestOn(pve: Pve, node: string, vmid: number, kind: 'qemu' | 'lxc' = 'qemu'): WorldGuest {
   const guest = pve.world.guests.get(vmid);
   const folder = kind === 'qemu' ? 'qemu-server' : 'lxc';
-  if (!guest || guest.node !== node || guest.kind !== kind)
+  if (!guest || guest.node !== node || guest.kind !== kind || pve.conditions.isConfigHidden(vmid))
     throw failure(`Configuration file 'nodes/${node}/${folder}/${vmid}.conf' does not exist`);
   return guest;
 }

@@ -178,6 +178,7 @@ async function writeConfig(call: PveCall, user: LockUser): Promise<TaskResult> {
     checkFresh(call, guest);
     const digestBefore = digestOf(guest);
     const pendingBefore = JSON.stringify(guest.pending);
+    pve.conditions.needQuorum();
     await pve.context.clock.sleep(drawMs(pve.context, 'cluster-write', vmid), user.signal);
     const changes = changesOf(call);
     for (const [key, value] of changes) applyChange(pve, guest, key, value);
@@ -256,6 +257,7 @@ async function resizeLocked(call: PveCall, user: LockUser): Promise<TaskResult> 
   if (after < before) throw failure('shrinking disks is not supported');
   if (after === before) return { ...result, effect: false };
   storageOf(pve, disk.storage);
+  pve.conditions.needQuorum();
   await pve.context.clock.sleep(drawMs(pve.context, 'resize', vmid), user.signal);
   const volume = volumeOf(pve, disk.volid, node);
   if (volume) volume.sizeGiB = after;

@@ -1,4 +1,5 @@
 import { gzipSync } from 'node:zlib';
+import { Interrupted } from '../clock.js';
 import type { SimAnswer, SimReply, SimRequest } from '../http.js';
 import { perform, type Outcome } from '../operation.js';
 import { authenticate, type Account } from './auth.js';
@@ -62,6 +63,8 @@ export function nodeServer(
     };
     const startedAtMs = clock.elapsedMs();
     const act = async (faults: PveCall['faults']): Promise<Outcome> => {
+      // It died while the request waited: nobody answers.
+      if (pve.conditions.isOff(local)) throw new Interrupted(`node ${local} is off`);
       try {
         if (problem || !account || !located)
           throw problem ?? new Error('a request that is neither wrong nor right');

@@ -106,6 +106,9 @@ class RunningTask implements Task {
       else this.signal.addEventListener('abort', stop, { once: true });
     });
     await Promise.race([this.context.holds.pass(this.setup.op, where), stopped]);
+    const about = { upid: this.upid };
+    if (where === 'task') await this.setup.faults.act('during', about);
+    if (where === 'task-end') await this.setup.faults.act('end', about);
     if (this.process.isKilled) await new Promise(() => undefined);
   }
 }
@@ -149,13 +152,14 @@ export class TaskEngine {
       await task.pass('task-start');
       const forced = await faults.task('during', task.signal);
       if (forced !== undefined) throw new TaskFailure(forced);
-      const { warnings, ...journal } = await work(task);
+      const { warnings = 0, ...journal } = await work(task);
       more = journal;
       task.did(() => journal);
       await task.pass('task-end');
       const late = await faults.task('after', task.signal);
       if (late !== undefined) throw new TaskFailure(late, journal);
-      if (warnings !== undefined && warnings > 0) verdict = `WARNINGS: ${warnings}`;
+      const count = warnings + (faults.own('warn')?.count ?? 0);
+      if (count > 0) verdict = `WARNINGS: ${count}`;
     } catch (error) {
       if (this.context.clock.signal.aborted) return;
       if (error instanceof TaskFailure) more = error.journal;

@@ -28,7 +28,7 @@ export function isOn(storage: WorldStorage, node: string): boolean {
 
 /** Used space in GiB; of one node for a local storage. */
 export function usedGiB(pve: Pve, storage: WorldStorage, node: string): number {
-  let used = 0;
+  let used = pve.conditions.filledGiB(storage, node);
   for (const volume of pve.world.volumes.values())
     if (volume.storage === storage.id && (storage.shared || volume.node === node)) used += volume.usedGiB;
   return used;

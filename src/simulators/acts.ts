@@ -1,0 +1,80 @@
+import { z } from 'zod';
+
+const vmid = z.number().int().min(100).optional();
+const node = z.string().min(1).optional();
+/** Simulated milliseconds after which it is as before; left out = for good. */
+const forMs = z.number().positive().optional();
+const who = z.string().min(1).default('alice');
+
+/** An act with its own fields; every one can come `inMs` after its point, beside the operation. */
+const act = <Name extends string, Shape extends z.ZodRawShape>(
+  name: Name,
+  shape: Shape,
+): z.ZodObject<{ do: z.ZodLiteral<Name>; inMs: z.ZodOptional<z.ZodNumber> } & Shape, z.core.$strict> =>
+  z.strictObject({ do: z.literal(name), inMs: z.number().positive().optional(), ...shape });
+
+/**
+ * What a fault rule can do to the world (`effect: act`). A `vmid` or `node` that is left out is the operation's; texts may name them: `{vmid}`, `{node}`.
+ * Somebody else: `foreign-*` · the cluster: `lose-quorum`, `power-off`, `fill-storage`, `forget-tasks`, `expire-tickets`, `revoke`, `grant` ·
+ * locks: `lock-guest` (the `lock` key), `hold-file-lock` (its flock), `hold-cluster-lock` (`storage-ceph`, `file-user_cfg`) ·
+ * what a guest shows: `hide-config`, `hide-volume`, `drop-drive`, `same-mac`, `same-lease`, `agent` · the operation's own task: `kill-task`, `skip-cleanup`, `leave-volume`, `warn`.
+ */
+export const actSchema = z.discriminatedUnion('do', [
+  act('foreign-create', {
+    vmid,
+    node,
+    kind: z.enum(['qemu', 'lxc']).default('qemu'),
+    owner: who,
+    name: z.string().optional(),
+    pool: z.string().optional(),
+    description: z.string().optional(),
+    running: z.boolean().default(true),
+  }),
+  act('foreign-edit', { vmid, owner: who, set: z.record(z.string(), z.string().nullable()) }),
+  act('foreign-delete', { vmid, owner: who }),
+  act('foreign-start', { vmid, owner: who }),
+  act('foreign-stop', { vmid, owner: who }),
+  act('foreign-migrate', { vmid, owner: who, node: z.string().min(1) }),
+  act('lose-quorum', { forMs }),
+  act('regain-quorum', {}),
+  act('power-off', { node, forMs }),
+  act('power-on', { node }),
+  act('fill-storage', { storage: z.string(), freeGiB: z.number().min(0), node, forMs }),
+  act('empty-storage', { storage: z.string(), node }),
+  act('lock-guest', { vmid, lock: z.string().min(1), forMs }),
+  act('unlock-guest', { vmid }),
+  act('hold-file-lock', { vmid, node, forMs: z.number().positive() }),
+  act('hold-cluster-lock', { lock: z.string().min(1), forMs: z.number().positive() }),
+  act('leave-volume', { vmid, storage: z.string(), node }),
+  act('forget-tasks', { node }),
+  act('kill-task', {}),
+  act('skip-cleanup', {}),
+  act('warn', { count: z.number().int().min(1).default(1) }),
+  act('drop-drive', { vmid, key: z.string().min(1) }),
+  act('agent', {
+    vmid,
+    /** Simulated milliseconds after the start; null = never. */
+    afterMs: z.number().min(0).nullable().optional(),
+    /** Network cards that are none of ours, each with an address, in any order. */
+    extraNics: z.number().int().min(0).default(0),
+  }),
+  act('revoke', { token: z.string().optional(), path: z.string(), privileges: z.array(z.string()).min(1) }),
+  act('grant', { token: z.string().optional(), path: z.string(), privileges: z.array(z.string()).min(1) }),
+  act('expire-tickets', {}),
+  act('hide-config', { vmid, forMs: z.number().positive() }),
+  act('hide-volume', { vmid, forMs: z.number().positive() }),
+  act('same-mac', { vmid, as: z.number().int() }),
+  act('same-lease', { vmid, as: z.number().int().optional() }),
+]);
+export type Act = z.output<typeof actSchema>;
+
+/** What an act is about when its rule does not say. */
+export interface ActTarget {
+  readonly op: string;
+  readonly node?: string;
+  readonly vmid?: number;
+  readonly upid?: string;
+}
+
+/** Does an act; called with every field that the target can give filled in. */
+export type Actor = (act: Act, target: ActTarget) => void | Promise<void>;
