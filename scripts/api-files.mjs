@@ -67,7 +67,7 @@ export function brunoFiles(document) {
 }
 
 /** Stands where a path names something; set them in an environment. */
-const VARIABLES = { batch: 'l3-info', machineId: '', runId: '', tokenId: '', cluster: 'main' };
+const VARIABLES = { batch: 'l3-info', machineId: '', runId: '', tokenId: '', cluster: 'main', vmid: '' };
 const PATH_VARIABLE = {
   batches: 'batch',
   machines: 'machineId',
@@ -99,7 +99,12 @@ function requestFile(document, path, method, operation, seq) {
     block('params:query', Object.fromEntries(named('query').map(optional))),
     block(
       'params:path',
-      Object.fromEntries(named('path').map(({ name }) => [name, `{{${PATH_VARIABLE[path.split('/')[3]]}}}`])),
+      Object.fromEntries(
+        named('path').map(({ name }) => [
+          name,
+          `{{${name in VARIABLES ? name : PATH_VARIABLE[path.split('/')[3]]}}}`,
+        ]),
+      ),
     ),
     block('headers', Object.fromEntries(named('header').map(optional))),
     auth === 'bearer' ? block('auth:bearer', { token: '{{token}}' }) : '',

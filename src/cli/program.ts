@@ -15,6 +15,8 @@ import { batchResults } from './commands/batch-results.js';
 import { batchShow } from './commands/batch-show.js';
 import { batchWatch } from './commands/batch-watch.js';
 import { clusterCheck } from './commands/cluster-check.js';
+import { clusterReleaseVmid } from './commands/cluster-release-vmid.js';
+import { clusterVmids } from './commands/cluster-vmids.js';
 import { clusterList } from './commands/cluster-list.js';
 import { journalCheck } from './commands/journal-check.js';
 import { login } from './commands/login.js';
@@ -56,7 +58,11 @@ const GROUPS: readonly { name: string; summary: string; commands: readonly Comma
   },
   { name: 'machine', summary: 'What one person has.', commands: [machineList, machineShow, machineDelete] },
   { name: 'run', summary: 'How machines are made and undone.', commands: [runList, runShow, runRetry] },
-  { name: 'cluster', summary: 'Where machines are made.', commands: [clusterList, clusterCheck] },
+  {
+    name: 'cluster',
+    summary: 'Where machines are made.',
+    commands: [clusterList, clusterCheck, clusterVmids, clusterReleaseVmid],
+  },
   { name: 'user', summary: 'Accounts of the service.', commands: [userCreate, userList] },
   { name: 'token', summary: 'Tokens for scripts.', commands: [tokenCreate, tokenList, tokenRevoke] },
   { name: 'admin', summary: 'For whoever runs the service.', commands: [adminNewDeployment] },

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.js';
 import { type Client, formDataBodySerializer, type Options as Options2, type TDataShape } from './client/index.js';
-import type { AddMachinesData, AddMachinesErrors, AddMachinesResponses, BatchCredentialsData, BatchCredentialsErrors, BatchCredentialsResponses, BatchEventsData, BatchEventsErrors, BatchEventsResponse, BatchEventsResponses, BatchResultsData, BatchResultsErrors, BatchResultsResponses, CancelBatchData, CancelBatchErrors, CancelBatchResponses, CheckClusterData, CheckClusterErrors, CheckClusterResponses, CreateBatchData, CreateBatchErrors, CreateBatchResponses, CreateTokenData, CreateTokenErrors, CreateTokenResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteBatchData, DeleteBatchErrors, DeleteBatchResponses, DeleteMachineData, DeleteMachineErrors, DeleteMachineResponses, EventsData, EventsErrors, EventsResponse, EventsResponses, GetBatchData, GetBatchErrors, GetBatchResponses, GetMachineData, GetMachineErrors, GetMachineResponses, GetRunData, GetRunErrors, GetRunResponses, ListBatchesData, ListBatchesErrors, ListBatchesResponses, ListBatchMachinesData, ListBatchMachinesErrors, ListBatchMachinesResponses, ListBlueprintsData, ListBlueprintsErrors, ListBlueprintsResponses, ListClustersData, ListClustersErrors, ListClustersResponses, ListMachinesData, ListMachinesErrors, ListMachinesResponses, ListRunsData, ListRunsErrors, ListRunsResponses, ListTokensData, ListTokensErrors, ListTokensResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PlanBatchData, PlanBatchErrors, PlanBatchResponses, RetryRunData, RetryRunErrors, RetryRunResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, WhoAmIData, WhoAmIErrors, WhoAmIResponses } from './types.gen.js';
+import type { AddMachinesData, AddMachinesErrors, AddMachinesResponses, BatchCredentialsData, BatchCredentialsErrors, BatchCredentialsResponses, BatchEventsData, BatchEventsErrors, BatchEventsResponse, BatchEventsResponses, BatchResultsData, BatchResultsErrors, BatchResultsResponses, CancelBatchData, CancelBatchErrors, CancelBatchResponses, CheckClusterData, CheckClusterErrors, CheckClusterResponses, CreateBatchData, CreateBatchErrors, CreateBatchResponses, CreateTokenData, CreateTokenErrors, CreateTokenResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteBatchData, DeleteBatchErrors, DeleteBatchResponses, DeleteMachineData, DeleteMachineErrors, DeleteMachineResponses, EventsData, EventsErrors, EventsResponse, EventsResponses, GetBatchData, GetBatchErrors, GetBatchResponses, GetMachineData, GetMachineErrors, GetMachineResponses, GetRunData, GetRunErrors, GetRunResponses, ListBatchesData, ListBatchesErrors, ListBatchesResponses, ListBatchMachinesData, ListBatchMachinesErrors, ListBatchMachinesResponses, ListBlueprintsData, ListBlueprintsErrors, ListBlueprintsResponses, ListClustersData, ListClustersErrors, ListClustersResponses, ListMachinesData, ListMachinesErrors, ListMachinesResponses, ListRestingVmidsData, ListRestingVmidsErrors, ListRestingVmidsResponses, ListRunsData, ListRunsErrors, ListRunsResponses, ListTokensData, ListTokensErrors, ListTokensResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PlanBatchData, PlanBatchErrors, PlanBatchResponses, ReleaseVmidData, ReleaseVmidErrors, ReleaseVmidResponses, RetryRunData, RetryRunErrors, RetryRunResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, WhoAmIData, WhoAmIErrors, WhoAmIResponses } from './types.gen.js';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -293,6 +293,24 @@ export const checkCluster = <ThrowOnError extends boolean = false>(options: Opti
 export const listBlueprints = <ThrowOnError extends boolean = false>(options?: Options<ListBlueprintsData, ThrowOnError>) => (options?.client ?? client).get<ListBlueprintsResponses, ListBlueprintsErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/blueprints',
+    ...options
+});
+
+/**
+ * VMIDs that rest before they are used again
+ */
+export const listRestingVmids = <ThrowOnError extends boolean = false>(options: Options<ListRestingVmidsData, ThrowOnError>) => (options.client ?? client).get<ListRestingVmidsResponses, ListRestingVmidsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/clusters/{name}/vmids',
+    ...options
+});
+
+/**
+ * Lets a resting VMID be used again, after a look at the cluster
+ */
+export const releaseVmid = <ThrowOnError extends boolean = false>(options: Options<ReleaseVmidData, ThrowOnError>) => (options.client ?? client).post<ReleaseVmidResponses, ReleaseVmidErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/clusters/{name}/vmids/{vmid}/release',
     ...options
 });
 

@@ -379,6 +379,18 @@ export type Blueprint = {
     workflow: string;
 };
 
+export type RestingVmidPage = {
+    items: Array<RestingVmid>;
+    nextCursor: string | null;
+};
+
+export type RestingVmid = {
+    vmid: number;
+    releasedAt: string;
+    restsUntil: string;
+    note?: string;
+};
+
 export type LoginData = {
     body: LoginRequest;
     path?: never;
@@ -1185,6 +1197,64 @@ export type ListBlueprintsResponses = {
 };
 
 export type ListBlueprintsResponse = ListBlueprintsResponses[keyof ListBlueprintsResponses];
+
+export type ListRestingVmidsData = {
+    body?: never;
+    path: {
+        name: string;
+    };
+    query?: {
+        limit?: number;
+        cursor?: string;
+    };
+    url: '/api/v1/clusters/{name}/vmids';
+};
+
+export type ListRestingVmidsErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type ListRestingVmidsError = ListRestingVmidsErrors[keyof ListRestingVmidsErrors];
+
+export type ListRestingVmidsResponses = {
+    /**
+     * VMIDs that rest before they are used again
+     */
+    200: RestingVmidPage;
+};
+
+export type ListRestingVmidsResponse = ListRestingVmidsResponses[keyof ListRestingVmidsResponses];
+
+export type ReleaseVmidData = {
+    body?: never;
+    path: {
+        name: string;
+        vmid: number;
+    };
+    query?: never;
+    url: '/api/v1/clusters/{name}/vmids/{vmid}/release';
+};
+
+export type ReleaseVmidErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type ReleaseVmidError = ReleaseVmidErrors[keyof ReleaseVmidErrors];
+
+export type ReleaseVmidResponses = {
+    /**
+     * Lets a resting VMID be used again, after a look at the cluster
+     */
+    204: void;
+};
+
+export type ReleaseVmidResponse = ReleaseVmidResponses[keyof ReleaseVmidResponses];
 
 export type EventsData = {
     body?: never;

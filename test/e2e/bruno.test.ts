@@ -90,6 +90,7 @@ it('shows what the site offers', async () => {
   expect((await ok('listBlueprints')).items).toMatchObject([{ name: 'student-desktop' }]);
   expect((await ok('listClusters')).items).toMatchObject([{ name: 'main' }]);
   expect(await ok('checkCluster')).toMatchObject({ cluster: 'main' });
+  expect((await ok('listRestingVmids')).items).toEqual([]);
 });
 
 it('plans and makes a batch, and follows it until it is ready', async () => {
@@ -113,6 +114,8 @@ it('shows machines and runs', async () => {
 it('refuses what cannot be done now with the reason', async () => {
   expect(await ok('retryRun', 409)).toMatchObject({ code: 'not-applicable' });
   expect(await ok('batchCredentials', 409)).toMatchObject({ code: 'not-applicable' });
+  variables['vmid'] = '10000';
+  expect(await ok('releaseVmid', 409)).toMatchObject({ code: 'not-applicable' });
 });
 
 it('adds, deletes and cancels until nothing is left', async () => {

@@ -13,6 +13,7 @@ import { UsersController } from '../auth/users.controller.js';
 import { BatchReads } from '../batches/batch-reads.js';
 import { ResultReads } from '../batches/result-reads.js';
 import { BatchesController } from '../batches/batches.controller.js';
+import { VmidsController } from '../clusters/vmids.controller.js';
 import { ClustersController } from '../clusters/clusters.controller.js';
 import type { AppContext } from '../context.js';
 import { BatchProgressReads } from '../events/batch-progress.js';
@@ -51,6 +52,7 @@ import { CONTEXT, REDIS } from '../tokens.js';
     MachinesController,
     RunsController,
     ClustersController,
+    VmidsController,
     EventsController,
   ],
   providers: [

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { pageOf } from './page.dto.js';
 
 export const ClusterView = z
   .object({
@@ -14,6 +15,17 @@ export const ClusterView = z
 export const ClusterList = z
   .object({ items: z.array(ClusterView), nextCursor: z.string().nullable() })
   .meta({ id: 'ClusterList' });
+
+export const RestingVmidView = z
+  .object({
+    vmid: z.number().int(),
+    releasedAt: z.iso.datetime(),
+    restsUntil: z.iso.datetime(),
+    /** Why, when it is more than a deleted machine. */
+    note: z.string().optional(),
+  })
+  .meta({ id: 'RestingVmid' });
+export const RestingVmidPage = pageOf(RestingVmidView).meta({ id: 'RestingVmidPage' });
 
 export const ClusterCheck = z
   .object({

@@ -8,6 +8,7 @@ import { PostgresBatchStore } from '../../drivers/postgres/batch-store.js';
 import { PostgresRunStore } from '../../drivers/postgres/run-store.js';
 import { PostgresClusterStops } from '../../drivers/postgres/cluster-stops.js';
 import { PostgresSecrets } from '../../drivers/postgres/postgres-secrets.js';
+import { PostgresVmidRests } from '../../drivers/postgres/vmid-rests.js';
 import { storeCatalog } from '../../drivers/postgres/site-catalog.js';
 import { ProxmoxDriver } from '../../drivers/proxmox/proxmox.driver.js';
 import { connectRedis } from '../../drivers/redis/connect-redis.js';
@@ -27,6 +28,7 @@ import { compileWorkflow } from '../../plan/workflow.js';
 import { noCheckpoints, type Checkpoints } from '../../ports/checkpoints.js';
 import type { Dhcp } from '../../ports/dhcp.js';
 import type { Hypervisor, Hypervisors } from '../../ports/hypervisor.js';
+import type { VmidRests } from '../../ports/vmid-rests.js';
 import { EFFECTS } from '../../steps/effects.js';
 import { guestEffect } from '../../steps/guest-effect.js';
 import { STEPS } from '../../steps/index.js';
@@ -64,6 +66,7 @@ export interface Assembly {
   readonly database: Database;
   readonly intake: BatchIntake;
   readonly hypervisors: Hypervisors;
+  readonly vmidRests: VmidRests;
   readonly locks: RedisLocks;
   readonly wakeUps: RedisWakeUps;
   readonly caretaker: Caretaker;
@@ -164,6 +167,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     database,
     intake,
     hypervisors: drivers.hypervisors,
+    vmidRests: new PostgresVmidRests(database),
     locks,
     wakeUps,
     caretaker,

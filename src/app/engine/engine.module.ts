@@ -8,7 +8,15 @@ import {
 import { Webhook } from '../../drivers/webhook/webhook.js';
 import type { AppContext } from '../context.js';
 import type { RemoteMetrics } from '../metrics/remote-metrics.js';
-import { CLUSTER_STOPS, CONTEXT, HYPERVISORS, INTAKE, REMOTE_METRICS, WAKE_UPS } from '../tokens.js';
+import {
+  CLUSTER_STOPS,
+  CONTEXT,
+  HYPERVISORS,
+  INTAKE,
+  REMOTE_METRICS,
+  VMID_RESTS,
+  WAKE_UPS,
+} from '../tokens.js';
 import { assemble, type Assembly } from './assemble.js';
 
 const ASSEMBLY = Symbol('Assembly');
@@ -37,13 +45,14 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
           inject: [ASSEMBLY],
           useFactory: (assembly: Assembly) => assembly.hypervisors,
         },
+        { provide: VMID_RESTS, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.vmidRests },
         {
           provide: CLUSTER_STOPS,
           inject: [ASSEMBLY],
           useFactory: (assembly: Assembly) => assembly.parts.stops,
         },
       ],
-      exports: [INTAKE, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS],
+      exports: [INTAKE, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, VMID_RESTS],
     };
   }
 

@@ -124,6 +124,8 @@ export const vmConfig = z.looseObject({
 });
 export type VmConfig = z.infer<typeof vmConfig>;
 
+export const volumes = z.array(z.looseObject({ volid: z.string() }));
+
 export const guestStatus = z.looseObject({ status: z.string() });
 export const nextId = vmid;
 export const upidOrNull = z.union([z.string().startsWith('UPID:'), z.null()]);
