@@ -145,6 +145,7 @@ export class DossierBench {
         reason: '',
         text: '',
         connection: undefined,
+        headers: {},
         json: { data: upid },
       });
     } finally {
