@@ -13,7 +13,7 @@ describe('a call that another node executes', () => {
   let root: WireClient;
 
   beforeEach(async () => {
-    context = createContext({ timeScale: 0.002 });
+    context = createContext({ timeScale: 0.01 });
     simulator = await startProxmoxSimulator(context);
     client = new WireClient(simulator);
     root = new WireClient(simulator, simulator.rootToken);
@@ -27,13 +27,13 @@ describe('a call that another node executes', () => {
 
   /** So many that listing them takes longer than any node waits for another. */
   const fillCeph = (): void => {
-    for (let n = 0; n < 8_000; n += 1) {
-      const volid = `ceph:vm-${20_000 + n}-disk-0`;
+    for (let n = 0; n < 40_000; n += 1) {
+      const volid = `ceph:vm-${100_000 + n}-disk-0`;
       context.world.volumes.set(volid, {
         volid,
         storage: 'ceph',
         node: undefined,
-        vmid: 20_000 + n,
+        vmid: 100_000 + n,
         sizeGiB: 1,
         usedGiB: 0,
         parent: undefined,

@@ -97,9 +97,7 @@ async function start({ pve, node, vmid }: PowerUser, task: Task, user: LockUser)
   }
   guest.pending = {};
   for (const { volid } of disksOf(guest.config)) pve.conditions.needVolume(vmid, volid);
-  const starting = pve.tasks
-    .ofNode(node)
-    .filter((one) => one.type === 'qmstart' && one.exitStatus === undefined).length;
+  const starting = pve.tasks.runningOn(node).filter((one) => one.type === 'qmstart').length;
   const load = Math.max(1, starting / 8);
   if (Object.values(guest.config).some((value) => /cloudinit/.test(value))) {
     task.log('generating cloud-init ISO');

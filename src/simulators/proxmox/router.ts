@@ -15,11 +15,13 @@ import { powerRoutes } from './power.js';
 import type { Route } from './pve.js';
 import { configRoutes } from './qemu-config.js';
 import { qemuRoutes } from './qemu.js';
+import { resourcesRoute } from './resources.js';
 import { storageRoutes } from './storage.js';
 import { taskRoutes } from './tasks.js';
 
 const ROUTES: readonly Route[] = [
   ...clusterRoutes,
+  resourcesRoute,
   ...nodeRoutes,
   ...taskRoutes,
   ...storageRoutes,

@@ -82,4 +82,13 @@ describe('a task', () => {
     tasks.forget('pve1');
     expect(tasks.find('pve1', task.upid)).toBeUndefined();
   });
+
+  it('leaves the index when about a thousand ended after it, yet its log is still there', async () => {
+    const all = Array.from({ length: 1_500 }, () => tasks.start(setup(), async () => ({})));
+    for (const task of all) await ended(task);
+    expect(tasks.archivedOn('pve1').length).toBeGreaterThan(600);
+    expect(tasks.archivedOn('pve1').length).toBeLessThan(1_300);
+    expect(tasks.archivedOn('pve1')[0]).toBe(all.at(-1));
+    expect(tasks.find('pve1', all[0]!.upid)).toBe(all[0]);
+  });
 });

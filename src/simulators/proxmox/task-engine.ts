@@ -4,6 +4,7 @@ import type { FiredFaults } from '../faults.js';
 import type { HoldPoint } from '../hold.js';
 import type { JournalEntry } from '../journal.js';
 import { SimProcess } from '../process.js';
+import { activeRows, TaskIndex, type TaskRow } from './task-lists.js';
 import { formatUpid, type Upid } from './upid.js';
 
 interface TaskSetup {
@@ -48,7 +49,9 @@ export interface Task extends Upid {
   pass(where: HoldPoint): Promise<void>;
 }
 
-const KEPT_PER_NODE = 1_000;
+/** Logs of finished tasks are kept longer than the index names them. */
+const KEPT_LOGS = 5_000;
+const TELL_MS = 10_000;
 /** Of a task whose log ends without a verdict. */
 const UNEXPECTED = 'unexpected status';
 const KILL_AFTER_MS = 5_000;
@@ -113,12 +116,26 @@ class RunningTask implements Task {
   }
 }
 
+/** What one node knows of its tasks. */
+class NodeTasks {
+  /** Those with a log, in the order of their start. */
+  readonly known: RunningTask[] = [];
+  readonly running = new Set<RunningTask>();
+  readonly index = new TaskIndex();
+  /** What it told the cluster last. */
+  active: readonly TaskRow[] = [];
+}
+
 /** Starts and keeps worker tasks; there is no queue, every task runs at once. */
 export class TaskEngine {
-  readonly #byNode = new Map<string, RunningTask[]>();
+  readonly #byNode = new Map<string, NodeTasks>();
   #nextPid = 4_000;
 
-  constructor(private readonly context: SimulatorContext) {}
+  constructor(private readonly context: SimulatorContext) {
+    context.clock.every(TELL_MS, () => {
+      for (const node of this.#byNode.keys()) this.#tell(node);
+    });
+  }
 
   /** Forks: gives the task at once; `work` runs beside. */
   start(setup: TaskSetup, work: (task: Task) => Promise<TaskResult>): Task {
@@ -131,13 +148,15 @@ export class TaskEngine {
       pstart,
       this.context.clock.unixSeconds(),
     );
-    const list = this.#byNode.get(setup.node) ?? [];
-    list.push(task);
-    if (list.length > KEPT_PER_NODE) {
-      const oldest = list.findIndex((old) => old.exitStatus !== undefined);
-      if (oldest >= 0) list.splice(oldest, 1);
-    }
-    this.#byNode.set(setup.node, list);
+    const { known, running } = this.#of(setup.node);
+    known.push(task);
+    running.add(task);
+    if (known.length - running.size > KEPT_LOGS)
+      known.splice(
+        known.findIndex((old) => old.exitStatus !== undefined),
+        1,
+      );
+    this.#tell(setup.node);
     this.context.journal.record({ ...lineOf(this.context, setup, task), event: 'task-start' });
     task.process.onKill(() => this.#end(task, UNEXPECTED, task.left()));
     void task.process.run(() => this.#run(task, work));
@@ -177,6 +196,10 @@ export class TaskEngine {
       );
     task.exitStatus = verdict.replaceAll('\n', ' ');
     task.endTime = this.context.clock.unixSeconds();
+    const { running, index } = this.#of(setup.node);
+    running.delete(task);
+    index.add(task);
+    this.#tell(setup.node);
     this.context.journal.record({
       effect: false,
       ...lineOf(this.context, setup, task),
@@ -187,20 +210,32 @@ export class TaskEngine {
     });
   }
 
-  /** Newest first. */
-  ofNode(node: string): readonly Task[] {
-    return [...(this.#byNode.get(node) ?? [])].reverse();
+  /** Those that run, the newest first. */
+  runningOn(node: string): readonly Task[] {
+    return [...this.#of(node).running].reverse();
+  }
+
+  /** Finished ones that the index still names, the one that ended last first. */
+  archivedOn(node: string): readonly Task[] {
+    return this.#of(node).index.list();
+  }
+
+  /** What the cluster knows of a node's tasks. */
+  activeOf(node: string): readonly TaskRow[] {
+    return this.#of(node).active;
   }
 
   find(node: string, upid: string): Task | undefined {
-    return this.#byNode.get(node)?.find((task) => task.upid === upid);
+    return this.#of(node).known.find((task) => task.upid === upid);
   }
 
   /** TERM, and KILL if it is still there 5 s later. */
   interrupt(task: Task): void {
-    const found = this.#byNode.get(task.node)?.find((one) => one === task);
-    found?.stopper.abort();
-    this.context.clock.after(KILL_AFTER_MS, () => found?.process.kill());
+    for (const one of this.#of(task.node).running) {
+      if (one !== task) continue;
+      one.stopper.abort();
+      this.context.clock.after(KILL_AFTER_MS, () => one.process.kill());
+    }
   }
 
   /**
@@ -208,17 +243,35 @@ export class TaskEngine {
    * when they are 120 s old, the `lock` key stays in the config.
    */
   kill(upid: string): void {
-    for (const list of this.#byNode.values()) list.find((task) => task.upid === upid)?.process.kill();
+    for (const { running } of this.#byNode.values())
+      for (const task of running) if (task.upid === upid) task.process.kill();
   }
 
-  /** The node died: all that it ran is killed. What its log says is there again when the node is. */
+  /** The node died: all that it ran is killed. What its logs say is there again when the node is. */
   nodeDown(node: string): void {
-    for (const task of this.#byNode.get(node) ?? []) task.process.kill();
+    for (const task of this.#of(node).running) task.process.kill();
   }
 
   /** The node's task logs are gone (rotated away, node installed anew): `no such task` from now on. What runs goes on. */
   forget(node: string): void {
-    this.#byNode.delete(node);
+    const { running } = this.#of(node);
+    const fresh = new NodeTasks();
+    for (const task of running) fresh.running.add(task);
+    this.#byNode.set(node, fresh);
+    this.#tell(node);
+  }
+
+  #of(node: string): NodeTasks {
+    const known = this.#byNode.get(node) ?? new NodeTasks();
+    this.#byNode.set(node, known);
+    return known;
+  }
+
+  /** A node that is off tells nothing. */
+  #tell(node: string): void {
+    if (this.context.world.conditions.nodesOff.has(node)) return;
+    const tasks = this.#of(node);
+    tasks.active = activeRows([...tasks.running], tasks.index.list());
   }
 }
 

@@ -1,9 +1,11 @@
-import type { Account } from './auth.js';
+import { need, type Account } from './auth.js';
 import type { Handled, PveCall, Route } from './pve.js';
+import { TASK_INDEX } from './indexes.js';
 import { OPTIONAL_COUNT, OPTIONAL_FLAG, OPTIONAL_TEXT, VMID } from './params.js';
 import type { Task } from './task-engine.js';
+import { headOf } from './task-lists.js';
 import { nodeOfUpid } from './upid.js';
-import { forbidden, parameterErrors } from './wire.js';
+import { parameterErrors } from './wire.js';
 
 export const taskRoutes: readonly Route[] = [
   {
@@ -21,9 +23,26 @@ export const taskRoutes: readonly Route[] = [
       source: { type: 'string', optional: true, enum: ['archive', 'active', 'all'] },
       since: { type: 'integer', optional: true },
       until: { type: 'integer', optional: true },
-      statusfilter: OPTIONAL_TEXT,
+      statusfilter: {
+        type: 'string',
+        list: true,
+        optional: true,
+        format: (value) =>
+          ['ok', 'error', 'warning', 'unknown'].includes(value.toLowerCase())
+            ? undefined
+            : `'${value}' is not a valid status type`,
+      },
     },
     handle: listTasks,
+  },
+  {
+    method: 'GET',
+    path: '/nodes/{node}/tasks/{upid}',
+    op: 'task.index',
+    kind: 'read',
+    params: {},
+    local: true,
+    handle: () => ({ data: TASK_INDEX }),
   },
   {
     method: 'GET',
@@ -31,7 +50,7 @@ export const taskRoutes: readonly Route[] = [
     op: 'task.status',
     kind: 'protected-read',
     params: {},
-    handle: (call) => ({ data: statusOf(taskOf(call)) }),
+    handle: (call) => ({ data: statusOf(taskOf(call, 'Sys.Audit')) }),
   },
   {
     method: 'GET',
@@ -54,22 +73,24 @@ export const taskRoutes: readonly Route[] = [
 function listTasks({ pve, account, node, params }: PveCall): Handled {
   const source = params.text('source') ?? 'archive';
   const seesAll = account.at(`/nodes/${node}`).has('Sys.Audit');
-  const matching = pve.tasks.ofNode(node).filter((task) => {
-    const isRunning = task.exitStatus === undefined;
+  const states = params.list('statusfilter').map((state) => state.toLowerCase());
+  const userfilter = params.text('userfilter')?.toLowerCase();
+  const listed = [
+    ...(source === 'archive' ? [] : pve.tasks.runningOn(node)),
+    ...(source === 'active' ? [] : pve.tasks.archivedOn(node)),
+  ];
+  const matching = listed.filter((task) => {
     if (!seesAll && !isOwn(account, task)) return false;
-    if (source === 'archive' && isRunning) return false;
-    if (source === 'active' && !isRunning) return false;
     if (params.has('vmid') && task.id !== params.text('vmid')) return false;
     if (params.has('typefilter') && task.type !== params.text('typefilter')) return false;
-    if (params.has('userfilter') && !task.user.includes(params.need('userfilter'))) return false;
+    if (userfilter !== undefined && !task.user.toLowerCase().includes(userfilter)) return false;
     if (params.has('since') && task.startTime < params.number('since')!) return false;
     if (params.has('until') && task.startTime > params.number('until')!) return false;
-    if (params.flag('errors') && (isRunning || task.exitStatus === 'OK')) return false;
-    return !params.has('statusfilter') || params.need('statusfilter').split(',').includes(statusClass(task));
+    if (params.flag('errors') && (task.exitStatus ?? 'OK') === 'OK') return false;
+    return states.length === 0 || states.includes(statusClass(task));
   });
   const start = params.number('start') ?? 0;
-  const limit = params.number('limit') ?? 50;
-  const page = matching.slice(start, limit === 0 ? undefined : start + limit);
+  const page = matching.slice(start, start + (params.number('limit') ?? 50));
   const data = page.map((task) => ({
     ...headOf(task),
     status: task.exitStatus ?? 'RUNNING',
@@ -85,48 +106,40 @@ function statusClass(task: Task): string {
   return exitStatus === undefined || exitStatus === 'unexpected status' ? 'unknown' : 'error';
 }
 
-function headOf(task: Task): Record<string, unknown> {
-  const mark = task.user.indexOf('!');
-  const who =
-    mark < 0 ? { user: task.user } : { user: task.user.slice(0, mark), tokenid: task.user.slice(mark + 1) };
-  const { upid, node, pid, pstart, startTime, type, id } = task;
-  return { upid, node, pid, pstart, starttime: startTime, type, id, ...who };
-}
-
 function statusOf(task: Task): Record<string, unknown> {
   return task.exitStatus === undefined
     ? { ...headOf(task), status: 'running' }
     : { ...headOf(task), status: 'stopped', exitstatus: task.exitStatus };
 }
 
-function taskOf(call: PveCall): Task {
-  const upid = call.path['upid'] ?? '';
+/** The task of the path; whose it is not needs this privilege on the node. */
+function taskOf({ pve, path, node, account }: PveCall, privilege: 'Sys.Audit' | 'Sys.Modify'): Task {
+  const upid = path['upid'] ?? '';
   if (nodeOfUpid(upid) === undefined) throw parameterErrors({ upid: 'unable to parse worker upid' });
-  const task = call.pve.tasks.find(call.node, upid);
+  const task = pve.tasks.find(node, upid);
   if (!task) throw parameterErrors({ upid: 'no such task' });
-  if (!isOwn(call.account, task) && !call.account.at(`/nodes/${call.node}`).has('Sys.Audit'))
-    throw forbidden(`/nodes/${call.node}, Sys.Audit`);
+  if (!isOwn(account, task)) need(account, `/nodes/${node}`, privilege);
   return task;
 }
 
-function isOwn(account: Account, task: Task): boolean {
-  return task.user === account.id || task.user === account.user;
+/** A user owns what its tokens started, a token only what it started itself. */
+function isOwn({ id }: Account, { user }: Task): boolean {
+  return user === id || user.startsWith(`${id}!`);
 }
 
 function readLog(call: PveCall): Handled {
-  const { lines } = taskOf(call);
+  const { lines } = taskOf(call, 'Sys.Audit');
   const start = call.params.number('start') ?? 0;
   const limit = call.params.number('limit') ?? 50;
   const shown = lines
     .slice(start, limit === 0 ? undefined : start + limit)
     .map((t, index) => ({ n: start + index + 1, t }));
-  return { data: lines.length === 0 ? [{ n: 1, t: 'no content' }] : shown, total: lines.length };
+  return { data: lines.length === 0 ? [{ n: 1, t: 'no content' }] : shown, total: Math.max(1, lines.length) };
 }
 
 function stopTask(call: PveCall): Handled {
-  const task = taskOf(call);
-  if (!isOwn(call.account, task) && !call.account.at(`/nodes/${call.node}`).has('Sys.Modify'))
-    throw forbidden(`/nodes/${call.node}, Sys.Modify`);
+  const task = taskOf(call, 'Sys.Modify');
+  const isRunning = task.exitStatus === undefined;
   call.pve.tasks.interrupt(task);
-  return { data: null, journal: { effect: task.exitStatus === undefined, upid: task.upid, vmid: task.vmid } };
+  return { data: null, journal: { effect: isRunning, upid: task.upid, vmid: task.vmid } };
 }
