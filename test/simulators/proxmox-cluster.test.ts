@@ -70,7 +70,7 @@ describe('the cluster calls', () => {
 
     it('keeps the last status of guests on a dead node for five minutes, then they are unknown', async () => {
       await begin();
-      context.world.conditions.nodesOff.add('pve3');
+      await simulator.conditions.powerOff('pve3');
       expect(await row(104)).toMatchObject({ status: 'running', name: 'windows-dc' });
       expect((await rows('node')).map((node) => [node['node'], node['status']])).toEqual([
         ['pve1', 'online'],
@@ -136,8 +136,8 @@ describe('the cluster calls', () => {
   describe('status', () => {
     it('tells who is online and whether there is quorum', async () => {
       await begin();
-      context.world.conditions.nodesOff.add('pve2');
-      context.world.conditions.quorumLost = true;
+      await simulator.conditions.powerOff('pve2');
+      simulator.conditions.loseQuorum();
       const [cluster, ...nodes] = (await client.at(2).get('/cluster/status')).json.data as Row[];
       expect(cluster).toMatchObject({ type: 'cluster', name: 'simcluster', nodes: 3, quorate: 0 });
       expect(nodes.map(({ name, online, local }) => [name, online, local])).toEqual([

@@ -89,7 +89,7 @@ describe('HA', () => {
 
   it('moves the guests of a dead node to one that lives, and starts them there', async () => {
     await begin({ ha: ['vm:104'] });
-    context.world.conditions.nodesOff.add('pve3');
+    await simulator.conditions.powerOff('pve3');
     await until(() => simulator.guest(104)?.node !== 'pve3');
     await until(() => simulator.guest(104)?.status === 'running');
     const moved = context.journal.read().find(({ op }) => op === 'foreign.migrate');
@@ -109,7 +109,7 @@ describe('HA', () => {
       nodes: 'pve2:5,pve3',
       strict: '1',
     });
-    context.world.conditions.nodesOff.add('pve3');
+    await simulator.conditions.powerOff('pve3');
     await until(() => simulator.guest(104)?.node !== 'pve3');
     expect(simulator.guest(104)?.node).toBe('pve2');
   });

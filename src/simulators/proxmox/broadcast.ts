@@ -92,8 +92,9 @@ export class Broadcast {
   }
 
   #usedBytes(): Map<string, number> {
-    const used = new Map<string, number>();
-    for (const { storage, node, usedGiB } of this.context.world.volumes.values()) {
+    const { conditions, volumes } = this.context.world;
+    const used = new Map([...conditions.filled].map(([key, gib]) => [key, gib * GIB]));
+    for (const { storage, node, usedGiB } of volumes.values()) {
       const key = node === undefined ? storage : `${node}/${storage}`;
       used.set(key, (used.get(key) ?? 0) + usedGiB * GIB);
     }
