@@ -2,10 +2,16 @@ import {
   createServer as createPlainServer,
   type IncomingHttpHeaders,
   type IncomingMessage,
+  type Server as HttpServer,
   type ServerResponse,
 } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import {
+  createServer as createNetServer,
+  type AddressInfo,
+  type Server as NetServer,
+  type Socket,
+} from 'node:net';
 import type { Certificate } from './tls.js';
 
 export interface SimRequest {
@@ -50,6 +56,10 @@ interface ListenSetup {
   /** Idle keep-alive sockets die after this (wall time). Default 5,000. */
   readonly keepAliveMs?: number;
   readonly maxRequestsPerSocket?: number;
+  /** Plain HTTP on a TLS port is told to come back with https, instead of being cut. */
+  readonly redirectsPlain?: true;
+  /** What somebody gets whose request can't be parsed; left out = what Node says. */
+  readonly badRequest?: SimReply;
   /** Called per request; `delivered` tells later whether the answer was handed to an open socket, before the client can see it. */
   readonly handle: (request: SimRequest, delivered: Promise<boolean>) => Promise<SimAnswer>;
 }
@@ -70,35 +80,38 @@ export async function listen(setup: ListenSetup): Promise<Listener> {
   const server = setup.certificate
     ? createTlsServer({ key: setup.certificate.keyPem, cert: setup.certificate.certPem }, onRequest)
     : createPlainServer(onRequest);
-  server.on('connection', (raw: Socket) => {
+  server.keepAliveTimeout = setup.keepAliveMs ?? 5_000;
+  server.maxRequestsPerSocket = setup.maxRequestsPerSocket ?? 0;
+  const { badRequest } = setup;
+  if (badRequest) server.on('clientError', (_, socket) => socket.end(rawReply(badRequest)));
+  const front = setup.redirectsPlain ? bothOnOnePort(server) : server;
+  front.on('connection', (raw: Socket) => {
     const { remotePort } = raw;
     rawSockets.set(remotePort, raw);
     raw.once('close', () => rawSockets.delete(remotePort));
   });
-  server.keepAliveTimeout = setup.keepAliveMs ?? 5_000;
-  server.maxRequestsPerSocket = setup.maxRequestsPerSocket ?? 0;
   const open = (port: number): Promise<void> =>
     new Promise((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(port, '127.0.0.1', () => {
-        server.removeListener('error', reject);
+      front.once('error', reject);
+      front.listen(port, '127.0.0.1', () => {
+        front.removeListener('error', reject);
         resolve();
       });
     });
   const close = (): Promise<void> => {
-    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    const closed = new Promise<void>((resolve) => front.close(() => resolve()));
     server.closeAllConnections();
     for (const raw of rawSockets.values()) raw.destroy();
     return closed;
   };
   await open(setup.port ?? 0);
-  const { port } = server.address() as AddressInfo;
+  const { port } = front.address() as AddressInfo;
   return {
     port,
     url: `${setup.certificate ? 'https' : 'http'}://127.0.0.1:${port}`,
     async switch(isOn) {
-      if (isOn && !server.listening) await open(port);
-      else if (!isOn && server.listening) await close();
+      if (isOn && !front.listening) await open(port);
+      else if (!isOn && front.listening) await close();
     },
     async stop() {
       isStopping = true;
@@ -106,6 +119,38 @@ export async function listen(setup: ListenSetup): Promise<Listener> {
       if (broken.length > 0) throw broken[0];
     },
   };
+}
+
+/** The first byte of a TLS connection; no HTTP method starts with it. */
+const TLS_HANDSHAKE = 22;
+
+/** Hands TLS connections to `tls` and redirects the others. */
+function bothOnOnePort(tls: HttpServer): NetServer {
+  const plain = createPlainServer((incoming, response) => {
+    const isRead = incoming.method === 'GET' || incoming.method === 'HEAD';
+    const location = `https://${incoming.headers.host ?? 'localhost'}${incoming.url ?? '/'}`;
+    response.writeHead(isRead ? 301 : 308, { location, connection: 'close', 'content-length': '0' });
+    response.end();
+  });
+  return createNetServer((socket) => {
+    socket.once('data', (first: Buffer) => {
+      socket.pause();
+      socket.unshift(first);
+      (first[0] === TLS_HANDSHAKE ? tls : plain).emit('connection', socket);
+      process.nextTick(() => socket.resume());
+    });
+    // Somebody who leaves before a word; with a word each server has its own listener.
+    socket.on('error', () => socket.destroy());
+  });
+}
+
+function rawReply({ status, reason, headers, body }: SimReply): string {
+  const lines = Object.entries({ ...headers, 'content-length': String(Buffer.byteLength(body ?? '')) });
+  const head = [
+    `HTTP/1.1 ${status} ${reason ?? ''}`,
+    ...lines.map(([key, value]) => `${key}: ${String(value)}`),
+  ];
+  return `${head.join('\r\n')}\r\n\r\n${String(body ?? '')}`;
 }
 
 async function answer(

@@ -1,4 +1,4 @@
-import type { IncomingHttpHeaders } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { Agent, request } from 'node:https';
 import type { ProxmoxSimulator } from '../../src/simulators/proxmox/proxmox-simulator.js';
 
@@ -90,6 +90,16 @@ export class WireClient {
       call.on('error', reject);
       call.end(body);
     });
+  }
+
+  /** The answer itself, before anybody has read its body. */
+  stream(path: string, headers: Record<string, string>, read: (message: IncomingMessage) => void): void {
+    const options = {
+      agent: this.#agent,
+      ca: this.simulator.caPem,
+      headers: { ...this.headers, ...headers },
+    };
+    request(`${this.endpoint}/api2/json${path}`, options, read).end();
   }
 
   /** Follows a task to its end; gives the exit status and the log. */

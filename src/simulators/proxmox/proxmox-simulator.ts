@@ -12,6 +12,7 @@ import { Proxying } from './proxying.js';
 import type { Pve } from './pve.js';
 import { nodeServer } from './server.js';
 import { TaskEngine } from './task-engine.js';
+import { errorReply, PveError } from './wire.js';
 
 const BODY_LIMIT_BYTES = 524_288;
 
@@ -85,6 +86,8 @@ export async function startProxmoxSimulator(
           certificate: certificates.get(name)!,
           bodyLimitBytes: BODY_LIMIT_BYTES,
           maxRequestsPerSocket: 100,
+          redirectsPlain: true,
+          badRequest: errorReply(new PveError(400, 'bad request', { raw: true })),
           handle,
         }),
       );

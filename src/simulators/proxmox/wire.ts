@@ -120,7 +120,7 @@ function decodeBody(request: SimRequest): Map<string, RawValue> {
   const type = header?.split(/[;,]/)[0]?.trim();
   const text = request.body.toString('utf8');
   if (type === 'application/json') return decodeJson(text);
-  if (type === undefined || type === 'application/x-www-form-urlencoded') return decodeForm(text);
+  if (!type || type === 'application/x-www-form-urlencoded') return decodeForm(text);
   throw new PveError(506, `upload 'Content-Type '${header}' not implemented`, { raw: true });
 }
 
