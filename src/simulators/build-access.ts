@@ -70,6 +70,54 @@ export function addToken(
       for (const role of nearestRoles(ofTokens, ugid, path)) addEntry(access, { path, ugid: user, role });
 }
 
+/** What the minimal role of one deployment has on its pool. */
+const poolPrivileges = (version: World['version']): string[] => [
+  ...[
+    'VM.Allocate',
+    'VM.Clone',
+    'VM.Audit',
+    'VM.PowerMgmt',
+    'VM.Snapshot',
+    'VM.Snapshot.Rollback',
+    'VM.Backup',
+    'VM.Console',
+    'VM.Migrate',
+  ],
+  ...['Disk', 'CPU', 'Memory', 'Network', 'HWType', 'Options', 'CDROM', 'Cloudinit'].map(
+    (what) => `VM.Config.${what}`,
+  ),
+  ...(version === '8.4' ? ['VM.Monitor'] : ['VM.GuestAgent.Audit', 'VM.GuestAgent.Unrestricted']),
+  ...['Pool.Audit', 'Pool.Allocate'],
+];
+
+interface AccessSpec {
+  readonly users: readonly z.output<typeof userSpec>[];
+  readonly tokens: readonly z.output<typeof tokenSpec>[];
+  readonly templates: readonly { readonly vmid: number }[];
+  readonly storages: readonly { readonly id: string }[];
+}
+
+/** Who a new world knows: what its spec names, a token of root, and the token of the deployment with its minimal role on `pool`. */
+export function addAccess(world: World, spec: AccessSpec, pool: string): void {
+  const described = new Set(spec.users.map(({ id }) => id));
+  for (const user of spec.users) addUser(world, user);
+  addToken(world, { id: world.rootTokenId, privsep: false });
+  const acl = [
+    { path: '/', privileges: ['Sys.Audit'] },
+    { path: '/vms', privileges: ['VM.Audit'] },
+    ...spec.templates.map(({ vmid }) => ({ path: `/vms/${vmid}`, privileges: ['VM.Audit', 'VM.Clone'] })),
+    { path: '/pool', privileges: ['Pool.Audit'] },
+    { path: `/pool/${pool}`, privileges: poolPrivileges(world.version) },
+    ...spec.storages.map(({ id }) => ({
+      path: `/storage/${id}`,
+      privileges: ['Datastore.AllocateSpace', 'Datastore.Audit'],
+    })),
+    { path: '/sdn/zones/localnetwork', privileges: ['SDN.Use'] },
+  ];
+  addToken(world, { id: world.tokenId, acl }, described);
+  for (const token of spec.tokens) addToken(world, token, described);
+}
+
 function nearestRoles(entries: readonly WorldAclEntry[], ugid: string, path: string): string[] {
   for (let at = path; ; at = at.slice(0, at.lastIndexOf('/')) || '/') {
     const here = entries.filter((entry) => entry.ugid === ugid && entry.path === at);

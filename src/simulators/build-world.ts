@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { HatcheryError } from '../core/errors.js';
-import { addToken, addUser, emptyAccess, tokenSpec, userSpec } from './build-access.js';
+import { addAccess, emptyAccess, tokenSpec, userSpec } from './build-access.js';
 import { SimRandom } from './seed.js';
 import {
   STORAGE_CONTENTS,
@@ -102,26 +102,6 @@ const worldSpecSchema = z.strictObject({
   range: z.tuple([vmid, vmid]).default([10_000, 19_999]),
 });
 export type WorldSpec = z.input<typeof worldSpecSchema>;
-
-/** What the minimal role of one deployment has on its pool. */
-const poolPrivileges = (version: World['version']): string[] => [
-  ...[
-    'VM.Allocate',
-    'VM.Clone',
-    'VM.Audit',
-    'VM.PowerMgmt',
-    'VM.Snapshot',
-    'VM.Snapshot.Rollback',
-    'VM.Backup',
-    'VM.Console',
-    'VM.Migrate',
-  ],
-  ...['Disk', 'CPU', 'Memory', 'Network', 'HWType', 'Options', 'CDROM', 'Cloudinit'].map(
-    (what) => `VM.Config.${what}`,
-  ),
-  ...(version === '8.4' ? ['VM.Monitor'] : ['VM.GuestAgent.Audit', 'VM.GuestAgent.Unrestricted']),
-  ...['Pool.Audit', 'Pool.Allocate'],
-];
 
 /** Reads a world file; errors name the place. */
 export function readWorldSpec(file: string): WorldSpec {
@@ -243,35 +223,6 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
   for (const guest of spec.guests) addForeignGuest(world, random, guest);
   for (const file of spec.files) addFile(world, file);
   return world;
-}
-
-function addAccess(world: World, spec: z.output<typeof worldSpecSchema>, pool: string): void {
-  const described = new Set(spec.users.map(({ id }) => id));
-  for (const user of spec.users) addUser(world, user);
-  addToken(world, { id: world.rootTokenId, privsep: false });
-  addToken(
-    world,
-    {
-      id: world.tokenId,
-      acl: [
-        { path: '/', privileges: ['Sys.Audit'] },
-        { path: '/vms', privileges: ['VM.Audit'] },
-        ...spec.templates.map((template) => ({
-          path: `/vms/${template.vmid}`,
-          privileges: ['VM.Audit', 'VM.Clone'],
-        })),
-        { path: '/pool', privileges: ['Pool.Audit'] },
-        { path: `/pool/${pool}`, privileges: poolPrivileges(spec.version) },
-        ...spec.storages.map((storage) => ({
-          path: `/storage/${storage.id}`,
-          privileges: ['Datastore.AllocateSpace', 'Datastore.Audit'],
-        })),
-        { path: '/sdn/zones/localnetwork', privileges: ['SDN.Use'] },
-      ],
-    },
-    described,
-  );
-  for (const token of spec.tokens) addToken(world, token, described);
 }
 
 export interface ForeignGuestSpec {

@@ -29,7 +29,7 @@ import { z } from 'zod';
  * - `foreign`    somebody who is not the product did it (op `foreign.create`, `foreign.edit`, `foreign.delete`, `foreign.start`, `foreign.stop`, `foreign.migrate`), `actor` = who;
  *                or the world itself changed (op `condition.<act>` as in acts.ts, e.g. `condition.power-off` with `node`; effect false and `params.error` = it could not).
  *
- * `actor` is the token id (`user@realm!name`), the account (`DOMAIN\\user`, Guacamole login), `foreign:<who>` or `simulator`.
+ * `actor` is the token id (`user@realm!name`), the user of a ticket (`root@pam`), the account (`DOMAIN\\user`, Guacamole login), `foreign:<who>` or `simulator`.
  * `incarnation` is unique per creation of a guest: a VMID that is used again has another one. A template's clones name the NEW guest.
  *
  * Proxmox (`sim: "proxmox"`, `cluster`)
@@ -44,6 +44,8 @@ import { z } from 'zod';
  * - destroyed:        task-end `qemu.destroy`, effect true, vmid, incarnation. Foreign: `foreign.delete`.
  * - volume:           task-end params `freed` / `left` = volumes removed / orphaned, as `storage:own-name` (a linked clone without its base: `ceph:vm-105-disk-0`).
  * - pool membership:  request `pools.put`, effect true, params `{ pool, added, removed }`.
+ * - sign-in:          request `access.ticket` (actor `anonymous`), params `{ user }` when it was let in.
+ * - access:           request `access.users.*`, `access.tokens.*`, `access.roles.*`, `access.acl.put`, `access.password`, effect true = it was written.
  * - HA:               request `ha.resources.*`, `ha.rules.*`, `ha.groups.*`, effect true = the configuration changed; a managed guest's `qemu.start` and `qemu.stop` requests end as
  *                     `hastart` / `hastop` tasks with effect false, the real task follows with actor `root@pam`; a guest that HA moved away from a dead node is `foreign.migrate` of
  *                     `foreign:ha-manager`.

@@ -106,5 +106,6 @@ async function forgetRights(pve: Pve, user: LockUser, vmid: number): Promise<voi
   await pve.locks.with(user, 'file-user_cfg', async (signal) => {
     await pve.context.clock.sleep(drawMs(pve.context, 'cluster-write', vmid), signal);
     for (const pool of pve.world.pools.values()) pool.members.delete(vmid);
+    pve.world.acl = pve.world.acl.filter(({ path }) => path !== `/vms/${vmid}`);
   });
 }
