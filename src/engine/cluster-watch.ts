@@ -17,6 +17,12 @@ interface Sighting {
   readonly mark: Mark | undefined;
 }
 
+/**
+ * An inventory may be some seconds old, and the cluster's own answer too: it proves that an intruder is gone only when the stop is older.
+ * Scales with the remote side, but not below the age of our own inventories.
+ */
+const LIFT_AFTER_MS = 10_000;
+const LEAST_LIFT_MS = 2_500;
 /** How old an answer about our own rights may be. */
 const STANDING_AGE_MS = 60_000;
 
@@ -39,8 +45,17 @@ export class ClusterWatch {
       readonly clock: Clock;
     },
     private readonly hypervisor: Hypervisor,
-    private readonly at: { readonly pool: string; readonly from: number; readonly to: number },
+    private readonly at: {
+      readonly pool: string;
+      readonly from: number;
+      readonly to: number;
+      readonly liftAfterMs: number;
+    },
   ) {}
+
+  static liftAfterMs(remoteTimeScale: number): number {
+    return Math.max(LEAST_LIFT_MS, LIFT_AFTER_MS * remoteTimeScale);
+  }
 
   /** Looks at our rights and at the guests of an inventory, and stops or resumes dispatch accordingly. */
   async look(inventory: Inventory, signal: AbortSignal): Promise<void> {
@@ -48,7 +63,7 @@ export class ClusterWatch {
     const { cluster } = this.hypervisor;
     const { intruders, isComplete } = await this.intruders(inventory, signal);
     if (intruders.length > 0) await stopFor(this.parts, cluster, this.at, intruders);
-    else if (isComplete && (await this.parts.stops.lift(cluster, 'foreign-deployment')))
+    else if (isComplete && (await this.parts.stops.lift(cluster, 'foreign-deployment', this.at.liftAfterMs)))
       this.parts.log.info({ cluster }, 'the other deployment is gone from our VMID range: dispatch goes on');
   }
 
@@ -60,7 +75,7 @@ export class ClusterWatch {
     const standing = await this.hypervisor.standing(plainCall(signal));
     this.standingAtMs = now;
     if (standing.ok) {
-      if (await stops.lift(cluster, 'token-rights'))
+      if (await stops.lift(cluster, 'token-rights', 0))
         log.info({ cluster }, 'our rights on the cluster are in order again: dispatch goes on');
       return;
     }

@@ -12,6 +12,6 @@ export interface ClusterStops {
   of(cluster: string): Promise<readonly ErrorRecord[]>;
   /** Notes a reason, or renews its words. Gives whether it is new. */
   stop(cluster: string, reason: StopReason, error: ErrorRecord): Promise<boolean>;
-  /** Gives whether there was such a reason. */
-  lift(cluster: string, reason: StopReason): Promise<boolean>;
+  /** Takes a reason away that holds for so long already; gives whether there was one. */
+  lift(cluster: string, reason: StopReason, atLeastMs: number): Promise<boolean>;
 }

@@ -8,12 +8,13 @@ import { StepWait, type StepRun } from '../plan/step.js';
 export async function burnVmid(hypervisor: Hypervisor, run: StepRun, why: string): Promise<StepWait> {
   const { vmid, identity } = run.machine;
   const mark = await hypervisor.readMark(vmid, run.call);
-  if (mark?.vmid === vmid && mark.deployment !== identity.deployment)
-    await run.reportIntruder({ vmid, by: { deployment: mark.deployment } });
   const { guests } = await hypervisor.inventory({ maxAgeMs: 0, signal: run.call.signal });
   await run.replaceVmid(
     new Set([...guests.map((guest) => guest.vmid), vmid]),
     `a foreign guest has it: ${why}`,
   );
+  // After the id is given up: the watch does not look at guests whose id a machine of ours holds.
+  if (mark?.vmid === vmid && mark.deployment !== identity.deployment)
+    await run.reportIntruder({ vmid, by: { deployment: mark.deployment } });
   return new StepWait(0, `VMID ${vmid} is burnt`);
 }

@@ -124,7 +124,12 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   const watches = new Map(
     clusters.map(({ name, pool, vmids }) => [
       name,
-      new ClusterWatch(parts, drivers.hypervisor(name), { pool, from: vmids.from, to: vmids.to }),
+      new ClusterWatch(parts, drivers.hypervisor(name), {
+        pool,
+        from: vmids.from,
+        to: vmids.to,
+        liftAfterMs: ClusterWatch.liftAfterMs(options.remoteTimeScale),
+      }),
     ]),
   );
   const intake = new BatchIntake({

@@ -26,12 +26,12 @@ export class PostgresClusterStops implements ClusterStops {
     return row!.is_new;
   }
 
-  async lift(cluster: string, reason: StopReason): Promise<boolean> {
+  async lift(cluster: string, reason: StopReason, atLeastMs: number): Promise<boolean> {
     const rows = await this.database.query(
-      `with s as (delete from cluster_stops where cluster = $1 and reason = $2 returning cluster)
+      `with s as (delete from cluster_stops where cluster = $1 and reason = $2 and since <= now() - $3 * interval '1 millisecond' returning cluster)
        insert into audit (actor, action, subject, detail)
        select 'hatchery', 'cluster.resume', cluster, jsonb_build_object('reason', $2::text) from s returning id`,
-      [cluster, reason],
+      [cluster, reason, atLeastMs],
     );
     return rows.length === 1;
   }

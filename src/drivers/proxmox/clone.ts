@@ -63,6 +63,8 @@ export class Clones {
     try {
       return await this.#send(request, call);
     } catch (error) {
+      // The lock of the refusal is the template's: it may have come since the look before.
+      if (reasonOf(error) === 'locked') await this.#templates.verifyNow(request.template, call.signal);
       if (reasonOf(error) !== 'already-exists') throw error;
       const earlier = await this.#resolveTaken(request, identity, call);
       // Free again since the refusal: the next attempt sends.

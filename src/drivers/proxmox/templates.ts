@@ -73,10 +73,28 @@ export class Templates {
    * `lock-timeout` while a task may still hold its lock.
    */
   async verifyPinned(template: CloneRequest['template'], signal: AbortSignal): Promise<void> {
-    const { vmid, node, digest } = template;
+    try {
+      await this.#verify(template, CONFIG_AGE_MS, signal);
+    } catch (error) {
+      // What a class shares may be two seconds old: whoever has just mended the template should not be told of its past.
+      if (!(error instanceof HatcheryError) || error.code !== 'template-changed') throw error;
+      await this.verifyNow(template, signal);
+    }
+  }
+
+  /** As `verifyPinned`, by a read that begins now. */
+  verifyNow(template: CloneRequest['template'], signal: AbortSignal): Promise<void> {
+    return this.#verify(template, 0, signal);
+  }
+
+  async #verify(
+    { vmid, node, digest }: CloneRequest['template'],
+    maxAgeMs: number,
+    signal: AbortSignal,
+  ): Promise<void> {
     let config: VmConfig;
     try {
-      config = await this.#config(node, vmid).get(CONFIG_AGE_MS, signal);
+      config = await this.#config(node, vmid).get(maxAgeMs, signal);
     } catch (error) {
       if (reasonOf(error) !== 'config-missing') throw error;
       throw templateChanged(vmid, await this.#whereabouts(vmid, node, signal));
