@@ -43,7 +43,7 @@ import { z } from 'zod';
  * - stopped:          task-end `qemu.stop` or `qemu.shutdown`, effect true only if it was running.
  * - destroyed:        task-end `qemu.destroy`, effect true, vmid, incarnation. Foreign: `foreign.delete`.
  * - volume:           task-end params `freed` / `left` = volumes removed / orphaned, as `storage:own-name` (a linked clone without its base: `ceph:vm-105-disk-0`).
- * - pool membership:  request `pools.put`, effect true, params `{ pool, added, removed }`.
+ * - pool membership:  request `pools.put`, effect true, params `{ pool, added, removed }`; `pools.create`, `pools.delete` params `{ pool }`.
  * - sign-in:          request `access.ticket` (actor `anonymous`), params `{ user }` when it was let in.
  * - access:           request `access.users.*`, `access.tokens.*`, `access.roles.*`, `access.acl.put`, `access.password`, effect true = it was written.
  * - HA:               request `ha.resources.*`, `ha.rules.*`, `ha.groups.*`, effect true = the configuration changed; a managed guest's `qemu.start` and `qemu.stop` requests end as

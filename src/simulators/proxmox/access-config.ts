@@ -28,10 +28,8 @@ export async function changeUserConfig(
 
 /** An error that was made for one reply and became part of another's text. */
 function asPerlText({ status, message, more: { errors } }: PveError): string {
-  if (!errors) return message;
-  return [`${status} ${message}`, ...Object.entries(errors).map(([key, text]) => `${key}: ${text}`)].join(
-    '\n',
-  );
+  const head = status === 500 ? message : `${status} ${message}`;
+  return [head, ...Object.entries(errors ?? {}).map(([key, text]) => `${key}: ${text}`)].join('\n');
 }
 
 export function userExists(world: World, id: string): void {

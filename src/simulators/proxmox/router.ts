@@ -49,8 +49,13 @@ export function findRoute(
   path: string,
   version: '8.4' | '9.1',
 ): { route: Route; values: Record<string, string> } | undefined {
-  const given = path.split('/').filter((part) => part !== '');
+  const whole = path.split('/').filter((part) => part !== '');
   for (const { route, parts } of compiled) {
+    // A volume's name may have slashes: it is all the rest.
+    const given =
+      parts.at(-1) === '{volume}' && whole.length > parts.length
+        ? [...whole.slice(0, parts.length - 1), whole.slice(parts.length - 1).join('/')]
+        : whole;
     if ((route.version ?? version) !== version || route.method !== method || parts.length !== given.length)
       continue;
     const values: Record<string, string> = {};
