@@ -293,6 +293,10 @@ function addGuest(
     startedAtMs: 0,
     agentUpAtMs: 0,
     address: undefined,
+    isPaused: false,
+    cloudInit: {},
+    snapshots: new Map(),
+    processes: [],
   };
   world.guests.set(spec.vmid, guest);
   if (spec.pool !== undefined) world.pools.get(spec.pool)?.members.add(spec.vmid);

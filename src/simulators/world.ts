@@ -53,6 +53,27 @@ export interface WorldGuest {
   agentUpAtMs: number;
   /** What DHCP gave at the last start; `undefined` = nothing (its MAC was not allowed). */
   address: string | undefined;
+  /** Its processors stand still: `suspend`. */
+  isPaused: boolean;
+  /** What the cloud-init drive was last generated from; the guest sees these and not those of the config. */
+  cloudInit: Record<string, string>;
+  /** By name. */
+  readonly snapshots: Map<string, WorldSnapshot>;
+  /** What its agent ran and nobody has asked about yet. */
+  readonly processes: { readonly pid: number; readonly output: string }[];
+}
+
+/** Sections of a guest's config file. */
+export interface WorldSnapshot {
+  readonly config: Record<string, string>;
+  description: string;
+  /** Unix time in seconds. */
+  readonly time: number;
+  parent: string | undefined;
+  /** Volume that holds the memory. */
+  readonly state: string | undefined;
+  /** Sizes of its volumes by volume id. */
+  readonly sizesGiB: Readonly<Record<string, number>>;
 }
 
 export interface WorldVolume {

@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { hashedPassword } from '../../src/simulators/proxmox/qemu-config.js';
+import { hashedPassword } from '../../src/simulators/proxmox/qemu-config-write.js';
 import { addBlueprint } from '../support/blueprint-variants.js';
 import { StepWorld, type TestMachine } from '../support/step-world.js';
 

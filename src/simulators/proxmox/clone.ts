@@ -1,21 +1,15 @@
 import type { FiredFaults } from '../faults.js';
-import { holding } from '../process.js';
 import { poolOf, type WorldGuest, type WorldStorage } from '../world.js';
 import { need } from './auth.js';
-import { copyMiBps, drawMs } from './durations.js';
-import {
-  disksOf,
-  formatDisk,
-  markLine,
-  macOf,
-  parseNet,
-  randomMac,
-  sizeGiB,
-  type DiskLine,
-} from './guest-config.js';
+import { copyBlocks } from './copy-blocks.js';
+import { drawMs } from './durations.js';
+import { disksOf, formatDisk, markLine, macOf, randomMac, sizeGiB } from './guest-config.js';
 import type { LockUser } from './locks.js';
 import { OPTIONAL_DESCRIPTION, OPTIONAL_DNS_NAME, OPTIONAL_FLAG, OPTIONAL_TEXT, VMID } from './params.js';
 import { checkUnlocked, guestOn, type Handled, type Pve, type PveCall, type Route } from './pve.js';
+import { joinPool } from './join-pool.js';
+import { needBridge } from './qemu-rights.js';
+import { lockFile } from './qemu-task.js';
 import { TaskFailure, type Task, type TaskResult } from './task-engine.js';
 import { allocate, free, occupyStorages, ownName, storageOf, volumeOf } from './volumes.js';
 import { failure, forbidden } from './wire.js';
@@ -130,15 +124,6 @@ function checkStorages(
   }
 }
 
-/** A plain bridge is a vnet of zone `localnetwork`; with a tag only the tag's own path counts. */
-export function needBridge({ account }: PveCall, net: string): void {
-  const { rest } = parseNet(net);
-  const bridge = rest.get('bridge');
-  const tag = rest.get('tag');
-  if (bridge === undefined) return;
-  need(account, `/sdn/zones/localnetwork/${bridge}${tag === undefined ? '' : `/${tag}`}`, 'SDN.Use');
-}
-
 async function runClone(pve: Pve, task: Task, job: CloneJob): Promise<TaskResult> {
   const { source, newid } = job;
   const node = task.node;
@@ -155,10 +140,6 @@ async function runClone(pve: Pve, task: Task, job: CloneJob): Promise<TaskResult
   return pve.files.with(user, lockFile(source.vmid), isRunning ? 'exclusive' : 'shared', 1_000, () =>
     pve.files.with(user, lockFile(newid), 'exclusive', 1_000, () => cloneLocked(pve, task, user, job)),
   );
-}
-
-export function lockFile(vmid: number): string {
-  return `/var/lock/qemu-server/lock-${vmid}.conf`;
 }
 
 async function cloneLocked(pve: Pve, task: Task, user: LockUser, job: CloneJob): Promise<TaskResult> {
@@ -235,6 +216,10 @@ function reserveId(pve: Pve, task: Task, newid: number): WorldGuest {
     startedAtMs: 0,
     agentUpAtMs: 0,
     address: undefined,
+    isPaused: false,
+    cloudInit: {},
+    snapshots: new Map(),
+    processes: [],
   };
   pve.world.guests.set(newid, guest);
   return guest;
@@ -266,7 +251,8 @@ async function copyDisks(
     });
     made.push(volid);
     await pve.context.clock.sleep(drawMs(pve.context, 'clone-step', job.newid), task.signal);
-    if (job.isFull && !disk.isCloudInit) await copyBlocks(pve, task, storage, disk);
+    if (job.isFull && !disk.isCloudInit)
+      await copyBlocks(pve, user, storage, sizeGiB(disk.options['size'] ?? '0G'));
     config[disk.key] = formatDisk(volid, disk.options);
     guest.config = { ...config, lock: 'clone' };
   }
@@ -291,40 +277,6 @@ function newConfig(pve: Pve, job: CloneJob): Record<string, string> {
   config['name'] = job.name;
   if (job.description !== undefined && job.description !== '') config['description'] = job.description;
   return config;
-}
-
-/** Copies block by block at the storage's rate, which parallel copies share; unlocked. */
-async function copyBlocks(pve: Pve, task: Task, storage: WorldStorage, disk: DiskLine): Promise<void> {
-  const totalGiB = sizeGiB(disk.options['size'] ?? '0G');
-  const speed = copyMiBps(storage) * pve.context.random.stream('copy', task.vmid).logNormal(1, 1.5);
-  const { copies } = pve;
-  copies.set(storage.id, (copies.get(storage.id) ?? 0) + 1);
-  const letGo = (): unknown => copies.set(storage.id, (copies.get(storage.id) ?? 1) - 1);
-  await holding(letGo, async () => {
-    const steps = 20;
-    for (let step = 0; step <= steps; step += 1) {
-      const done = (totalGiB * step) / steps;
-      task.log(`transferred ${size(done)} of ${size(totalGiB)} (${((100 * step) / steps).toFixed(2)}%)`);
-      if (step < steps)
-        await pve.context.clock.sleep(
-          ((totalGiB * 1024) / steps / speed) * 1000 * (copies.get(storage.id) ?? 1),
-          task.signal,
-        );
-    }
-  });
-}
-
-function size(gib: number): string {
-  return gib >= 1 || gib === 0 ? `${gib.toFixed(1)} GiB` : `${(gib * 1024).toFixed(1)} MiB`;
-}
-
-async function joinPool(pve: Pve, user: LockUser, pool: string, vmid: number): Promise<void> {
-  await pve.locks.with(user, 'file-user_cfg', async (signal) => {
-    await pve.context.clock.sleep(drawMs(pve.context, 'cluster-write', vmid), signal);
-    const found = pve.world.pools.get(pool);
-    if (!found) throw failure(`pool '${pool}' does not exist`);
-    found.members.add(vmid);
-  });
 }
 
 /** Gives the volumes that could not be removed. */

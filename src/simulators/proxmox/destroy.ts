@@ -1,11 +1,11 @@
 import type { WorldGuest } from '../world.js';
 import { need } from './auth.js';
-import { lockFile } from './clone.js';
 import { drawMs } from './durations.js';
 import { disksOf } from './guest-config.js';
 import type { LockUser } from './locks.js';
 import { OPTIONAL_FLAG } from './params.js';
 import { checkUnlocked, guestOn, type Handled, type Pve, type PveCall, type Route } from './pve.js';
+import { lockFile } from './qemu-task.js';
 import { TaskFailure, type Task, type TaskResult } from './task-engine.js';
 import { basesInUse, free, occupyStorages, ownName } from './volumes.js';
 import { failure, parameterErrors } from './wire.js';

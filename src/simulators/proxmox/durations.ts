@@ -19,6 +19,8 @@ const MODEL = {
   stop: [1_000, 3_000],
   destroy: [1_000, 2_500],
   resize: [500, 1_500],
+  snapshot: [1_500, 4_500],
+  rollback: [2_000, 6_000],
 } as const;
 type DurationKind = keyof typeof MODEL;
 

@@ -2,7 +2,7 @@ import type { Act, ActTarget } from '../acts.js';
 import { grant, revoke } from '../build-access.js';
 import { SimProcess } from '../process.js';
 import { volumeKey, type WorldGuest } from '../world.js';
-import { lockFile } from './clone.js';
+import { lockFile } from './qemu-task.js';
 import { disksOf, macOf } from './guest-config.js';
 import type { ForeignActors } from './foreign.js';
 import type { Pve } from './pve.js';

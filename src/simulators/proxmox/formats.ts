@@ -83,6 +83,14 @@ export const FORMATS = {
     /^[0-9]+(?:\.[0-9]+)?[KMGT]?$/,
     (value) => `value does not look like a valid disk size: ${value}`,
   ),
+  cidr: matches(
+    new RegExp(`^(?:${IPV4}/(?:[89]|[12][0-9]|3[0-2])|[0-9a-fA-F:]+/[0-9]{1,3})$`),
+    'value does not look like a valid CIDR network',
+  ),
+  'storage-pair': matches(
+    /^(?:1|[a-z][a-z0-9\-_.]*[a-z0-9](?::[a-z][a-z0-9\-_.]*[a-z0-9])?)$/i,
+    'value does not look like a valid storage pair',
+  ),
   'pve-tag': matches(/^[a-z0-9_][a-z0-9_\-+.]*$/i, 'invalid characters in tag'),
   'pve-startup-order': (value: string) =>
     value !== '' &&

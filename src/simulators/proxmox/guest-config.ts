@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
 import type { WorldGuest } from '../world.js';
 import type { RandomStream } from '../seed.js';
+import { specOfKey } from './qemu-keys.js';
 
 const DISK_KEY = /^(scsi|virtio|sata|ide|efidisk|tpmstate|unused|mp)[0-9]+$|^rootfs$/;
 
-/** The config file's text: description as leading comment lines, then the keys in order. */
-function renderConfig(config: Readonly<Record<string, string>>): string {
+/** One section of the config file: description as leading comment lines, then the keys in order. */
+function renderSection(config: Readonly<Record<string, string>>): string {
   const { description, ...rest } = config;
   const comment = (description ?? '')
     .split('\n')
@@ -19,9 +20,27 @@ function renderConfig(config: Readonly<Record<string, string>>): string {
   return comment + keys;
 }
 
+/** The config file's text: what runs, what waits, the snapshots. */
+function renderConfig(guest: WorldGuest): string {
+  const waiting = Object.entries(guest.pending);
+  const pending = waiting
+    .map(([key, value]) => (value === null ? `delete: ${key}\n` : `${key}: ${value}\n`))
+    .sort()
+    .join('');
+  const snapshots = [...guest.snapshots].map(
+    ([name, { config, description, time, parent }]) =>
+      `\n[${name}]\n${renderSection({ ...config, description })}${parent === undefined ? '' : `parent: ${parent}\n`}snaptime: ${time}\n`,
+  );
+  return [
+    renderSection(guest.config),
+    ...(waiting.length === 0 ? [] : [`\n[PENDING]\n${pending}`]),
+    ...snapshots,
+  ].join('');
+}
+
 /** SHA-1 of the file, what PVE calls `digest`. */
 export function digestOf(guest: WorldGuest): string {
-  return createHash('sha1').update(renderConfig(guest.config)).digest('hex');
+  return createHash('sha1').update(renderConfig(guest)).digest('hex');
 }
 
 /** `virtio=BC:..,bridge=vmbr0,tag=5` or `model=virtio,macaddr=..`, with the model and the MAC under their own names. */
@@ -104,6 +123,11 @@ export function formatDisk(volid: string, options: Readonly<Record<string, strin
   return volid + more.join('');
 }
 
+/** As in the config: whole GiB if it is. */
+export function sizeText(gib: number): string {
+  return Number.isInteger(gib) ? `${gib}G` : `${Math.round(gib * 1024)}M`;
+}
+
 /** `20G` in GiB. */
 export function sizeGiB(text: string): number {
   const match = /^([0-9]+(?:\.[0-9]+)?)([KMGT]?)$/.exec(text);
@@ -114,32 +138,61 @@ export function sizeGiB(text: string): number {
   return Number(match[1]) * factor;
 }
 
-const NUMBERS = new Set([
-  'cores',
-  'sockets',
-  'onboot',
-  'template',
-  'protection',
-  'numa',
-  'balloon',
-  'swap',
-  'unprivileged',
-  'vcpus',
+/** What waits for the next start becomes the config. */
+export function applyPending(guest: WorldGuest): void {
+  for (const [key, value] of Object.entries(guest.pending)) setKey(guest, key, value);
+  guest.pending = {};
+}
+
+/** Writes one key (`null` removes it); a drive whose volume goes leaves it behind as `unused`. */
+export function setKey(guest: WorldGuest, key: string, value: string | null): void {
+  const [before] = disksOf({ [key]: guest.config[key] ?? '' });
+  if (value === null) delete guest.config[key];
+  else guest.config[key] = value;
+  const isGone =
+    before && !before.isCloudInit && !disksOf(guest.config).some(({ volid }) => volid === before.volid);
+  if (isGone && !key.startsWith('unused')) guest.config[freeUnused(guest)] = before.volid;
+}
+
+function freeUnused({ config }: WorldGuest): string {
+  let n = 0;
+  while (config[`unused${n}`] !== undefined) n += 1;
+  return `unused${n}`;
+}
+
+const CONTAINER_NUMBERS = new Set([
+  ...['console', 'cores', 'memory', 'onboot', 'protection', 'swap', 'template', 'tty', 'unprivileged'],
 ]);
 
-/** Config as GET shows it: pending changes merged unless `current`, passwords masked, some numbers as numbers, a description that ends in a newline. */
-export function shownConfig(guest: WorldGuest, current: boolean): Record<string, string | number> {
+/** Config as GET shows it: passwords masked, whole numbers and flags as numbers, a description that ends in a newline. */
+export function shownKeys(
+  config: Readonly<Record<string, string>>,
+  kind: WorldGuest['kind'],
+): Record<string, string | number> {
   const shown: Record<string, string | number> = {};
-  const merged: Record<string, string | null> = current
-    ? guest.config
-    : { ...guest.config, ...guest.pending };
-  for (const [key, value] of Object.entries(merged)) {
-    if (value === null) continue;
+  for (const [key, value] of Object.entries(config)) {
     if (key === 'cipassword') shown[key] = '**********';
     else if (key === 'description') shown[key] = value.endsWith('\n') ? value : `${value}\n`;
-    else shown[key] = NUMBERS.has(key) ? Number(value) : value;
+    else shown[key] = isNumeric(key, kind) ? Number(value) : value;
   }
-  return { ...shown, digest: digestOf(guest) };
+  return shown;
+}
+
+function isNumeric(key: string, kind: WorldGuest['kind']): boolean {
+  if (kind === 'lxc') return CONTAINER_NUMBERS.has(key);
+  const type = specOfKey(key)?.type;
+  return type === 'integer' || type === 'boolean';
+}
+
+/** Pending changes merged unless `current`. */
+export function shownConfig(guest: WorldGuest, current: boolean): Record<string, string | number> {
+  const merged = { ...guest.config };
+  if (!current)
+    for (const [key, value] of Object.entries(guest.pending)) {
+      if (value === null) delete merged[key];
+      else merged[key] = value;
+    }
+  return { ...shownKeys(merged, guest.kind), digest: digestOf(guest) };
 }
 
 /** The mark line that a deployment writes last into the description, for the journal. */

@@ -5,109 +5,117 @@ import {
   OPTIONAL_DNS_NAME,
   OPTIONAL_FLAG,
   OPTIONAL_TEXT,
-  type ParamSpec,
-  type ParamSpecs,
-  type PropertySpec,
 } from './params.js';
+import type { ParamSpec, ParamSpecs } from './params.js';
+import { DRIVE_PARAMS, IDE, volumeId } from './qemu-drive-params.js';
+import * as formats from './qemu-formats.js';
+import { count, matching, oneOf } from './qemu-formats.js';
 
-const sshKeys: ParamSpec = { ...OPTIONAL_TEXT, format: FORMATS.urlencoded };
-/** A model may be written as a key whose value is the MAC: `virtio=BC:24:11:...`. */
-const NET_MODELS = [
-  ...['e1000', 'e1000-82540em', 'e1000-82544gc', 'e1000-82545em', 'e1000e', 'i82551', 'i82557b'],
-  ...['i82559er', 'ne2k_isa', 'ne2k_pci', 'pcnet', 'rtl8139', 'virtio', 'vmxnet3'],
-];
-const net: ParamSpec = {
-  ...OPTIONAL_TEXT,
-  properties: {
-    model: { type: 'string', enum: NET_MODELS, defaultKey: true },
-    macaddr: { type: 'string', optional: true, format: FORMATS['mac-addr'] },
-    ...Object.fromEntries(
-      NET_MODELS.map((model): [string, PropertySpec] => [
-        model,
-        { type: 'string', alias: 'macaddr', keyAlias: 'model' },
-      ]),
-    ),
-    bridge: { type: 'string', optional: true, format: FORMATS['pve-bridge-id'] },
-    queues: { type: 'integer', optional: true, minimum: 0, maximum: 64 },
-    rate: { type: 'number', optional: true, minimum: 0 },
-    tag: { type: 'integer', optional: true, minimum: 1, maximum: 4094 },
-    trunks: { type: 'string', optional: true, pattern: /^\d+(?:-\d+)?(?:;\d+(?:-\d+)?)*$/ },
-    firewall: OPTIONAL_FLAG,
-    link_down: OPTIONAL_FLAG,
-    mtu: { type: 'integer', optional: true, minimum: 1, maximum: 65_520 },
-  },
-};
-const count = (minimum: number, maximum?: number): ParamSpec => ({
-  type: 'integer',
-  optional: true,
-  minimum,
-  ...(maximum === undefined ? {} : { maximum }),
-});
-
-/** The keys of a qemu config that can be written, by the privilege that each needs. `cloud-init` is `VM.Config.Cloudinit` or `VM.Config.Network`. */
+/**
+ * The keys of a qemu config that can be written, by the privileges of which one is needed; `root` = only a ticket of root@pam.
+ * `value` = it depends on the value: `privilegesOfValue`.
+ */
 const BY_PRIVILEGE: Readonly<Record<string, ParamSpecs>> = {
   'VM.Config.CPU': {
     cores: count(1),
-    sockets: count(1),
-    cpu: OPTIONAL_TEXT,
+    cpu: formats.CPU,
     cpulimit: { type: 'number', optional: true, minimum: 0, maximum: 128 },
     cpuunits: count(1, 262_144),
-    vcpus: count(1),
     numa: OPTIONAL_FLAG,
-    affinity: OPTIONAL_TEXT,
+    'numa[n]': formats.NUMA,
+    smp: count(1),
+    sockets: count(1),
+    vcpus: count(1),
   },
   'VM.Config.Memory': {
-    memory: { type: 'string', optional: true, pattern: /^(current=)?[0-9]+$/ },
+    'allow-ksm': { ...OPTIONAL_FLAG, version: '9.1' },
     balloon: OPTIONAL_COUNT,
+    memory: formats.MEMORY,
     shares: count(0, 50_000),
   },
-  'VM.Config.Network': { 'net[n]': net },
+  'VM.Config.Network': { 'net[n]': formats.NET },
   'VM.Config.Cloudinit|VM.Config.Network': {
-    ciuser: OPTIONAL_TEXT,
+    cicustom: formats.CICUSTOM,
     cipassword: OPTIONAL_TEXT,
-    citype: { type: 'string', optional: true, enum: ['configdrive2', 'nocloud', 'opennebula'] },
+    citype: oneOf('configdrive2', 'nocloud', 'opennebula'),
     ciupgrade: OPTIONAL_FLAG,
-    cicustom: OPTIONAL_TEXT,
-    sshkeys: sshKeys,
-    nameserver: OPTIONAL_TEXT,
+    ciuser: OPTIONAL_TEXT,
+    'ipconfig[n]': formats.IPCONFIG,
+    nameserver: { ...OPTIONAL_TEXT, list: true, format: FORMATS.address },
     searchdomain: OPTIONAL_TEXT,
-    'ipconfig[n]': OPTIONAL_TEXT,
+    sshkeys: { ...OPTIONAL_TEXT, format: FORMATS.urlencoded },
   },
   'VM.Config.Disk': {
-    'scsi[n]': OPTIONAL_TEXT,
-    'virtio[n]': OPTIONAL_TEXT,
-    'sata[n]': OPTIONAL_TEXT,
-    'ide[n]': OPTIONAL_TEXT,
-    'unused[n]': OPTIONAL_TEXT,
+    boot: formats.BOOT,
+    bootdisk: matching(/^(ide|sata|scsi|virtio)\d+$/),
+    vmstatestorage: { ...OPTIONAL_TEXT, format: FORMATS['pve-storage-id'] },
   },
   'VM.Config.HWType': {
-    bios: { type: 'string', optional: true, enum: ['seabios', 'ovmf'] },
-    machine: OPTIONAL_TEXT,
-    scsihw: OPTIONAL_TEXT,
-    vga: OPTIONAL_TEXT,
-    'serial[n]': OPTIONAL_TEXT,
-    smbios1: OPTIONAL_TEXT,
-    vmgenid: OPTIONAL_TEXT,
-    tablet: OPTIONAL_FLAG,
-    hotplug: OPTIONAL_TEXT,
-    kvm: OPTIONAL_FLAG,
     acpi: OPTIONAL_FLAG,
+    'amd-sev': formats.SEV,
+    audio0: formats.AUDIO,
+    hotplug: formats.HOTPLUG,
+    'intel-tdx': formats.TDX,
+    kvm: OPTIONAL_FLAG,
+    machine: formats.MACHINE,
+    rng0: formats.RNG,
+    scsihw: oneOf('lsi', 'lsi53c810', 'virtio-scsi-pci', 'virtio-scsi-single', 'megasas', 'pvscsi'),
+    smbios1: formats.SMBIOS,
+    spice_enhancements: formats.SPICE,
+    tablet: OPTIONAL_FLAG,
+    vga: formats.VGA,
+    'virtiofs[n]': formats.VIRTIOFS,
+    vmgenid: matching(/^(?:[a-fA-F0-9]{8}(?:-[a-fA-F0-9]{4}){3}-[a-fA-F0-9]{12}|[01])$/),
+    watchdog: formats.WATCHDOG,
   },
   'VM.Config.Options': {
-    name: OPTIONAL_DNS_NAME,
+    agent: formats.AGENT,
+    autostart: OPTIONAL_FLAG,
+    bios: oneOf('seabios', 'ovmf'),
     description: OPTIONAL_DESCRIPTION,
-    tags: OPTIONAL_TEXT,
-    onboot: OPTIONAL_FLAG,
-    startup: OPTIONAL_TEXT,
-    boot: OPTIONAL_TEXT,
-    ostype: OPTIONAL_TEXT,
-    agent: OPTIONAL_TEXT,
-    protection: OPTIONAL_FLAG,
+    keyboard: oneOf(
+      ...['de', 'de-ch', 'da', 'en-gb', 'en-us', 'es', 'fi', 'fr', 'fr-be', 'fr-ca', 'fr-ch', 'hu', 'is'],
+      ...['it', 'ja', 'lt', 'mk', 'nl', 'no', 'pl', 'pt', 'pt-br', 'sv', 'sl', 'tr'],
+    ),
     localtime: OPTIONAL_FLAG,
+    migrate_downtime: { type: 'number', optional: true, minimum: 0 },
+    migrate_speed: OPTIONAL_COUNT,
+    name: OPTIONAL_DNS_NAME,
+    onboot: OPTIONAL_FLAG,
+    ostype: oneOf(
+      ...['other', 'wxp', 'w2k', 'w2k3', 'w2k8', 'wvista', 'win7', 'win8', 'win10', 'win11', 'l24', 'l26'],
+      'solaris',
+    ),
+    protection: OPTIONAL_FLAG,
+    reboot: OPTIONAL_FLAG,
+    startdate: matching(/^(now|\d{4}-\d{1,2}-\d{1,2}(T\d{1,2}:\d{1,2}:\d{1,2})?)$/),
+    startup: { ...OPTIONAL_TEXT, format: FORMATS['pve-startup-order'] },
+    tags: { ...OPTIONAL_TEXT, list: true, format: FORMATS['pve-tag'] },
+    tdf: OPTIONAL_FLAG,
     template: OPTIONAL_FLAG,
-    freeze: OPTIONAL_FLAG,
   },
-  root: { args: OPTIONAL_TEXT, hookscript: OPTIONAL_TEXT, lock: OPTIONAL_TEXT },
+  'VM.PowerMgmt': { freeze: OPTIONAL_FLAG },
+  value: {
+    ...DRIVE_PARAMS,
+    cdrom: IDE,
+    'hostpci[n]': formats.HOSTPCI,
+    'serial[n]': matching(/^(\/dev\/.+|socket)$/),
+    'usb[n]': formats.USB,
+  },
+  root: {
+    affinity: formats.CPU_SET,
+    arch: oneOf('x86_64', 'aarch64'),
+    args: OPTIONAL_TEXT,
+    hookscript: { ...OPTIONAL_TEXT, format: volumeId },
+    hugepages: oneOf('any', '2', '1024'),
+    ivshmem: formats.IVSHMEM,
+    keephugepages: OPTIONAL_FLAG,
+    lock: oneOf(
+      ...['backup', 'clone', 'create', 'migrate', 'rollback', 'snapshot', 'snapshot-delete'],
+      ...['suspending', 'suspended'],
+    ),
+    'parallel[n]': matching(/^(\/dev\/parport\d+|\/dev\/usb\/lp\d+)$/),
+  },
 };
 
 export const QEMU_CONFIG_PARAMS: ParamSpecs = Object.assign({}, ...Object.values(BY_PRIVILEGE)) as ParamSpecs;
@@ -123,15 +131,43 @@ export const CONFIG_PRIVILEGES = [
   'Cloudinit',
 ].map((what) => `VM.Config.${what}`);
 
-/** Privileges of which one is needed to write `key`; `root` = nobody but a root ticket. */
-export function privilegesFor(key: string): readonly string[] {
+/** Specification of a key of the config; `undefined` = no such key. */
+export function specOfKey(key: string): ParamSpec | undefined {
+  const name = nameOf(QEMU_CONFIG_PARAMS, key);
+  return name === undefined ? undefined : QEMU_CONFIG_PARAMS[name];
+}
+
+function nameOf(specs: ParamSpecs, key: string): string | undefined {
+  if (Object.hasOwn(specs, key)) return key;
   const indexed = key.replace(/[0-9]+$/, '[n]');
+  return indexed !== key && Object.hasOwn(specs, indexed) ? indexed : undefined;
+}
+
+/** Privileges of which one is needed to write `key`; `root` = nobody but a root ticket, `value` = see the value. */
+export function privilegesFor(key: string): readonly string[] {
   for (const [privileges, specs] of Object.entries(BY_PRIVILEGE))
-    if (Object.hasOwn(specs, key) || Object.hasOwn(specs, indexed)) return privileges.split('|');
+    if (nameOf(specs, key) !== undefined) return privileges.split('|');
   return ['root'];
 }
 
-/** Keys that take effect at once on a running guest; the others wait for its next start. */
-export function isLive(key: string): boolean {
-  return ['name', 'description', 'tags', 'onboot', 'startup', 'protection', 'boot'].includes(key);
+const CLOUD_INIT = new Set(Object.keys(BY_PRIVILEGE['VM.Config.Cloudinit|VM.Config.Network'] ?? {}));
+
+/** Keys that go into the cloud-init drive and have no other meaning. */
+export function isCloudInitKey(key: string): boolean {
+  return CLOUD_INIT.has(key) || /^ipconfig[0-9]+$/.test(key);
+}
+
+const FAST = new Set([
+  ...['description', 'hookscript', 'hotplug', 'lock', 'migrate_downtime', 'migrate_speed', 'name', 'onboot'],
+  ...['protection', 'shares', 'startup', 'tags', 'vmstatestorage'],
+]);
+
+/** Keys that take effect at once on a running guest, given its `hotplug`; the others wait for its next start. */
+export function isLive(key: string, hotplug: string | undefined): boolean {
+  if (FAST.has(key) || isCloudInitKey(key) || /^unused[0-9]+$/.test(key)) return true;
+  if (['balloon', 'cpuunits', 'cpulimit'].includes(key)) return true;
+  const features = (hotplug === '1' ? undefined : hotplug)?.split(/[,; ]+/) ?? ['network', 'disk', 'usb'];
+  if (/^net[0-9]+$/.test(key)) return features.includes('network');
+  if (/^(scsi|virtio)[0-9]+$/.test(key)) return features.includes('disk');
+  return /^usb[0-9]+$/.test(key) && features.includes('usb');
 }

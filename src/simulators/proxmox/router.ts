@@ -11,10 +11,15 @@ import { haPlacementRoutes } from './ha-placement.js';
 import { haResourceRoutes } from './ha-resources.js';
 import { nodeRoutes } from './nodes.js';
 import { poolRoutes } from './pools.js';
+import { powerStateRoutes } from './power-states.js';
 import { powerRoutes } from './power.js';
 import type { Route } from './pve.js';
 import { configRoutes } from './qemu-config.js';
+import { createRoute } from './qemu-create.js';
+import { resizeRoute } from './qemu-resize.js';
 import { qemuRoutes } from './qemu.js';
+import { rollbackRoute } from './rollback.js';
+import { snapshotRoutes } from './snapshot.js';
 import { resourcesRoute } from './resources.js';
 import { storageRoutes } from './storage.js';
 import { taskRoutes } from './tasks.js';
@@ -30,6 +35,11 @@ const ROUTES: readonly Route[] = [
   cloneRoute,
   destroyRoute,
   ...powerRoutes,
+  ...powerStateRoutes,
+  createRoute,
+  resizeRoute,
+  ...snapshotRoutes,
+  rollbackRoute,
   ...agentRoutes,
   ...accessRoutes,
   ...userRoutes,

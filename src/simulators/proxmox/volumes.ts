@@ -65,6 +65,9 @@ interface NewVolume {
   /** Volume id of the base image that it shares blocks with. */
   readonly parent?: string;
   readonly isCloudInit?: boolean;
+  /** Own name of the volume; left out = the next free disk. */
+  readonly name?: string;
+  readonly format?: string | undefined;
 }
 
 /** Makes a volume under the storage's lock and gives its id. */
@@ -81,6 +84,7 @@ export async function allocate(
       throw failure(`unable to create image: storage '${storage.id}' has no space left on device`);
     const volid = nameVolume(pve, storage, wanted);
     const node = storage.shared ? undefined : wanted.node;
+    if (pve.world.volumes.has(volumeKey(node, volid))) throw nameTaken(storage, volid);
     pve.world.volumes.set(volumeKey(node, volid), {
       volid,
       storage: storage.id,
@@ -94,21 +98,107 @@ export async function allocate(
   });
 }
 
+/** A left-over of that name: disks find another number, a cloud-init drive has only one name. */
+function nameTaken(storage: WorldStorage, volid: string): Error {
+  const name = volid.slice(volid.lastIndexOf('/') + 1).replace(/^[^:]+:/, '');
+  if (storage.type === 'rbd')
+    return failure(`rbd create '${name}' error: rbd: create error: (17) File exists`);
+  if (storage.type === 'lvmthin' || storage.type === 'lvm')
+    return failure(
+      `lvcreate '${storage.id}/${name}' error:   Logical Volume "${name}" already exists in volume group "${storage.id}"`,
+    );
+  if (storage.type === 'zfspool')
+    return failure(`zfs error: cannot create '${storage.id}/${name}': dataset already exists`);
+  return failure(`disk image '${pathOf(storage, volid)}' already exists`);
+}
+
+/** Where a file of a storage lies on its nodes. */
+export function pathOf(storage: WorldStorage, volid: string): string {
+  const mount = storage.type === 'dir' && storage.id === 'local' ? '/var/lib/vz' : `/mnt/pve/${storage.id}`;
+  const name = volid.slice(volid.indexOf(':') + 1);
+  return /^\d/.test(name) ? `${mount}/images/${name}` : `${mount}/${name}`;
+}
+
+/** A volume that holds the memory of a guest: twice its memory and half a GiB. */
+export function allocateState(
+  pve: Pve,
+  user: LockUser,
+  storage: WorldStorage,
+  guest: WorldGuest,
+  name: string,
+): Promise<string> {
+  const memoryGiB = Number(guest.config['memory'] ?? 512) / 1024;
+  return allocate(pve, user, storage, {
+    vmid: guest.vmid,
+    node: guest.node,
+    sizeGiB: memoryGiB * 2 + 0.5,
+    usedGiB: memoryGiB / 2,
+    name,
+    format: 'raw',
+  });
+}
+
 function nameVolume(pve: Pve, storage: WorldStorage, wanted: NewVolume): string {
   const { vmid, parent } = wanted;
-  if (wanted.isCloudInit) return `${storage.id}:vm-${vmid}-cloudinit`;
+  const format = wanted.format ?? 'qcow2';
+  const own = wanted.isCloudInit
+    ? `vm-${vmid}-cloudinit`
+    : (wanted.name ?? `vm-${vmid}-disk-${freeNumber(pve, storage, wanted)}`);
+  const base = parent?.slice(parent.indexOf(':') + 1);
+  const from = base === undefined || storage.type === 'lvmthin' ? '' : `${base}/`;
+  return holdsFiles(storage)
+    ? `${storage.id}:${from}${vmid}/${own}.${format}`
+    : `${storage.id}:${from}${own}`;
+}
+
+function freeNumber(pve: Pve, storage: WorldStorage, { vmid, node }: NewVolume): number {
   const taken = [...pve.world.volumes.values()]
-    .filter((volume) => volume.vmid === vmid && volume.storage === storage.id)
+    .filter((volume) => volume.storage === storage.id && (storage.shared || volume.node === node))
     .map(({ volid }) => volid);
   let n = 0;
-  while (taken.some((volid) => new RegExp(`vm-${vmid}-disk-${n}(\\.|$)`).test(volid))) n += 1;
-  const base = parent?.slice(parent.indexOf(':') + 1);
-  if (holdsFiles(storage))
-    return `${storage.id}:${base === undefined ? '' : `${base}/`}${vmid}/vm-${vmid}-disk-${n}.qcow2`;
-  const own = `vm-${vmid}-disk-${n}`;
-  return base === undefined || storage.type === 'lvmthin'
-    ? `${storage.id}:${own}`
-    : `${storage.id}:${base}/${own}`;
+  while (taken.some((volid) => new RegExp(`(vm|base)-${vmid}-disk-${n}(\\.|$)`).test(volid))) n += 1;
+  return n;
+}
+
+/** What a storage can do with a volume; thick LVM can do least. */
+export function hasFeature(
+  storage: WorldStorage,
+  feature: 'snapshot' | 'clone' | 'copy' | 'template',
+  of: { readonly isBase?: boolean; readonly snapshot?: string | undefined } = {},
+): boolean {
+  const { type } = storage;
+  const isFile = holdsFiles(storage);
+  if (feature === 'snapshot') return type !== 'lvm';
+  if (feature === 'template') return type !== 'lvm';
+  if (feature === 'copy') return of.snapshot === undefined || isFile || type === 'rbd' || type === 'lvmthin';
+  if (type === 'lvm') return false;
+  return of.snapshot === undefined ? (of.isBase ?? false) : type === 'rbd' || type === 'lvmthin';
+}
+
+/** Gives a volume its name as a base image (or another owner's), under its storage's lock. */
+export async function renameVolume(
+  pve: Pve,
+  user: LockUser,
+  volid: string,
+  to: { readonly vmid: number; readonly kind: 'vm' | 'base' },
+): Promise<string> {
+  const storage = storageOf(pve, volid.slice(0, volid.indexOf(':')));
+  return withStorageLock(pve, user, storage, async (signal) => {
+    await pve.context.clock.sleep(drawStorageMs(pve.context, storage, 'free', to.vmid), signal);
+    const old = volumeOf(pve, volid, user.node);
+    if (!old) throw failure(`volume '${volid}' does not exist`);
+    const n = to.kind === 'base' ? undefined : freeNumber(pve, storage, { ...old, ...to, node: user.node });
+    const name = volid
+      .replaceAll(new RegExp(`(^|[:/])${old.vmid}/`, 'g'), `$1${to.vmid}/`)
+      .replace(/(?:vm|base)-\d+-(disk-)?([^/]*)$/, (_, disk: string | undefined, rest: string) =>
+        disk === undefined || n === undefined
+          ? `${to.kind}-${to.vmid}-${disk ?? ''}${rest}`
+          : `${to.kind}-${to.vmid}-disk-${n}${/\..*$/.exec(rest)?.[0] ?? ''}`,
+      );
+    forget(pve, volid, user.node);
+    pve.world.volumes.set(volumeKey(old.node, name), { ...old, volid: name, vmid: to.vmid });
+    return name;
+  });
 }
 
 /** Removes a volume under its storage's lock; nothing there is no error. */
