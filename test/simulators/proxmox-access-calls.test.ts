@@ -14,7 +14,7 @@ describe('access to Proxmox', () => {
   let root: WireClient;
 
   beforeAll(async () => {
-    context = createContext({ timeScale: 0.002 });
+    context = createContext({ timeScale: 0.02 });
     simulator = await startProxmoxSimulator(context);
     client = new WireClient(simulator);
     root = await WireClient.signedIn(simulator);
@@ -360,6 +360,22 @@ describe('access to Proxmox', () => {
     expect((await root.get('/access/permissions?userid=none@pve')).reason).toBe("no such user ('none@pve')");
   });
 
+  it('is not written without quorum, though everybody may still sign in and read', async () => {
+    simulator.conditions.loseQuorum();
+    const write = await root.put('/access/users/plain@pve', { comment: 'lost' });
+    const password = await root.put('/access/password', { userid: 'plain@pve', password: 'not-written' });
+    await asUser('plain', async (plain) => {
+      expect((await plain.get('/access/permissions')).status).toBe(200);
+    });
+    simulator.conditions.regainQuorum();
+    expect(write).toMatchObject({
+      status: 500,
+      reason: expect.stringMatching(/^update user failed: .*no quorum/),
+    });
+    expect(password.status).toBe(500);
+    expect(context.world.users.get('plain@pve')!.comment).not.toBe('lost');
+  });
+
   it('is written under one lock of the cluster', async () => {
     await root.put('/access/users/plain@pve', { comment: 'locked' });
     const line = context.journal.read().findLast(({ event }) => event === 'hold');
@@ -369,7 +385,7 @@ describe('access to Proxmox', () => {
 
 describe('roles of Proxmox 8.4', () => {
   it('know VM.Monitor and nothing of the guest agent', async () => {
-    const context = createContext({ timeScale: 0.002, world: { version: '8.4' } });
+    const context = createContext({ timeScale: 0.02, world: { version: '8.4' } });
     const simulator = await startProxmoxSimulator(context);
     const root = await WireClient.signedIn(simulator);
     expect((await root.post('/access/roles', { roleid: 'Old', privs: 'VM.Monitor' })).status).toBe(200);

@@ -24,7 +24,7 @@ describe('signing in to Proxmox', () => {
   let client: WireClient;
 
   beforeAll(async () => {
-    context = createContext({ timeScale: 0.002 });
+    context = createContext({ timeScale: 0.02 });
     simulator = await startProxmoxSimulator(context);
     client = new WireClient(simulator);
   });
@@ -157,9 +157,9 @@ describe('signing in to Proxmox', () => {
       context.world.authKey = authKey;
       expect((await ask()).status).toBe(200);
       // The same world in a later life: what it took is remembered.
-      const later = createContext({ timeScale: 0.002 });
+      const later = createContext({ timeScale: 0.02 });
       later.world.authKey = authKey;
-      const clock = new SimClock(0.002, context.clock.elapsedMs() + 7_200_000);
+      const clock = new SimClock(0.02, context.clock.elapsedMs() + 7_200_000);
       const aged = await startProxmoxSimulator({ ...later, clock });
       const old = new WireClient(aged);
       const reply = await old.send('GET', '/version', undefined, { authorization: '', ...cookie(data) });
@@ -253,7 +253,7 @@ describe('signing in to Proxmox', () => {
 
 describe('signing in to Proxmox 8.4', () => {
   it('tells why it refuses', async () => {
-    const context = createContext({ timeScale: 0.002, world: { version: '8.4' } });
+    const context = createContext({ timeScale: 0.02, world: { version: '8.4' } });
     const simulator = await startProxmoxSimulator(context);
     const client = new WireClient(simulator);
     const { world, clock } = context;

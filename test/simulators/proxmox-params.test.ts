@@ -15,7 +15,7 @@ describe('how Proxmox reads a request', () => {
   let root: WireClient;
 
   beforeAll(async () => {
-    context = createContext({ timeScale: 0.002 });
+    context = createContext({ timeScale: 0.02 });
     simulator = await startProxmoxSimulator(context);
     root = await WireClient.signedIn(simulator);
   });

@@ -10,20 +10,25 @@ import { FORMATS } from './formats.js';
 export const USER_ID: ParamSpec = { type: 'string', format: FORMATS['pve-userid'], maxLength: 64 };
 
 /** One change of user.cfg, under the lock that pools and clones need too. `what` stands before every error: "create user failed". */
-export async function changeUserConfig(
-  { pve, account, node, op }: PveCall,
-  what: string,
-  change: () => unknown,
-): Promise<Handled> {
+export async function changeUserConfig(call: PveCall, what: string, change: () => unknown): Promise<Handled> {
   try {
-    return await pve.locks.with({ actor: account.id, node }, 'file-user_cfg', async (signal) => {
-      await pve.context.clock.sleep(drawMs(pve.context, 'cluster-write', op), signal);
-      return { data: change() ?? null, journal: { effect: true } };
-    });
+    return await changeFile(call, 'file-user_cfg', change);
   } catch (error) {
     if (error instanceof PveError) throw failure(`${what}: ${asPerlText(error)}`);
     throw error;
   }
+}
+
+/** One change of a file of the cluster under its lock; `data` is what `change` gives. */
+export function changeFile(
+  { pve, account, node, op }: PveCall,
+  lock: string,
+  change: () => unknown,
+): Promise<Handled> {
+  return pve.locks.with({ actor: account.id, node }, lock, async (signal) => {
+    await pve.context.clock.sleep(drawMs(pve.context, 'cluster-write', op), signal);
+    return { data: change() ?? null, journal: { effect: true } };
+  });
 }
 
 /** An error that was made for one reply and became part of another's text. */

@@ -1,5 +1,6 @@
 import type { World, WorldUser } from '../world.js';
 import {
+  changeFile,
   changeUserConfig,
   holdsOnGroups,
   needOnGroups,
@@ -195,7 +196,7 @@ function removeUser({ pve: { world }, path }: PveCall): void {
 }
 
 /** Who is not root confirms with the own password, and changes neither root's nor that of another system user. */
-function changePassword(call: PveCall): Handled {
+function changePassword(call: PveCall): Handled | Promise<Handled> {
   const { pve, account, params } = call;
   const id = params.need('userid');
   userExists(pve.world, id);
@@ -208,6 +209,11 @@ function changePassword(call: PveCall): Handled {
     if (own === undefined || !sameText(own, confirmation)) throw failure('invalid credentials');
     if (account.id !== id && realmOf(id) === 'pam') throw forbidden();
   }
-  pve.world.users.get(id)!.password = params.need('password');
+  const store = (): void => {
+    pve.world.users.get(id)!.password = params.need('password');
+  };
+  if (realmOf(id) === 'pve') return changeFile(call, 'file-priv_shadow_cfg', store);
+  // Of the operating system: no file of the cluster.
+  store();
   return { data: null, journal: { effect: true } };
 }

@@ -66,8 +66,6 @@ export interface Route {
   readonly version?: '8.4' | '9.1';
   /** Answered by the node that got it, though its path names one. */
   readonly local?: true;
-  /** No permission is declared: only a ticket of root@pam may call it. */
-  readonly root?: true;
   /** API tokens may not call it. */
   readonly allowToken?: false;
   /** Needs no sign-in, and looks at none. */
