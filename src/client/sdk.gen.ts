@@ -279,7 +279,7 @@ export const listClusters = <ThrowOnError extends boolean = false>(options?: Opt
 });
 
 /**
- * Looks at rights, pool, range and reachability
+ * Looks at endpoints, nodes, rights, pool, range, templates, storages and leftovers
  */
 export const checkCluster = <ThrowOnError extends boolean = false>(options: Options<CheckClusterData, ThrowOnError>) => (options.client ?? client).post<CheckClusterResponses, CheckClusterErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],

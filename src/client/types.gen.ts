@@ -351,6 +351,7 @@ export type ClusterCheck = {
     ok: boolean;
     findings: Array<{
         ok: boolean;
+        level: 'ok' | 'warn' | 'fail';
         subject: string;
         detail: string;
         remedy?: string;
@@ -1166,7 +1167,7 @@ export type CheckClusterError = CheckClusterErrors[keyof CheckClusterErrors];
 
 export type CheckClusterResponses = {
     /**
-     * Looks at rights, pool, range and reachability
+     * Looks at endpoints, nodes, rights, pool, range, templates, storages and leftovers
      */
     200: ClusterCheck;
 };

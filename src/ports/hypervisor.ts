@@ -192,8 +192,34 @@ export interface Hypervisor {
    * (`mayWriteOutsidePool`). Reads the rights anew each time. Errors as for any read: a cluster that cannot be read is neither.
    */
   standing(call: Call): Promise<Standing>;
-  /** Rights, pool, range and reachability as findings; empty = good. */
-  check(call: Call): Promise<readonly CheckFinding[]>;
+  /** Looks whether this use is possible: nodes, rights, pool, range, templates, storages, leftovers. Whatever cannot be looked at is a finding too. */
+  check(use: IntendedUse, call: Call): Promise<readonly CheckFinding[]>;
+}
+
+export interface IntendedBlueprint {
+  readonly name: string;
+  readonly templates: readonly string[];
+  readonly clone: CloneMode;
+  /** Target of full clones; left out = the template's. */
+  readonly storage: string | undefined;
+  /** Of the size that machines get. */
+  readonly diskGiB: number;
+  readonly bridge: string;
+  readonly vlan: number | undefined;
+  readonly workflow: string;
+}
+
+/** What a site means to do on a cluster. */
+export interface IntendedUse {
+  readonly blueprints: readonly IntendedBlueprint[];
+  /** Those of the blueprints: `uses` = id of the step. */
+  readonly workflows: readonly {
+    readonly id: string;
+    readonly steps: readonly { readonly key: string; readonly uses: string }[];
+  }[];
+  /** VMIDs that our machines hold, whether their guests are there yet or not. */
+  readonly vmids: ReadonlySet<number>;
+  readonly restingVmids: ReadonlySet<number>;
 }
 
 export type Standing =

@@ -6,6 +6,7 @@ import { Secret } from '../../src/ports/secrets.js';
 import { createContext } from '../../src/simulators/create-context.js';
 import { startProxmoxSimulator } from '../../src/simulators/proxmox/proxmox-simulator.js';
 import type { World } from '../../src/simulators/world.js';
+import { aUse } from '../support/intended-use.js';
 import { hypervisorContract, type HypervisorSetup } from './hypervisor.contract.js';
 
 const SCALE = 0.01;
@@ -46,6 +47,7 @@ async function start(version: World['version'], by: 'token' | 'account'): Promis
     template: 'debian-12-xfce',
     nodes: ['pve1', 'pve2'],
     fullStorage: 'ceph',
+    use: aUse(),
     foreignQemu: 10_003,
     foreignLxc: 10_007,
     remote(vmid) {

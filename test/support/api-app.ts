@@ -12,7 +12,7 @@ import type { AppContext } from '../../src/app/context.js';
 import { createLogger } from '../../src/app/logging/logger.js';
 import { createApp } from '../../src/app/create-app.js';
 import { Accounts } from '../../src/app/auth/accounts.js';
-import { CLUSTER_STOPS, HYPERVISORS, INTAKE, VMID_RESTS, WAKE_UPS } from '../../src/app/tokens.js';
+import { CLUSTER_STOPS, HYPERVISORS, INTAKE, USE_OF, VMID_RESTS, WAKE_UPS } from '../../src/app/tokens.js';
 import { ensureDeployment } from '../../src/drivers/postgres/migrations.js';
 import type { Intake } from '../../src/engine/intake.js';
 import type { WakeUps } from '../../src/ports/dispatch.js';
@@ -131,9 +131,13 @@ function givenEngine(intake: Partial<Intake>, wakeUps: WakeUps): DynamicModule {
         provide: VMID_RESTS,
         useValue: { list: async () => [], find: async () => undefined, end: async () => false },
       },
+      {
+        provide: USE_OF,
+        useValue: async () => ({ blueprints: [], workflows: [], vmids: new Set(), restingVmids: new Set() }),
+      },
       { provide: CLUSTER_STOPS, useValue: { of: async () => [] } },
     ],
-    exports: [INTAKE, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, VMID_RESTS],
+    exports: [INTAKE, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, USE_OF, VMID_RESTS],
   };
 }
 

@@ -3,14 +3,14 @@ import { ApiTags } from '@nestjs/swagger';
 import type { z } from 'zod';
 import { plainCall } from '../../ports/call.js';
 import type { ClusterStops } from '../../ports/cluster-stops.js';
-import type { Hypervisors } from '../../ports/hypervisor.js';
+import type { CheckFinding, Hypervisors, IntendedUse } from '../../ports/hypervisor.js';
 import { defaultSize, slug } from '../../core/definitions.js';
 import { Operation } from '../api/operation.js';
 import type { AppContext } from '../context.js';
 import { BlueprintList, ClusterCheck, ClusterList } from '../dto/site.dto.js';
-import { CLUSTER_STOPS, CONTEXT, HYPERVISORS } from '../tokens.js';
+import { CLUSTER_STOPS, CONTEXT, HYPERVISORS, USE_OF } from '../tokens.js';
 
-const CHECK_MS = 30_000;
+const CHECK_MS = 60_000;
 
 @ApiTags('site')
 @Controller('api/v1')
@@ -19,6 +19,7 @@ export class ClustersController {
     @Inject(CONTEXT) private readonly context: AppContext,
     @Inject(HYPERVISORS) private readonly hypervisors: Hypervisors,
     @Inject(CLUSTER_STOPS) private readonly stops: ClusterStops,
+    @Inject(USE_OF) private readonly useOf: (cluster: string) => Promise<IntendedUse>,
   ) {}
 
   @Get('clusters')
@@ -43,13 +44,14 @@ export class ClustersController {
 
   @Post('clusters/:name/check')
   @Operation('checkCluster', {
-    summary: 'Looks at rights, pool, range and reachability',
+    summary: 'Looks at endpoints, nodes, rights, pool, range, templates, storages and leftovers',
     access: ['admin'],
     answer: ClusterCheck,
   })
   async check(@Param('name', { schema: slug }) name: string): Promise<z.infer<typeof ClusterCheck>> {
-    const findings = await this.hypervisors.get(name).check(plainCall(AbortSignal.timeout(CHECK_MS)));
-    return { cluster: name, ok: findings.every(({ ok }) => ok), findings: [...findings] };
+    const hypervisor = this.hypervisors.get(name);
+    const findings = await hypervisor.check(await this.useOf(name), plainCall(AbortSignal.timeout(CHECK_MS)));
+    return { cluster: name, ok: findings.every(({ ok }) => ok), findings: findings.map(findingView) };
   }
 
   @Get('blueprints')
@@ -72,4 +74,12 @@ export class ClustersController {
       nextCursor: null,
     };
   }
+}
+
+function findingView({
+  ok,
+  warning = false,
+  ...said
+}: CheckFinding): z.infer<typeof ClusterCheck>['findings'][number] {
+  return { ok, level: ok ? (warning ? 'warn' : 'ok') : 'fail', ...said };
 }

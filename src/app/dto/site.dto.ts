@@ -32,7 +32,14 @@ export const ClusterCheck = z
     cluster: z.string(),
     ok: z.boolean(),
     findings: z.array(
-      z.object({ ok: z.boolean(), subject: z.string(), detail: z.string(), remedy: z.string().optional() }),
+      z.object({
+        ok: z.boolean(),
+        /** `warn` = works, and somebody should look all the same; `ok` holds for it too. */
+        level: z.enum(['ok', 'warn', 'fail']),
+        subject: z.string(),
+        detail: z.string(),
+        remedy: z.string().optional(),
+      }),
     ),
   })
   .meta({ id: 'ClusterCheck' });

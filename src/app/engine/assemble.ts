@@ -27,12 +27,13 @@ import { durationMs, type StepPorts } from '../../plan/step.js';
 import { compileWorkflow } from '../../plan/workflow.js';
 import { noCheckpoints, type Checkpoints } from '../../ports/checkpoints.js';
 import type { Dhcp } from '../../ports/dhcp.js';
-import type { Hypervisor, Hypervisors } from '../../ports/hypervisor.js';
+import type { Hypervisor, Hypervisors, IntendedUse } from '../../ports/hypervisor.js';
 import type { VmidRests } from '../../ports/vmid-rests.js';
 import { EFFECTS } from '../../steps/effects.js';
 import { guestEffect } from '../../steps/guest-effect.js';
 import { STEPS } from '../../steps/index.js';
 import type { SiteConfig } from '../config/site.js';
+import { intendedUse } from './intended-use.js';
 
 /** Called with every remote request: seconds and how it ended. */
 export type ObserveRemote = (system: string, op: string, seconds: number, outcome: string) => void;
@@ -67,6 +68,8 @@ export interface Assembly {
   readonly intake: BatchIntake;
   readonly hypervisors: Hypervisors;
   readonly vmidRests: VmidRests;
+  /** What this site means to do on a cluster. */
+  readonly useOf: (cluster: string) => Promise<IntendedUse>;
   readonly locks: RedisLocks;
   readonly wakeUps: RedisWakeUps;
   readonly caretaker: Caretaker;
@@ -88,6 +91,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   });
   const secrets = new PostgresSecrets(database, options.secretKey);
   const drivers = makeDrivers(options);
+  const vmidRests = new PostgresVmidRests(database);
   const stops = new PostgresClusterStops(database);
   const times: EngineTimes = {
     ...DEFAULT_TIMES,
@@ -172,7 +176,9 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     database,
     intake,
     hypervisors: drivers.hypervisors,
-    vmidRests: new PostgresVmidRests(database),
+    vmidRests,
+    useOf: (cluster) =>
+      intendedUse(cluster, { blueprints: options.site.blueprints, workflows, store, vmidRests }),
     locks,
     wakeUps,
     caretaker,

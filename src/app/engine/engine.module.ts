@@ -14,6 +14,7 @@ import {
   HYPERVISORS,
   INTAKE,
   REMOTE_METRICS,
+  USE_OF,
   VMID_RESTS,
   WAKE_UPS,
 } from '../tokens.js';
@@ -46,13 +47,14 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
           useFactory: (assembly: Assembly) => assembly.hypervisors,
         },
         { provide: VMID_RESTS, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.vmidRests },
+        { provide: USE_OF, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.useOf },
         {
           provide: CLUSTER_STOPS,
           inject: [ASSEMBLY],
           useFactory: (assembly: Assembly) => assembly.parts.stops,
         },
       ],
-      exports: [INTAKE, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, VMID_RESTS],
+      exports: [INTAKE, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, USE_OF, VMID_RESTS],
     };
   }
 

@@ -2,10 +2,20 @@ import { HatcheryError } from '../../core/errors.js';
 import type { GuestInfo, Inventory, NodeInfo, StorageInfo } from '../../ports/hypervisor.js';
 import { readAs, type Cluster } from './cluster.js';
 import { SharedRead } from './shared-read.js';
-import { clusterStatus, pools, resources, type GuestRow, type NodeRow, type StorageRow } from './wire.js';
+import { reasonOf } from './errors.js';
+import {
+  clusterStatus,
+  pools,
+  resources,
+  version,
+  type GuestRow,
+  type NodeRow,
+  type StorageRow,
+} from './wire.js';
 
 const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
+const RELEASE_AGE_MS = 600_000;
 
 /** An inventory as the driver sees it. */
 export interface ClusterMap extends Inventory {
@@ -21,13 +31,15 @@ export class ClusterReads {
   readonly #cluster: Cluster;
   readonly #map: SharedRead<ClusterMap>;
   readonly #quorate: SharedRead<boolean>;
-  readonly #poolMembers: SharedRead<ReadonlySet<number>>;
+  readonly #poolMembers: SharedRead<ReadonlySet<number> | undefined>;
+  readonly #release: SharedRead<string>;
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
     this.#map = new SharedRead(cluster.clock, (signal) => this.#readMap(signal));
     this.#quorate = new SharedRead(cluster.clock, (signal) => this.#readQuorate(signal));
     this.#poolMembers = new SharedRead(cluster.clock, (signal) => this.#readPool(signal));
+    this.#release = new SharedRead(cluster.clock, (signal) => this.#readRelease(signal));
   }
 
   map(maxAgeMs: number, signal: AbortSignal): Promise<ClusterMap> {
@@ -39,9 +51,25 @@ export class ClusterReads {
     return this.#quorate.get(maxAgeMs, signal);
   }
 
-  /** VMIDs in our pool; live, unlike the pool column of a kept inventory answer. */
-  poolMembers(maxAgeMs: number, signal: AbortSignal): Promise<ReadonlySet<number>> {
-    return this.#poolMembers.get(maxAgeMs, signal);
+  /** VMIDs in our pool; live, unlike the pool column of a kept inventory answer. None when the list does not show it. */
+  async poolMembers(maxAgeMs: number, signal: AbortSignal): Promise<ReadonlySet<number>> {
+    return (await this.#poolMembers.get(maxAgeMs, signal)) ?? new Set();
+  }
+
+  /** As `poolMembers`, for questions about our rights: `undefined` when there is no such pool, or when it is not for us. */
+  async poolIfSeen(maxAgeMs: number, signal: AbortSignal): Promise<ReadonlySet<number> | undefined> {
+    try {
+      return await this.#poolMembers.get(maxAgeMs, signal);
+    } catch (error) {
+      const isNotForUs = error instanceof HatcheryError && error.code === 'permission-missing';
+      if (isNotForUs || reasonOf(error) === 'pool-missing') return undefined;
+      throw error;
+    }
+  }
+
+  /** `9.1.4` of the node that answers; clusters are updated while we run. */
+  release(signal: AbortSignal): Promise<string> {
+    return this.#release.get(RELEASE_AGE_MS, signal);
   }
 
   async #readMap(signal: AbortSignal): Promise<ClusterMap> {
@@ -77,12 +105,17 @@ export class ClusterReads {
     return whole === undefined ? rows.length === 1 : whole.quorate;
   }
 
-  async #readPool(signal: AbortSignal): Promise<ReadonlySet<number>> {
+  async #readRelease(signal: AbortSignal): Promise<string> {
+    const request = { op: 'version', what: 'read the version of the cluster', path: '/version' };
+    return (await readAs(this.#cluster, version, request, signal)).version;
+  }
+
+  async #readPool(signal: AbortSignal): Promise<ReadonlySet<number> | undefined> {
     const { pool } = this.#cluster.definition;
     const request = { op: 'pool', what: `read the pool ${pool}`, path: '/pools', query: { poolid: pool } };
     const found = await readAs(this.#cluster, pools, request, signal);
     const own = found.find((entry) => entry.poolid === pool);
-    return new Set((own?.members ?? []).flatMap((member) => member.vmid ?? []));
+    return own && new Set((own.members ?? []).flatMap((member) => member.vmid ?? []));
   }
 }
 

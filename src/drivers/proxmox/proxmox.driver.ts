@@ -7,6 +7,7 @@ import type {
   CloneRequest,
   GuestSettings,
   Hypervisor,
+  IntendedUse,
   Inventory,
   OwnGuest,
   OwnLookup,
@@ -19,7 +20,7 @@ import type {
   VmidLookup,
 } from '../../ports/hypervisor.js';
 import type { Secret } from '../../ports/secrets.js';
-import { checkCluster } from './check.js';
+import { checkCluster } from './check/check.js';
 import { Clones } from './clone.js';
 import type { Cluster, DriverLog } from './cluster.js';
 import { SafeDelete, type DestroyOptions } from './destroy.js';
@@ -161,8 +162,9 @@ export class ProxmoxDriver implements Hypervisor {
     return standingOf(this.#context, this.#reads, call.signal);
   }
 
-  check(call: Call): Promise<readonly CheckFinding[]> {
-    return checkCluster(this.#context, this.#reads, call.signal);
+  check(use: IntendedUse, call: Call): Promise<readonly CheckFinding[]> {
+    const parts = { cluster: this.#context, reads: this.#reads, templates: this.#templates };
+    return checkCluster(parts, use, call.signal);
   }
 
   /** Drops every connection. */

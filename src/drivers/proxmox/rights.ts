@@ -7,13 +7,6 @@ export type Rights = ReadonlyMap<string, ReadonlySet<string>>;
 const GUEST_WRITES =
   /^(VM\.(Allocate|PowerMgmt|Migrate|Backup|Snapshot|Snapshot\.Rollback|Monitor|Replicate|Config\..+|GuestAgent\.(Unrestricted|FileWrite))|Permissions\.Modify|Sys\.(Modify|PowerMgmt))$/;
 
-const POOL_ROLE = [
-  ...['VM.Allocate', 'VM.Audit', 'VM.Clone', 'VM.PowerMgmt'],
-  ...['CDROM', 'CPU', 'Cloudinit', 'Disk', 'HWType', 'Memory', 'Network', 'Options'].map(
-    (key) => `VM.Config.${key}`,
-  ),
-];
-
 /** How a sentence names whom the cluster takes us for. */
 export function spoken(identity: string): string {
   return `the ${identity.includes('!') ? 'token' : 'account'} ${identity}`;
@@ -67,63 +60,8 @@ export function outsideFindings(
   }));
 }
 
-/** Rights without which a machine cannot be made, each with the commands that give them. */
-export function missingRights(rights: Rights, identity: string, pool: string): CheckFinding[] {
-  const has = (path: string, privilege: string): boolean => rights.get(path)?.has(privilege) ?? false;
-  const below = (prefix: string, privilege: string): boolean =>
-    [...rights].some(
-      ([path, held]) => (path === prefix || path.startsWith(`${prefix}/`)) && held.has(privilege),
-    );
-  const grant = (path: string, role: string, privileges: readonly string[]): string =>
-    `pveum role add ${role} --privs '${privileges.join(' ')}'; ${aclCommand(path, identity, role)}`;
-  const findings: CheckFinding[] = [];
-  const need = (isThere: boolean, subject: string, detail: string, remedy: string): void => {
-    if (!isThere) findings.push({ ok: false, subject, detail, remedy });
-  };
-  need(
-    has('/', 'Sys.Audit'),
-    'Sys.Audit on /',
-    'the token cannot read quorum and tasks',
-    grant('/', 'HatcherySys', ['Sys.Audit']),
-  );
-  need(
-    has('/vms', 'VM.Audit'),
-    'VM.Audit on /vms',
-    'the token does not see the guests of others, so it cannot keep out of their way',
-    grant('/vms', 'HatcheryRead', ['VM.Audit', 'Pool.Audit']),
-  );
-  const poolPath = `/pool/${pool}`;
-  const role = [...POOL_ROLE, 'VM.GuestAgent.Audit', 'Pool.Audit', 'Pool.Allocate'];
-  const lacking = POOL_ROLE.filter((privilege) => !has(poolPath, privilege));
-  need(
-    lacking.length === 0,
-    `rights on ${poolPath}`,
-    `the token lacks ${lacking.join(', ')}`,
-    grant(poolPath, 'HatcheryPool', role),
-  );
-  need(
-    has(poolPath, 'Pool.Audit'),
-    `Pool.Audit on ${poolPath}`,
-    'the token cannot read its pool',
-    grant(poolPath, 'HatcheryPool', role),
-  );
-  need(
-    has(poolPath, 'VM.GuestAgent.Audit') || has(poolPath, 'VM.Monitor'),
-    `VM.GuestAgent.Audit on ${poolPath}`,
-    'the token cannot ask guests for their address',
-    `${grant(poolPath, 'HatcheryPool', role)} (Proxmox VE 8: VM.Monitor instead of VM.GuestAgent.Audit)`,
-  );
-  need(
-    below('/storage', 'Datastore.AllocateSpace'),
-    'Datastore.AllocateSpace',
-    'the token may not use any storage',
-    aclCommand('/storage/<storage>', identity, 'PVEDatastoreUser'),
-  );
-  need(
-    below('/sdn', 'SDN.Use'),
-    'SDN.Use',
-    'the token may not attach guests to any bridge',
-    aclCommand('/sdn/zones/localnetwork', identity, 'PVESDNUser'),
-  );
-  return findings;
+/** The commands that give one privilege through a role of that name, whether the role is there already or not. */
+export function grantCommand(path: string, identity: string, role: string, privilege: string): string {
+  const privs = `--privs '${privilege}'`;
+  return `pveum role add ${role} ${privs} || pveum role modify ${role} ${privs} --append 1; ${aclCommand(path, identity, role)}`;
 }

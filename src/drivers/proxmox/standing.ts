@@ -1,8 +1,6 @@
 import { clusterIdentity } from '../../core/definitions.js';
-import { HatcheryError } from '../../core/errors.js';
 import type { Standing } from '../../ports/hypervisor.js';
 import { readAs, type Cluster } from './cluster.js';
-import { reasonOf } from './errors.js';
 import type { ClusterReads } from './inventory.js';
 import { spoken, takeAwayCommand, writesOutsidePool, type OutsideWrites, type Rights } from './rights.js';
 import { permissions } from './wire.js';
@@ -23,22 +21,11 @@ export async function outsideWrites(
   reads: ClusterReads,
   signal: AbortSignal,
 ): Promise<readonly OutsideWrites[]> {
-  const before = await ownMembers(reads, signal);
+  const before = await reads.poolIfSeen(0, signal);
   const rights = await readRights(cluster, signal);
-  const after = await ownMembers(reads, signal);
-  const own = new Set([...before, ...after].map((vmid) => `/vms/${vmid}`));
+  const after = await reads.poolIfSeen(0, signal);
+  const own = new Set([...(before ?? []), ...(after ?? [])].map((vmid) => `/vms/${vmid}`));
   return writesOutsidePool(rights, cluster.definition.pool, own);
-}
-
-/** A pool that is not there, or not for us, has no members that we could write to through it. */
-async function ownMembers(reads: ClusterReads, signal: AbortSignal): Promise<ReadonlySet<number>> {
-  try {
-    return await reads.poolMembers(0, signal);
-  } catch (error) {
-    const isNotForUs = error instanceof HatcheryError && error.code === 'permission-missing';
-    if (isNotForUs || reasonOf(error) === 'pool-missing') return new Set();
-    throw error;
-  }
 }
 
 /** See the port. */

@@ -124,13 +124,35 @@ export const vmConfig = z.looseObject({
 });
 export type VmConfig = z.infer<typeof vmConfig>;
 
-export const volumes = z.array(z.looseObject({ volid: z.string() }));
-
 export const guestStatus = z.looseObject({ status: z.string() });
 export const nextId = vmid;
 export const upidOrNull = z.union([z.string().startsWith('UPID:'), z.null()]);
 export const upid = z.string().startsWith('UPID:');
 export const version = z.looseObject({ version: z.string() });
+/** `pve-manager/9.1.4/51c1ae1f`. */
+export const nodeStatus = z.looseObject({ pveversion: z.string() });
+export const nodeTime = z.looseObject({ time: integer });
+export const certificates = z.array(
+  z.looseObject({
+    filename: z.string().optional(),
+    fingerprint: z.string().optional(),
+    issuer: z.string().optional(),
+    notafter: integer.optional(),
+  }),
+);
+export const nodeStorages = z.array(
+  z.looseObject({
+    storage: z.string().min(1),
+    content: z.string().default(''),
+    active: flag,
+    enabled: flag,
+    shared: flag,
+    total: number.default(0),
+    avail: number.default(0),
+  }),
+);
+export type NodeStorage = z.infer<typeof nodeStorages>[number];
+export const volumes = z.array(z.looseObject({ volid: z.string(), vmid: vmid.optional() }));
 export const permissions = z.record(z.string(), z.record(z.string(), z.unknown()));
 
 export const pools = z.array(

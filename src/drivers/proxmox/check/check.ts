@@ -1,0 +1,48 @@
+import type { CheckFinding, IntendedUse } from '../../../ports/hypervisor.js';
+import type { Cluster } from '../cluster.js';
+import type { ClusterReads } from '../inventory.js';
+import type { Templates } from '../templates.js';
+import { checkEndpoints, checkNodes } from './check-nodes.js';
+import { checkPool, checkRange, checkVolumes } from './check-range.js';
+import { checkRights } from './check-rights.js';
+import { checkStorages, usedStorages } from './check-storages.js';
+import { lookAtTemplates } from './check-templates.js';
+import { guarded } from './findings.js';
+
+/** Everything that a cluster needs before the first class, as findings whose remedies are commands for root on a node. */
+export async function checkCluster(
+  parts: { readonly cluster: Cluster; readonly reads: ClusterReads; readonly templates: Templates },
+  use: IntendedUse,
+  signal: AbortSignal,
+): Promise<readonly CheckFinding[]> {
+  const { cluster, reads, templates } = parts;
+  const endpoints = await checkEndpoints(cluster, signal);
+  if (endpoints.every((finding) => !finding.ok)) return endpoints;
+  const nodes = await guarded('nodes', signal, () => checkNodes(cluster, reads, signal));
+  const looks = await lookAtTemplates(templates, use.blueprints, signal);
+  const online = (await reads.map(2_000, signal)).nodes
+    .filter((node) => node.online)
+    .map((node) => node.name);
+  const storages = usedStorages(looks, online);
+  const workflowOf = new Map(use.blueprints.map(({ name, workflow }) => [name, workflow]));
+  const places = {
+    pool: cluster.definition.pool,
+    templates: (workflow: string) =>
+      looks.flatMap(({ blueprint, template }) =>
+        blueprint.workflow === workflow && template !== undefined ? [template.vmid] : [],
+      ),
+    storages: (workflow: string) =>
+      storages
+        .filter(({ blueprints }) => blueprints.some((name) => workflowOf.get(name) === workflow))
+        .map(({ id }) => id),
+  };
+  const [rights, pool, range, room, left] = await Promise.all([
+    guarded('rights', signal, () => checkRights(cluster, reads, use, places, signal)),
+    guarded('pool', signal, () => checkPool(cluster, reads, signal)),
+    guarded('VMIDs', signal, () => checkRange(cluster, reads, use, signal)),
+    guarded('storages', signal, () => checkStorages(cluster, reads, storages, signal)),
+    guarded('leftovers', signal, () => checkVolumes(cluster, reads, storages, use, signal)),
+  ]);
+  const models = looks.flatMap(({ findings }) => findings);
+  return [...endpoints, ...nodes, ...rights, ...pool, ...range, ...models, ...room, ...left];
+}

@@ -1,0 +1,110 @@
+import type { IntendedUse } from '../../../ports/hypervisor.js';
+
+/** One right: any of `privileges` on any of `paths`, and who needs it. */
+export interface NeededRight {
+  readonly privileges: readonly string[];
+  readonly path: string;
+  readonly role: string;
+  /** Steps as `workflow/step`. */
+  readonly neededBy: readonly string[];
+}
+
+type Place = 'cluster' | 'guests' | 'own' | 'template' | 'storage' | 'bridge';
+type Need = readonly [place: Place, ...privileges: string[]];
+
+/** Reading the cluster, without which no step begins. */
+const READS: readonly Need[] = [
+  ['cluster', 'Sys.Audit'],
+  ['guests', 'VM.Audit'],
+  ['own', 'Pool.Audit'],
+];
+/** The undo of a clone: deleting mark, stop, destroy. */
+const DESTROYS: readonly Need[] = [
+  ['own', 'VM.Config.Options'],
+  ['own', 'VM.PowerMgmt'],
+  ['own', 'VM.Allocate'],
+];
+
+/** What the calls of each step ask for on the cluster. A step that is not here calls another system. */
+const STEP_NEEDS: Readonly<Record<string, readonly Need[]>> = {
+  'reserve-vmid': READS,
+  'clone-template': [
+    ...READS,
+    ['template', 'VM.Clone'],
+    ['own', 'VM.Allocate'],
+    ['storage', 'Datastore.AllocateSpace'],
+    ['bridge', 'SDN.Use'],
+    ...DESTROYS,
+  ],
+  'configure-vm': [
+    ...['CPU', 'Memory', 'Network', 'Cloudinit', 'Options'].map((key): Need => ['own', `VM.Config.${key}`]),
+    ['bridge', 'SDN.Use'],
+  ],
+  'resize-disk': [
+    ['own', 'VM.Config.Disk'],
+    ['storage', 'Datastore.AllocateSpace'],
+  ],
+  'start-vm': [['own', 'VM.PowerMgmt']],
+  'wait-address': [['own', 'VM.GuestAgent.Audit', 'VM.GuestAgent.Unrestricted']],
+};
+/** Until version 8. */
+const OLD_AGENT: Need = ['own', 'VM.Monitor'];
+
+/** Role names as the documentation uses them. */
+const ROLES: Readonly<Record<Place, string>> = {
+  cluster: 'HatcherySys',
+  guests: 'HatcheryRead',
+  own: 'HatcheryPool',
+  template: 'HatcheryTemplate',
+  storage: 'HatcheryStorage',
+  bridge: 'HatcheryBridge',
+};
+
+export interface Places {
+  readonly pool: string;
+  /** VMIDs and storages that the blueprints of a workflow use; unknown ones are left out. */
+  readonly templates: (workflow: string) => readonly number[];
+  readonly storages: (workflow: string) => readonly string[];
+}
+
+/** Every right that the workflows of a site need on one cluster, each once. Pure. */
+export function neededRights(use: IntendedUse, places: Places, major: number): NeededRight[] {
+  const found = new Map<string, { right: Omit<NeededRight, 'neededBy'>; by: Set<string> }>();
+  for (const workflow of use.workflows)
+    for (const { key, uses } of workflow.steps)
+      for (const need of STEP_NEEDS[uses] ?? []) {
+        const isAgent = need[1] === 'VM.GuestAgent.Audit';
+        const [place, ...privileges] = isAgent && major < 9 ? OLD_AGENT : need;
+        for (const path of pathsOf(place, workflow.id, use, places)) {
+          const id = `${path} ${privileges.join('|')}`;
+          const entry = found.get(id) ?? { right: { privileges, path, role: ROLES[place] }, by: new Set() };
+          entry.by.add(`${workflow.id}/${key}`);
+          found.set(id, entry);
+        }
+      }
+  return [...found.values()].map(({ right, by }) => ({ ...right, neededBy: [...by] }));
+}
+
+function pathsOf(place: Place, workflow: string, use: IntendedUse, places: Places): string[] {
+  switch (place) {
+    case 'cluster':
+      return ['/'];
+    case 'guests':
+      return ['/vms'];
+    case 'own':
+      return [`/pool/${places.pool}`];
+    case 'template':
+      return places.templates(workflow).map((vmid) => `/vms/${vmid}`);
+    case 'storage':
+      return places.storages(workflow).map((storage) => `/storage/${storage}`);
+    case 'bridge':
+      return use.blueprints
+        .filter((blueprint) => blueprint.workflow === workflow)
+        .map(({ bridge, vlan }) => bridgePath(bridge, vlan));
+  }
+}
+
+/** A plain bridge is a vnet of the zone `localnetwork`; with a tag the right on the tag is asked for. */
+function bridgePath(bridge: string, vlan: number | undefined): string {
+  return `/sdn/zones/localnetwork/${bridge}${vlan === undefined ? '' : `/${vlan}`}`;
+}
