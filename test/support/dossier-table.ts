@@ -1,4 +1,5 @@
 import { Agent, request, type RequestOptions } from 'node:https';
+import { gunzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import type { WorldSpec } from '../../src/simulators/build-world.js';
 import { createContext } from '../../src/simulators/create-context.js';
@@ -71,7 +72,7 @@ export interface DossierCase {
   readonly line: number;
   readonly says: string;
   readonly world?: WorldSpec;
-  /** Default 0.003. */
+  /** Default 0.01. */
   readonly timeScale?: number;
   readonly given?: (bench: DossierBench) => unknown;
   readonly send: Sent | string | ((bench: DossierBench) => Sent | string | Promise<Sent | string>);
@@ -107,7 +108,7 @@ export class DossierBench {
 
   static async start({ world, timeScale }: Pick<DossierCase, 'world' | 'timeScale'>): Promise<DossierBench> {
     const context = createContext({
-      timeScale: timeScale ?? 0.003,
+      timeScale: timeScale ?? 0.01,
       seed: 'dossier',
       ...(world === undefined ? {} : { world }),
     });
@@ -165,7 +166,9 @@ export class DossierBench {
     const [method = '', path = ''] = sent.call.split(' ');
     const body = sent.body ?? (sent.form && formOf(sent.form));
     const type = body === undefined ? {} : { 'content-type': 'application/x-www-form-urlencoded' };
-    const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) };
+    const isChunked = sent.headers?.['transfer-encoding'] === 'chunked';
+    const length =
+      body === undefined || isChunked ? {} : { 'content-length': String(Buffer.byteLength(body)) };
     return exchange(
       `${this.simulator.endpoints[sent.at ?? 0]}/api2/json${path}`,
       {
@@ -260,9 +263,12 @@ function formOf(fields: Fields): string {
 function exchange(url: string, options: RequestOptions, body: string | undefined): Promise<Reply> {
   return new Promise((resolve, reject) => {
     const call = request(url, options, (response) => {
-      let text = '';
-      response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
       response.on('error', reject).on('end', () => {
+        const bytes = Buffer.concat(chunks);
+        const isPacked = response.headers['content-encoding'] === 'gzip';
+        const text = (isPacked ? gunzipSync(bytes) : bytes).toString('utf8');
         const isJson = response.headers['content-type']?.startsWith('application/json');
         resolve({
           status: response.statusCode ?? 0,

@@ -120,6 +120,18 @@ replayDossier('section 1: authentication, privileges, TLS', [
     expect: { status: 401, bare: 'Permission denied - invalid csrf token' },
   },
   {
+    line: 15,
+    says: 'a write with ticket and CSRF token passes',
+    send: { call: 'POST /pools', form: { poolid: 'p' }, as: 'ticket' },
+    expect: { data: null },
+  },
+  {
+    line: 16,
+    says: 'an API token needs no CSRF token',
+    send: { call: 'POST /pools', form: { poolid: 'p' } },
+    expect: { data: null },
+  },
+  {
     line: 17,
     says: 'PVEAPIToken may be followed by a space',
     send: ({ simulator: { token } }) => ({
@@ -174,6 +186,12 @@ replayDossier('section 1: authentication, privileges, TLS', [
     says: 'a token of root is not root',
     send: { call: 'PUT /nodes/pve1/qemu/100/config', form: { skiplock: 1, onboot: 1 } },
     expect: { errors: { skiplock: 'Only root may use this option.' } },
+  },
+  {
+    line: 21,
+    says: 'a root@pam ticket is root',
+    send: { call: 'PUT /nodes/pve1/qemu/100/config', form: { skiplock: 1, onboot: 1 }, as: 'ticket' },
+    expect: { data: null },
   },
   {
     line: 22,
@@ -236,6 +254,13 @@ replayDossier('section 1: authentication, privileges, TLS', [
       headers: { cookie: 'PVEAuthCookie=PVE:x@pve:00000000::AAAA' },
     },
     expect: { status: 401, bare: 'permission denied - invalid PVE ticket' },
+  },
+  {
+    line: 24,
+    says: '8.4: a token that does not exist',
+    world: { version: '8.4', ...withUser },
+    send: { call: 'GET /version', as: 'nobody', headers: tokenHeader('alice@pve!xx=1') },
+    expect: { status: 401, bare: "no such token 'xx' for user 'alice@pve'" },
   },
   {
     line: 24,
@@ -340,6 +365,12 @@ replayDossier('section 1: authentication, privileges, TLS', [
     expect: { status: 403, error: 'Permission check failed (/nodes/pve9, Sys.Audit)' },
   },
   {
+    line: 28,
+    says: 'create tests its permissions inside, after the parameters',
+    send: { call: 'POST /nodes/pve1/qemu', form: { vmid: 10_500, cores: 'many' }, as: 'deployment' },
+    expect: { errors: { cores: "type check ('integer') failed - got 'many'" } },
+  },
+  {
     line: 29,
     says: 'a root-only parameter is a parameter error',
     send: { call: 'DELETE /nodes/pve1/qemu/100?skiplock=1' },
@@ -356,6 +387,12 @@ replayDossier('section 1: authentication, privileges, TLS', [
     says: "root-only config key 'hookscript'",
     send: { call: 'PUT /nodes/pve1/qemu/100/config', form: { hookscript: 'local:snippets/h.sh' } },
     expect: { error: "only root can set 'hookscript' config" },
+  },
+  {
+    line: 30,
+    says: "root-only config key 'affinity'",
+    send: { call: 'PUT /nodes/pve1/qemu/100/config', form: { affinity: '0,5' } },
+    expect: { error: "only root can set 'affinity' config" },
   },
   {
     line: 30,
@@ -407,6 +444,30 @@ replayDossier('section 1: authentication, privileges, TLS', [
     expect: { error: 'No QEMU guest agent configured' },
   },
   {
+    line: 35,
+    says: '9: exec needs VM.GuestAgent.Unrestricted',
+    world: { tokens: [{ id: 'eve@pve!tok', acl: [{ path: '/vms', privileges: ['VM.GuestAgent.Audit'] }] }] },
+    send: {
+      call: 'POST /nodes/pve1/qemu/100/agent/exec',
+      form: { command: ['id'] },
+      as: { token: 'eve@pve!tok' },
+    },
+    expect: { status: 403, error: /^Permission check failed \(\/vms\/100, VM\.GuestAgent\.Unrestricted\)$/ },
+  },
+  {
+    line: 35,
+    says: '8: the agent needs VM.Monitor',
+    world: {
+      version: '8.4',
+      tokens: [{ id: 'eve@pve!tok', acl: [{ path: '/vms', privileges: ['VM.Audit'] }] }],
+    },
+    send: {
+      call: 'GET /nodes/pve1/qemu/100/agent/network-get-interfaces',
+      as: { token: 'eve@pve!tok' },
+    },
+    expect: { status: 403, error: 'Permission check failed (/vms/100, VM.Monitor)' },
+  },
+  {
     line: 39,
     says: 'a clone needs VM.Allocate on the new id or its pool, Datastore.AllocateSpace ...',
     world: {
@@ -441,6 +502,20 @@ replayDossier('section 1: authentication, privileges, TLS', [
     expect: { status: 403, error: 'Permission check failed (/sdn/zones/localnetwork/vmbr0, SDN.Use)' },
   },
   {
+    line: 40,
+    says: 'create needs the privilege of each key passed',
+    world: { tokens: [{ id: 'eve@pve!tok', acl: [{ path: '/vms', privileges: ['VM.Allocate'] }] }] },
+    send: { call: 'POST /nodes/pve1/qemu', form: { vmid: 10_500, cores: 2 }, as: { token: 'eve@pve!tok' } },
+    expect: { status: 403, error: 'Permission check failed (/vms/10500, VM.Config.CPU)' },
+  },
+  {
+    line: 40,
+    says: 'create with start=1 needs VM.PowerMgmt besides',
+    world: { tokens: [{ id: 'eve@pve!tok', acl: [{ path: '/vms', privileges: ['VM.Allocate'] }] }] },
+    send: { call: 'POST /nodes/pve1/qemu', form: { vmid: 10_500, start: 1 }, as: { token: 'eve@pve!tok' } },
+    expect: { status: 403, error: 'Permission check failed (/vms/10500, VM.PowerMgmt)' },
+  },
+  {
     line: 42,
     says: 'GET /nodes tells the fingerprint of each node',
     send: 'GET /nodes',
@@ -449,6 +524,20 @@ replayDossier('section 1: authentication, privileges, TLS', [
         expect.objectContaining({
           node: 'pve2',
           ssl_fingerprint: expect.stringMatching(/^([0-9A-F]{2}:){31}[0-9A-F]{2}$/),
+        }),
+      ]),
+    },
+  },
+  {
+    line: 42,
+    says: 'certificates/info tells the details',
+    send: 'GET /nodes/pve1/certificates/info',
+    expect: {
+      data: expect.arrayContaining([
+        expect.objectContaining({
+          filename: 'pve-ssl.pem',
+          san: expect.arrayContaining(['127.0.0.1', 'localhost', 'pve1']),
+          issuer: expect.stringContaining('Proxmox Virtual Environment'),
         }),
       ]),
     },

@@ -36,6 +36,12 @@ replayDossier('section 2: envelope, errors, encoding', [
   },
   {
     line: 45,
+    says: 'gzip if asked and above 1 KiB',
+    send: { call: 'GET /cluster/resources', headers: { 'accept-encoding': 'gzip' } },
+    expect: { headers: { 'content-encoding': 'gzip' } },
+  },
+  {
+    line: 45,
     says: 'no gzip below 1 KiB',
     send: { call: 'GET /version', headers: { 'accept-encoding': 'gzip' } },
     expect: { after: (_, reply) => expect(reply.headers['content-encoding']).toBeUndefined() },
@@ -171,6 +177,26 @@ replayDossier('section 2: envelope, errors, encoding', [
     expect: { status: 403, error: "Permission check failed (pool 'nowhere' does not exist)" },
   },
   {
+    line: 56,
+    says: 'a pool that does not exist, on create',
+    send: { call: 'POST /nodes/pve1/qemu', form: { vmid: 10_500, pool: 'nowhere' } },
+    expect: { status: 403, error: "Permission check failed (pool 'nowhere' does not exist)" },
+  },
+  {
+    line: 56,
+    says: 'without quorum: a config write',
+    given: ({ simulator }) => simulator.conditions.loseQuorum(),
+    send: config({ onboot: 1 }),
+    expect: { error: /cluster not ready - no quorum\?/ },
+  },
+  {
+    line: 56,
+    says: 'without quorum: a pool',
+    given: ({ simulator }) => simulator.conditions.loseQuorum(),
+    send: { call: 'POST /pools', form: { poolid: 'p' } },
+    expect: { error: /cluster not ready - no quorum\?/ },
+  },
+  {
     line: 57,
     says: 'an unknown node in the path',
     send: 'GET /nodes/pve9/qemu',
@@ -210,6 +236,12 @@ replayDossier('section 2: envelope, errors, encoding', [
     expect: { status: 501, raw: "Unexpected content for method 'GET'" },
   },
   {
+    line: 58,
+    says: 'chunked bodies are 501, raw',
+    send: { call: CONFIG, body: 'onboot=1', headers: { 'transfer-encoding': 'chunked' } },
+    expect: { status: 501, raw: 'chunked transfer encoding not supported' },
+  },
+  {
     line: 59,
     says: 'other content types are 506',
     send: { call: CONFIG, body: 'onboot: 1', headers: { 'content-type': 'text/yaml' } },
@@ -220,6 +252,31 @@ replayDossier('section 2: envelope, errors, encoding', [
         expect(reply.headers['content-type']).toBeUndefined();
       },
     },
+  },
+  {
+    line: 61,
+    says: 'a node that is off: 595, empty body',
+    given: ({ simulator }) => simulator.conditions.powerOff('pve2'),
+    send: 'GET /nodes/pve2/status',
+    expect: { status: 595, bare: 'No route to host' },
+  },
+  {
+    line: 61,
+    says: 'the target gives no answer for 30 s: 596, empty body',
+    given: ({ world }) => {
+      for (let vmid = 100_000; vmid < 120_000; vmid += 1)
+        world.volumes.set(`ceph:vm-${vmid}-disk-0`, {
+          volid: `ceph:vm-${vmid}-disk-0`,
+          storage: 'ceph',
+          node: undefined,
+          vmid,
+          sizeGiB: 1,
+          usedGiB: 0,
+          parent: undefined,
+        });
+    },
+    send: 'GET /nodes/pve2/storage/ceph/content',
+    expect: { status: 596, bare: 'Connection timed out' },
   },
   {
     line: 62,
@@ -288,6 +345,33 @@ replayDossier('section 2: envelope, errors, encoding', [
       data: null,
       after: ({ simulator }) => expect(simulator.guest(100)!.config).toMatchObject({ tags: 'a;b' }),
     },
+  },
+  {
+    line: 67,
+    says: 'repeated keys of a -list format are joined',
+    given: ({ simulator }) => simulator.foreign.edit(100, { onboot: '1', ostype: 'l26' }),
+    send: { call: CONFIG, form: { delete: ['onboot', 'ostype'] } },
+    expect: {
+      data: null,
+      after: ({ simulator }) =>
+        expect(Object.keys(simulator.guest(100)!.config)).not.toEqual(expect.arrayContaining(['onboot'])),
+    },
+  },
+  {
+    line: 67,
+    says: 'a single value is wrapped when the schema says array',
+    given: async (bench) => {
+      bench.simulator.foreign.edit(100, { agent: '1' });
+      await bench.task('POST /nodes/pve1/qemu/100/status/stop');
+      await bench.task('POST /nodes/pve1/qemu/100/status/start');
+      for (;;) {
+        const reply = await bench.send('POST /nodes/pve1/qemu/100/agent/ping');
+        if (reply.status === 200) return;
+        expect(reply.reason).toBe('QEMU guest agent is not running');
+      }
+    },
+    send: { call: 'POST /nodes/pve1/qemu/100/agent/exec', form: { command: 'hostname' } },
+    expect: { data: { pid: expect.any(Number) } },
   },
   {
     line: 68,

@@ -5,6 +5,7 @@ const clone = (newid: number, more: Record<string, string | number> = {}) => ({
   call: 'POST /nodes/pve1/qemu/9000/clone',
   form: { newid, ...more },
 });
+const create = (vmid: number) => ({ call: 'POST /nodes/pve1/qemu', form: { vmid } });
 /** A clone that stands still in the middle, with its temporary config written. */
 async function cloneHalfDone({ simulator, data }: DossierBench, newid: number): Promise<void> {
   simulator.hold('qemu.clone', 'task');
@@ -32,6 +33,13 @@ replayDossier('section 3: ids', [
     expect: { data: '102' },
   },
   {
+    line: 77,
+    says: 'nextid starts at the lower bound of datacenter.cfg',
+    world: { nextId: [10_003, 10_010] },
+    send: 'GET /cluster/nextid',
+    expect: { data: '10004' },
+  },
+  {
     line: 78,
     says: 'nextid reserves nothing',
     given: ({ data }) => data('GET /cluster/nextid'),
@@ -44,6 +52,13 @@ replayDossier('section 3: ids', [
     world: { nextId: [200, 210] },
     send: clone(10_500),
     expect: { exit: 'OK' },
+  },
+  {
+    line: 78,
+    says: 'the range is exhausted',
+    world: { nextId: [100, 102] },
+    send: 'GET /cluster/nextid',
+    expect: { error: /^unable to get any free VMID in range \[100, 10[12]\]$/ },
   },
   {
     line: 78,
@@ -65,6 +80,19 @@ replayDossier('section 3: ids', [
   },
   {
     line: 80,
+    says: 'create writes its config with lock: create before the call returns',
+    given: ({ simulator }) => simulator.hold('qemu.create', 'task-start'),
+    send: create(10_500),
+    expect: {
+      data: expect.stringMatching(/^UPID:pve1:.*:qmcreate:10500:/),
+      after: ({ simulator }) => {
+        expect(simulator.guest(10_500)!.config).toMatchObject({ lock: 'create' });
+        simulator.release('qemu.create', 'task-start');
+      },
+    },
+  },
+  {
+    line: 80,
     says: 'clone writes its config inside the task',
     given: ({ simulator }) => simulator.hold('qemu.clone', 'task-start'),
     send: clone(10_500),
@@ -74,6 +102,24 @@ replayDossier('section 3: ids', [
         simulator.release('qemu.clone', 'task-start');
       },
     },
+  },
+  {
+    line: 82,
+    says: 'create: the id is taken on another node',
+    send: create(104),
+    expect: { error: "unable to create VM 104 - VM 104 already exists on node 'pve3'" },
+  },
+  {
+    line: 82,
+    says: 'create: the id is taken on the same node',
+    send: create(100),
+    expect: { error: "unable to create VM 100 - VM 100 already exists on node 'pve1'" },
+  },
+  {
+    line: 82,
+    says: 'create: the id is taken by a container',
+    send: create(101),
+    expect: { error: "unable to create VM 101 - CT 101 already exists on node 'pve2'" },
   },
   {
     line: 84,

@@ -61,6 +61,13 @@ replayDossier('section 4: locks, clones, storage', [
   },
   {
     line: 96,
+    says: 'snapshot of a locked guest, in the task',
+    ...locked('snapshot'),
+    send: { call: `POST ${GUEST}/snapshot`, form: { snapname: 'before' } },
+    expect: { exit: 'VM is locked (snapshot)' },
+  },
+  {
+    line: 96,
     says: 'destroy of a locked guest, in the task',
     given: ({ simulator }) => {
       simulator.foreign.setRunning(100, false);
@@ -99,6 +106,16 @@ replayDossier('section 4: locks, clones, storage', [
   },
   {
     line: 98,
+    says: 'a root ticket unlocks with delete=lock and skiplock=1',
+    ...locked('backup'),
+    send: { call: `PUT ${GUEST}/config`, form: { delete: 'lock', skiplock: 1 }, as: 'ticket' },
+    expect: {
+      data: null,
+      after: ({ simulator }) => expect(simulator.guest(100)!.config).not.toHaveProperty('lock'),
+    },
+  },
+  {
+    line: 98,
     says: 'no API way for a container: its config cannot be written',
     send: { call: 'PUT /nodes/pve2/lxc/101/config', form: { delete: 'lock' } },
     expect: { status: 501, error: "Method 'PUT /nodes/pve2/lxc/101/config' not implemented" },
@@ -106,7 +123,6 @@ replayDossier('section 4: locks, clones, storage', [
   {
     line: 101,
     says: 'config PUT waits 10 s for the flock',
-    timeScale: 0.01,
     given: async ({ simulator, data }) => {
       simulator.hold('qemu.clone', 'task');
       await data(clone(100, { newid: 10_501 }));
@@ -121,7 +137,6 @@ replayDossier('section 4: locks, clones, storage', [
   {
     line: 101,
     says: 'a stop waits too, and its log says so',
-    timeScale: 0.01,
     given: async ({ simulator, data }) => {
       simulator.hold('qemu.clone', 'task');
       await data(clone(100, { newid: 10_501 }));
@@ -168,7 +183,6 @@ replayDossier('section 4: locks, clones, storage', [
   {
     line: 106,
     says: 'a config PUT on a template that is being cloned times out',
-    timeScale: 0.01,
     given: async ({ simulator, data }) => {
       simulator.hold('qemu.clone', 'task');
       await data(clone(9000, { newid: 10_501 }));
@@ -212,7 +226,6 @@ replayDossier('section 4: locks, clones, storage', [
   {
     line: 113,
     says: 'a local storage is locked by a flock',
-    timeScale: 0.01,
     world: local,
     given: holdLock('qemu.clone', 60_000),
     send: clone(9001, {}),
@@ -223,7 +236,6 @@ replayDossier('section 4: locks, clones, storage', [
   {
     line: 113,
     says: 'a shared storage is locked in the whole cluster',
-    timeScale: 0.01,
     given: holdLock('qemu.clone', 40_000),
     send: clone(9000, {}),
     expect: {
@@ -246,7 +258,6 @@ replayDossier('section 4: locks, clones, storage', [
   {
     line: 122,
     says: 'on failure a clone frees its new volumes and removes its config',
-    timeScale: 0.01,
     given: holdLock('qemu.clone', 40_000),
     send: clone(9000, {}),
     expect: {

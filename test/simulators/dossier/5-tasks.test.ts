@@ -30,10 +30,27 @@ replayDossier('section 5: tasks', [
   },
   {
     line: 139,
+    says: 'qmcreate',
+    send: { call: 'POST /nodes/pve1/qemu', form: { vmid: 10_500 } },
+    expect: { data: expect.stringMatching(/:qmcreate:10500:root@pam![^:]+:$/), exit: 'OK' },
+  },
+  {
+    line: 139,
     says: 'qmconfig',
     send: { call: 'POST /nodes/pve1/qemu/100/config', form: { onboot: 1 } },
     expect: { data: expect.stringMatching(/:qmconfig:100:/), exit: 'OK' },
   },
+  ...(['stop', 'shutdown', 'reset', 'suspend', 'reboot'] as const).map((verb) => ({
+    line: 139,
+    says: verb === 'suspend' ? 'qmpause or qmsuspend' : `qm${verb}`,
+    send: `POST /nodes/pve1/qemu/100/status/${verb}`,
+    expect: {
+      data: expect.stringMatching(
+        verb === 'suspend' ? /:(qmpause|qmsuspend):100:/ : new RegExp(`:qm${verb}:100:`),
+      ) as unknown,
+      exit: 'OK',
+    },
+  })),
   {
     line: 139,
     says: 'qmstart',
@@ -47,6 +64,28 @@ replayDossier('section 5: tasks', [
     given: ({ simulator }) => simulator.foreign.setRunning(100, false),
     send: 'DELETE /nodes/pve1/qemu/100',
     expect: { data: expect.stringMatching(/:qmdestroy:100:/), exit: 'OK' },
+  },
+  {
+    line: 139,
+    says: 'qmsnapshot',
+    send: { call: 'POST /nodes/pve1/qemu/100/snapshot', form: { snapname: 'before' } },
+    expect: { data: expect.stringMatching(/:qmsnapshot:100:/), exit: 'OK' },
+  },
+  {
+    line: 139,
+    says: 'qmrollback',
+    given: (bench) =>
+      bench.task({ call: 'POST /nodes/pve1/qemu/100/snapshot', form: { snapname: 'before' } }),
+    send: 'POST /nodes/pve1/qemu/100/snapshot/before/rollback',
+    expect: { data: expect.stringMatching(/:qmrollback:100:/), exit: 'OK' },
+  },
+  {
+    line: 139,
+    says: 'qmdelsnapshot',
+    given: (bench) =>
+      bench.task({ call: 'POST /nodes/pve1/qemu/100/snapshot', form: { snapname: 'before' } }),
+    send: 'DELETE /nodes/pve1/qemu/100/snapshot/before',
+    expect: { data: expect.stringMatching(/:qmdelsnapshot:100:/), exit: 'OK' },
   },
   {
     line: 139,
@@ -107,7 +146,6 @@ replayDossier('section 5: tasks', [
   {
     line: 143,
     says: 'WARNINGS: n is success with warnings',
-    timeScale: 0.01,
     given: async (bench) => {
       await bench.clone();
       bench.context.faults.add({
@@ -185,6 +223,13 @@ replayDossier('section 5: tasks', [
       return `GET ${taskPath(upid, '/status', 'pve2')}`;
     },
     expect: { errors: { upid: 'no such task' } },
+  },
+  {
+    line: 144,
+    says: 'the status of a task on a node that is off',
+    given: ({ simulator }) => simulator.conditions.powerOff('pve2'),
+    send: `GET ${taskPath('UPID:pve2:00000001:00000001:60000000:qmclone:9000:root@pam:', '/status', 'pve2')}`,
+    expect: { status: 595, bare: 'No route to host' },
   },
   {
     line: 145,
@@ -306,9 +351,64 @@ replayDossier('section 5: tasks', [
     },
   },
   {
+    line: 149,
+    says: 'cluster/tasks holds at most 25 entries of a node when nothing runs',
+    timeScale: 0.001,
+    given: async (bench) => {
+      for (let n = 0; n < 27; n += 1)
+        await bench.task({ call: 'POST /nodes/pve1/qemu/100/config', form: { onboot: n % 2 } });
+    },
+    send: { call: 'GET /cluster/tasks', as: 'ticket' },
+    expect: { after: (_, reply) => expect(reply.json.data).toHaveLength(25) },
+  },
+  {
+    line: 150,
+    says: 'cluster/tasks: a running task has neither endtime nor status',
+    given: async (bench) => void (await runningClone(bench)),
+    send: { call: 'GET /cluster/tasks', as: 'ticket' },
+    expect: {
+      data: [
+        expect.toSatisfy(
+          (task: object) => !('endtime' in task) && !('status' in task) && 'starttime' in task,
+        ),
+      ],
+      after: release,
+    },
+  },
+  {
+    line: 150,
+    says: 'a token without Sys.Audit on / sees none of its own tasks in cluster/tasks',
+    world: {
+      tokens: [{ id: 'eve@pve!tok', acl: [{ path: '/vms', privileges: ['VM.Audit', 'VM.PowerMgmt'] }] }],
+    },
+    given: (bench) =>
+      bench.task({ call: 'POST /nodes/pve1/qemu/100/status/stop', as: { token: 'eve@pve!tok' } }),
+    send: { call: 'GET /cluster/tasks', as: { token: 'eve@pve!tok' } },
+    expect: { data: [] },
+  },
+  {
+    line: 152,
+    says: 'after a node reboot the status of its tasks is "unexpected status"',
+    send: async (bench) => {
+      const upid = await runningClone(bench);
+      await bench.simulator.conditions.powerOff('pve1');
+      await bench.simulator.conditions.powerOn('pve1');
+      return { call: `GET ${taskPath(upid, '/status')}`, at: 1 };
+    },
+    expect: {
+      data: expect.objectContaining({ status: 'stopped', exitstatus: 'unexpected status' }),
+    },
+  },
+  {
     line: 153,
     says: 'config PUT has no task',
     send: { call: 'PUT /nodes/pve1/qemu/100/config', form: { onboot: 1 } },
+    expect: { data: null },
+  },
+  {
+    line: 153,
+    says: 'pools have no task',
+    send: { call: 'POST /pools', form: { poolid: 'p' } },
     expect: { data: null },
   },
 ]);

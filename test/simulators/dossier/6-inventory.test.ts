@@ -14,6 +14,42 @@ async function untilShown(bench: DossierBench, vmid: number, wanted: (row: Row) 
 replayDossier('section 6: version and inventory', [
   {
     line: 158,
+    says: 'the fields of a VM row',
+    send: 'GET /cluster/resources?type=vm',
+    expect: {
+      data: expect.arrayContaining([
+        expect.objectContaining({
+          id: 'qemu/100',
+          type: 'qemu',
+          vmid: 100,
+          node: 'pve1',
+          name: 'gitlab',
+          status: 'running',
+          template: 0,
+          pool: 'prod',
+          uptime: expect.any(Number),
+          cpu: expect.any(Number),
+          maxcpu: 2,
+          mem: expect.any(Number),
+          maxmem: 2_147_483_648,
+          disk: expect.any(Number),
+          maxdisk: 34_359_738_368,
+          netin: expect.any(Number),
+          netout: expect.any(Number),
+          diskread: expect.any(Number),
+          diskwrite: expect.any(Number),
+        }),
+      ]),
+    },
+  },
+  {
+    line: 158,
+    says: '9: memhost',
+    send: 'GET /cluster/resources?type=vm',
+    expect: { after: (_, reply) => expect(rowOf(100)(reply.json.data)).toHaveProperty('memhost') },
+  },
+  {
+    line: 158,
     says: '8: no memhost',
     world: { version: '8.4' },
     send: 'GET /cluster/resources?type=vm',
@@ -40,6 +76,15 @@ replayDossier('section 6: version and inventory', [
           'node/pve2',
           'node/pve3',
         ]),
+    },
+  },
+  {
+    line: 159,
+    says: 'hastate of a guest that HA manages',
+    world: { ha: ['vm:104'] },
+    send: 'GET /cluster/resources?type=vm',
+    expect: {
+      data: expect.arrayContaining([expect.objectContaining({ vmid: 104, hastate: expect.any(String) })]),
     },
   },
   {
@@ -132,6 +177,15 @@ replayDossier('section 6: version and inventory', [
     },
   },
   {
+    line: 161,
+    says: 'guests of a node that is off keep their last status for 5 min',
+    given: ({ simulator }) => simulator.conditions.powerOff('pve3'),
+    send: 'GET /cluster/resources?type=vm',
+    expect: {
+      data: expect.arrayContaining([expect.objectContaining({ vmid: 104, node: 'pve3', status: 'running' })]),
+    },
+  },
+  {
     line: 162,
     says: 'only guests with VM.Audit appear',
     world: { tokens: [{ id: 'eve@pve!tok', acl: [{ path: '/vms/104', privileges: ['VM.Audit'] }] }] },
@@ -159,6 +213,36 @@ replayDossier('section 6: version and inventory', [
           }),
         ) as unknown[],
       ),
+    },
+  },
+  {
+    line: 162,
+    says: 'the storages of a node that is off are unknown',
+    given: async (bench) => {
+      await bench.simulator.conditions.powerOff('pve3');
+      for (;;) {
+        const rows = await bench.data<Row[]>('GET /cluster/resources?type=storage');
+        if (rows.some(({ node, status }) => node === 'pve3' && status === 'unknown')) return;
+      }
+    },
+    send: 'GET /cluster/resources?type=storage',
+    expect: {
+      data: expect.arrayContaining([
+        expect.objectContaining({ id: 'storage/pve3/ceph', status: 'unknown' }),
+        expect.objectContaining({ id: 'storage/pve1/ceph', status: 'available' }),
+      ]),
+    },
+  },
+  {
+    line: 163,
+    says: 'node rows are online or offline',
+    given: ({ simulator }) => simulator.conditions.powerOff('pve2'),
+    send: 'GET /cluster/resources?type=node',
+    expect: {
+      data: expect.arrayContaining([
+        expect.objectContaining({ node: 'pve1', status: 'online' }),
+        expect.objectContaining({ node: 'pve2', status: 'offline' }),
+      ]),
     },
   },
   {
@@ -194,6 +278,15 @@ replayDossier('section 6: version and inventory', [
     world: { tokens: [{ id: 'eve@pve!tok', acl: [] }] },
     send: { call: 'GET /cluster/status', as: { token: 'eve@pve!tok' } },
     expect: { status: 403, error: 'Permission check failed (/, Sys.Audit)' },
+  },
+  {
+    line: 163,
+    says: 'cluster/status without quorum',
+    given: ({ simulator }) => simulator.conditions.loseQuorum(),
+    send: 'GET /cluster/status',
+    expect: {
+      data: expect.arrayContaining([expect.objectContaining({ type: 'cluster', quorate: 0 })]),
+    },
   },
   {
     line: 163,

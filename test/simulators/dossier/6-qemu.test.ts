@@ -3,9 +3,94 @@ import { replayDossier, type DossierBench } from '../../support/dossier-table.js
 
 const GUEST = '/nodes/pve1/qemu/100';
 const stopped = ({ simulator }: DossierBench) => simulator.foreign.setRunning(100, false);
+const configured = (config: Record<string, string>) => ({
+  given: ({ simulator }: DossierBench) => simulator.foreign.edit(100, config),
+});
 const put = (form: Record<string, string | number>) => ({ call: `PUT ${GUEST}/config`, form });
+const create = (form: Record<string, string | number>) => ({
+  call: 'POST /nodes/pve1/qemu',
+  form: { vmid: 10_500, ...form },
+});
+const snapshot = (snapname: string) => ({ call: `POST ${GUEST}/snapshot`, form: { snapname } });
+/** Starts guest 100 with an agent and asks until it answers. */
+async function agentUp(bench: DossierBench): Promise<void> {
+  bench.simulator.foreign.edit(100, { agent: '1' });
+  bench.simulator.foreign.setRunning(100, false);
+  await bench.task(`POST ${GUEST}/status/start`);
+  for (;;) {
+    const reply = await bench.send(`POST ${GUEST}/agent/ping`);
+    if (reply.status === 200) return;
+    expect(reply.reason).toBe('QEMU guest agent is not running');
+  }
+}
 
 replayDossier('section 6: qemu', [
+  {
+    line: 168,
+    says: 'create with disk, card, cloud-init drive, pool',
+    send: create({
+      name: 'made',
+      memory: 1024,
+      cores: 2,
+      net0: 'virtio,bridge=vmbr0',
+      scsi0: 'ceph:8',
+      ide2: 'ceph:cloudinit',
+      boot: 'order=scsi0',
+      agent: 1,
+      ostype: 'l26',
+      tags: 'a;b',
+      pool: 'prod',
+    }),
+    expect: {
+      data: expect.stringMatching(/:qmcreate:10500:/),
+      exit: 'OK',
+      after: ({ simulator, world }) => {
+        const { config } = simulator.guest(10_500)!;
+        expect(config).toMatchObject({
+          name: 'made',
+          memory: '1024',
+          cores: '2',
+          scsi0: expect.stringMatching(/^ceph:vm-10500-disk-0,size=8G$/),
+          ide2: expect.stringMatching(/^ceph:vm-10500-cloudinit,media=cdrom(,size=4M)?$/),
+          net0: expect.stringMatching(/^virtio=BC:24:11(:[0-9A-F]{2}){3},bridge=vmbr0$/),
+        });
+        expect(config).not.toHaveProperty('lock');
+        expect(world.pools.get('prod')!.members.has(10_500)).toBe(true);
+      },
+    },
+  },
+  {
+    line: 168,
+    says: 'create with start=1 starts it',
+    send: create({ memory: 512, start: 1 }),
+    expect: {
+      exit: 'OK',
+      after: async (bench) => {
+        for (;;) {
+          const list = await bench.data<{ type: string }[]>('GET /nodes/pve1/tasks');
+          if (list.some(({ type }) => type === 'qmstart')) break;
+        }
+        expect(bench.simulator.guest(10_500)!.status).toBe('running');
+      },
+    },
+  },
+  {
+    line: 168,
+    says: '9.1: ha-managed on create',
+    send: create({ 'ha-managed': 1 }),
+    expect: { exit: 'OK' },
+  },
+  {
+    line: 298,
+    says: '8.4 does not know ha-managed on create',
+    world: { version: '8.4' },
+    send: create({ 'ha-managed': 1 }),
+    expect: {
+      errors: {
+        'ha-managed': 'property is not defined in schema and the schema does not allow additional properties',
+      },
+    },
+  },
   ...['net31', 'ipconfig31', 'scsi30', 'virtio15', 'sata5', 'ide3'].map((key) => ({
     line: 169,
     says: `${key} is the last of its kind`,
@@ -67,6 +152,12 @@ replayDossier('section 6: qemu', [
   },
   {
     line: 171,
+    says: 'config POST gives null if it is done within background_delay',
+    send: { call: `POST ${GUEST}/config`, form: { onboot: 1, background_delay: 30 } },
+    expect: { data: null },
+  },
+  {
+    line: 171,
     says: 'background_delay has at most 30 s',
     send: { call: `POST ${GUEST}/config`, form: { onboot: 1, background_delay: 31 } },
     expect: { errors: { background_delay: 'value must have a maximum value of 30' } },
@@ -113,6 +204,36 @@ replayDossier('section 6: qemu', [
     given: ({ data }) => data(put({ cipassword: 'hunter2' })),
     send: `GET ${GUEST}/config`,
     expect: { data: expect.objectContaining({ cipassword: '**********' }) },
+  },
+  {
+    line: 174,
+    says: 'pending lists key, value and what is pending',
+    given: ({ data }) => data(put({ cores: 8, delete: 'ostype' })),
+    send: `GET ${GUEST}/pending`,
+    expect: {
+      data: expect.arrayContaining([
+        {
+          key: 'cores',
+          value: expect.toSatisfy((cores: unknown) => Number(cores) === 2),
+          pending: expect.toSatisfy((cores: unknown) => Number(cores) === 8),
+        },
+        { key: 'ostype', value: 'l26', delete: 1 },
+      ]),
+    },
+  },
+  {
+    line: 172,
+    says: 'revert drops what is pending',
+    given: async ({ data }) => {
+      await data(put({ cores: 8 }));
+      await data(put({ revert: 'cores' }));
+    },
+    send: `GET ${GUEST}/config`,
+    expect: {
+      data: expect.objectContaining({
+        cores: expect.toSatisfy((cores: unknown) => Number(cores) === 2),
+      }),
+    },
   },
   {
     line: 175,
@@ -172,10 +293,72 @@ replayDossier('section 6: qemu', [
   },
   {
     line: 178,
+    says: 'shutdown of a paused VM, at once',
+    given: (bench) => bench.task(`POST ${GUEST}/status/suspend`),
+    send: `POST ${GUEST}/status/shutdown`,
+    expect: { error: 'VM is paused - cannot shutdown' },
+  },
+  ...['reset', 'reboot', 'suspend', 'resume'].map((verb) => ({
+    line: 178,
+    says: `${verb} of a stopped VM, at once`,
+    given: stopped,
+    send: `POST ${GUEST}/status/${verb}`,
+    expect: { error: 'VM 100 not running' },
+  })),
+  {
+    line: 178,
     says: 'stop takes overrule-shutdown since 8.2',
     world: { version: '8.4' },
     send: { call: `POST ${GUEST}/status/stop`, form: { 'overrule-shutdown': 1 } },
     expect: { exit: 'OK' },
+  },
+  {
+    line: 179,
+    says: 'ping of an agent that is up',
+    given: agentUp,
+    send: `POST ${GUEST}/agent/ping`,
+    expect: { data: { result: {} } },
+  },
+  {
+    line: 179,
+    says: 'exec gives a pid, exec-status the result',
+    given: agentUp,
+    send: async (bench) => {
+      const { pid } = await bench.data<{ pid: number }>({
+        call: `POST ${GUEST}/agent/exec`,
+        form: { command: ['echo', 'hello'] },
+      });
+      return `GET ${GUEST}/agent/exec-status?pid=${pid}`;
+    },
+    expect: { data: { exited: 1, exitcode: 0, 'out-data': 'hello\n' } },
+  },
+  {
+    line: 180,
+    says: 'the interfaces',
+    given: agentUp,
+    send: `GET ${GUEST}/agent/network-get-interfaces`,
+    expect: {
+      data: {
+        result: expect.arrayContaining([
+          expect.objectContaining({
+            name: 'lo',
+            'ip-addresses': expect.arrayContaining([
+              { 'ip-address': '127.0.0.1', 'ip-address-type': 'ipv4', prefix: 8 },
+            ]),
+          }),
+          expect.objectContaining({
+            name: expect.any(String),
+            'hardware-address': expect.stringMatching(/^bc:24:11/),
+          }),
+        ]),
+      },
+    },
+  },
+  {
+    line: 180,
+    says: 'no agent configured',
+    send: `POST ${GUEST}/agent/ping`,
+    expect: { error: 'No QEMU guest agent configured' },
   },
   {
     line: 180,
@@ -190,7 +373,6 @@ replayDossier('section 6: qemu', [
   {
     line: 181,
     says: 'an agent that is not up yet',
-    timeScale: 0.01,
     given: async (bench) => {
       bench.simulator.foreign.edit(100, { agent: '1' });
       bench.simulator.foreign.setRunning(100, false);
@@ -198,6 +380,77 @@ replayDossier('section 6: qemu', [
     },
     send: `GET ${GUEST}/agent/network-get-interfaces`,
     expect: { error: 'QEMU guest agent is not running' },
+  },
+  {
+    line: 183,
+    says: 'the list of snapshots has the entry current',
+    given: (bench) => bench.task(snapshot('before')),
+    send: `GET ${GUEST}/snapshot`,
+    expect: {
+      data: expect.arrayContaining([
+        expect.objectContaining({ name: 'before', snaptime: expect.any(Number) }),
+        expect.objectContaining({
+          name: 'current',
+          description: 'You are here!',
+          digest: expect.stringMatching(/^[0-9a-f]{40}$/),
+          running: 1,
+          parent: 'before',
+        }),
+      ]),
+    },
+  },
+  {
+    line: 184,
+    says: 'a snapshot name has at most 40 characters',
+    send: snapshot('a'.repeat(41)),
+    expect: { errors: { snapname: 'value may only be 40 characters long' } },
+  },
+  {
+    line: 184,
+    says: 'a snapshot name starts with a letter',
+    send: snapshot('1st'),
+    expect: { errors: { snapname: expect.stringMatching(/^invalid format - /) } },
+  },
+  {
+    line: 184,
+    says: 'a snapshot name that is used',
+    given: (bench) => bench.task(snapshot('before')),
+    send: snapshot('before'),
+    expect: { exit: "snapshot name 'before' already used" },
+  },
+  {
+    line: 184,
+    says: 'a snapshot of a template',
+    send: { call: 'POST /nodes/pve1/qemu/9000/snapshot', form: { snapname: 'before' } },
+    expect: { exit: "you can't take a snapshot if it's a template" },
+  },
+  {
+    line: 184,
+    says: 'the reserved name',
+    send: snapshot('current'),
+    expect: { error: "unable to use snapshot name 'current' (reserved name)" },
+  },
+  {
+    line: 185,
+    says: 'rollback to a snapshot that does not exist',
+    send: `POST ${GUEST}/snapshot/never/rollback`,
+    expect: { exit: "snapshot 'never' does not exist" },
+  },
+  {
+    line: 185,
+    says: 'delete of a snapshot that does not exist',
+    send: `DELETE ${GUEST}/snapshot/never`,
+    expect: { exit: "snapshot 'never' does not exist" },
+  },
+  {
+    line: 185,
+    says: 'rollback stops a running VM first',
+    given: (bench) => bench.task(snapshot('before')),
+    send: `POST ${GUEST}/snapshot/before/rollback`,
+    expect: {
+      exit: 'OK',
+      after: ({ simulator }) => expect(simulator.guest(100)!.status).toBe('stopped'),
+    },
   },
   {
     line: 186,
@@ -235,7 +488,6 @@ replayDossier('section 6: qemu', [
   {
     line: 187,
     says: 'a disk that cannot be removed is only a warning, and stays as an orphan',
-    timeScale: 0.01,
     given: (bench) => {
       stopped(bench);
       bench.context.faults.add({
@@ -259,7 +511,6 @@ replayDossier('section 6: qemu', [
     line: 187,
     says: '8.4: the same',
     world: { version: '8.4' },
-    timeScale: 0.01,
     given: (bench) => {
       stopped(bench);
       bench.context.faults.add({
@@ -289,12 +540,45 @@ replayDossier('section 6: qemu', [
   },
   {
     line: 188,
+    says: 'ACLs of the guest are always removed',
+    given: async (bench) => {
+      stopped(bench);
+      await bench.data({ call: 'POST /access/users', form: { userid: 'carol@pve' } });
+      await bench.data({
+        call: 'PUT /access/acl',
+        form: { path: '/vms/100', roles: 'PVEVMUser', users: 'carol@pve' },
+      });
+    },
+    send: `DELETE ${GUEST}`,
+    expect: {
+      exit: 'OK',
+      after: async ({ data }) =>
+        expect(await data('GET /access/acl')).not.toContainEqual(
+          expect.objectContaining({ path: '/vms/100' }),
+        ),
+    },
+  },
+  {
+    line: 188,
     says: 'the guest leaves its pool',
     given: stopped,
     send: `DELETE ${GUEST}`,
     expect: {
       exit: 'OK',
       after: ({ world }) => expect(world.pools.get('prod')!.members.has(100)).toBe(false),
+    },
+  },
+  {
+    line: 192,
+    says: 'unlink keeps the disk as unused',
+    given: stopped,
+    send: { call: `PUT ${GUEST}/unlink`, form: { idlist: 'scsi0' } },
+    expect: {
+      data: null,
+      after: ({ simulator }) => {
+        expect(simulator.guest(100)!.config).toMatchObject({ unused0: 'ceph:vm-100-disk-0' });
+        expect(simulator.guest(100)!.config).not.toHaveProperty('scsi0');
+      },
     },
   },
   {
@@ -309,5 +593,13 @@ replayDossier('section 6: qemu', [
     world: { version: '8.4' },
     send: `GET ${GUEST}/config`,
     expect: { data: expect.objectContaining({ memory: '2048' }) },
+  },
+  {
+    line: 289,
+    says: 'exec takes a list since 8',
+    world: { version: '8.4' },
+    given: agentUp,
+    send: { call: `POST ${GUEST}/agent/exec`, form: { command: ['echo', 'a', 'b'] } },
+    expect: { data: { pid: expect.any(Number) } },
   },
 ]);
