@@ -1,4 +1,4 @@
-import { poolOf, type World } from '../world.js';
+import { poolOf, type World, type WorldAclEntry } from '../world.js';
 import { privilegesOf } from './roles.js';
 
 /** Privilege -> does it hold below the path too. */
@@ -6,9 +6,13 @@ export type Rights = ReadonlyMap<string, boolean>;
 
 const NO_ACCESS = 'NoAccess';
 
+const allRights = (version: World['version']): Rights =>
+  new Map(privilegesOf(version).map((privilege) => [privilege, true]));
+const ALL_RIGHTS = { '8.4': allRights('8.4'), '9.1': allRights('9.1') };
+
 /** What a user (`user@realm`) or a token (`user@realm!name`) may do at a path; root may do everything. */
 export function rightsAt(world: World, id: string, path: string): Rights {
-  if (id === 'root@pam') return new Map(privilegesOf(world.version).map((privilege) => [privilege, true]));
+  if (id === 'root@pam') return ALL_RIGHTS[world.version];
   const mark = id.indexOf('!');
   if (mark < 0) return ownRights(world, id, path);
   const token = world.tokens.get(id);
@@ -37,14 +41,23 @@ function ownRights(world: World, id: string, path: string): Rights {
 /** Role -> does it propagate: the entries nearest to the path replace all above them, and `NoAccess` beats what stands beside it. */
 function rolesAt(world: World, id: string, path: string): Map<string, boolean> {
   let roles = new Map<string, boolean>();
-  for (const at of pathsDownTo(path)) {
-    const here = world.acl.filter(
-      (entry) => entry.path === at && entry.ugid === id && (entry.propagate || at === path),
-    );
-    if (here.length > 0) roles = new Map(here.map(({ role, propagate }) => [role, propagate]));
+  let nearest = '';
+  for (const entry of world.acl) {
+    if (entry.ugid !== id || entry.path.length < nearest.length || !covers(entry, path)) continue;
+    if (entry.path !== nearest) roles = new Map();
+    nearest = entry.path;
+    roles.set(entry.role, entry.propagate);
   }
   const denied = roles.get(NO_ACCESS);
   return denied === undefined ? roles : new Map([[NO_ACCESS, denied]]);
+}
+
+function covers(entry: WorldAclEntry, path: string): boolean {
+  if (entry.path === path) return true;
+  return (
+    entry.propagate &&
+    (entry.path === '/' || (path.startsWith(entry.path) && path[entry.path.length] === '/'))
+  );
 }
 
 /** Roles on a pool count for its guests and storages besides. */
@@ -65,12 +78,6 @@ function poolsOf(world: World, path: string): string[] {
   if (kind === 'vms') return [poolOf(world, Number(member)) ?? []].flat();
   if (kind !== 'storage') return [];
   return [...world.pools].filter(([, pool]) => pool.storages.has(member)).map(([name]) => name);
-}
-
-/** `/`, `/a`, `/a/b` for `/a/b`. */
-function pathsDownTo(path: string): string[] {
-  const parts = path.split('/').filter((part) => part !== '');
-  return ['/', ...parts.map((_, index) => `/${parts.slice(0, index + 1).join('/')}`)];
 }
 
 /** As the access tree names it, or `undefined` = no path can look so. */
