@@ -42,6 +42,7 @@ import { z } from 'zod';
  * - started:          task-end `qemu.start`, effect true, params `{ mac, address, allowed }` (`allowed` = the MAC was on the DHCP allow list at this moment, `address` = what the guest will report).
  * - stopped:          task-end `qemu.stop` or `qemu.shutdown`, effect true only if it was running.
  * - destroyed:        task-end `qemu.destroy`, effect true, vmid, incarnation. Foreign: `foreign.delete`.
+ * - volume deleted:   task-end `storage.volume.delete` (without a guest's config), effect true = it was there, params `{ freed }` (whole volume ids).
  * - volume:           task-end params `freed` / `left` = volumes removed / orphaned, as `storage:own-name` (a linked clone without its base: `ceph:vm-105-disk-0`).
  * - pool membership:  request `pools.put`, effect true, params `{ pool, added, removed }`; `pools.create`, `pools.delete` params `{ pool }`.
  * - sign-in:          request `access.ticket` (actor `anonymous`), params `{ user }` when it was let in.

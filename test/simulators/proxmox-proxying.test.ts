@@ -53,13 +53,13 @@ describe('a call that another node executes', () => {
 
   it('is given up after 30 s with an empty 596', async () => {
     fillCeph();
-    const reply = await client.get('/nodes/pve2/storage/ceph/content');
+    const reply = await root.get('/nodes/pve2/storage/ceph/content');
     expect(reply).toMatchObject({ status: 596, reason: 'Connection timed out', text: '' });
   });
 
   it('waits for one of three workers there, and takes effect though its caller was told 596', async () => {
     fillCeph();
-    const slow = [1, 2, 3].map(() => client.get('/nodes/pve3/storage/ceph/content'));
+    const slow = [1, 2, 3].map(() => root.get('/nodes/pve3/storage/ceph/content'));
     const reads = await client.get('/nodes/pve3/qemu/104/config');
     expect(reads.status).toBe(200);
     const write = await root.put('/nodes/pve3/qemu/104/config', { tags: 'late' });

@@ -208,7 +208,7 @@ describe('the Proxmox wire', () => {
         shared: 1,
         active: 1,
       });
-      const content = (await client.get('/nodes/pve1/storage/ceph/content?vmid=9000')).json.data;
+      const content = (await root.get('/nodes/pve1/storage/ceph/content?vmid=9000')).json.data;
       expect(content).toEqual([
         expect.objectContaining({ volid: 'ceph:base-9000-disk-0', size: 8 * 1024 ** 3 }),
         expect.objectContaining({ volid: 'ceph:vm-9000-cloudinit' }),

@@ -19,9 +19,9 @@ export const NODE_INDEX = (version: '8.4' | '9.1'): Index =>
 
 export const STORAGE_INDEX = (version: '8.4' | '9.1'): Index =>
   named(
-    `prunebackups content file-restore status rrd rrddata upload download-url ${
+    `content download-url file-restore import-metadata ${
       version === '9.1' ? 'oci-registry-pull ' : ''
-    }import-metadata`,
+    }prunebackups rrd rrddata status upload`,
   );
 
 export const TASK_INDEX: Index = named('log status');

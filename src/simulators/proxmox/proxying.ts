@@ -9,6 +9,7 @@ import { Workers } from './workers.js';
 
 const WORKERS = 3;
 const PROXY_LIMIT_MS = 30_000;
+const SLICE_MS = 1_000;
 /** Until a host that does not answer ARP counts as unreachable. */
 const NO_ROUTE_MS = 3_000;
 
@@ -66,7 +67,7 @@ export class Proxying {
       const pool = isProtected ? workers.daemon : workers.proxy;
       const result = pool.run((worker) => inProcess(workers, () => work(worker)));
       if (node === local && !isProtected) return await Promise.race([result, dead]);
-      const tooLong = clock.sleep(PROXY_LIMIT_MS, over.signal).then(
+      const tooLong = this.#patience(over.signal).then(
         () => Promise.reject(new GaveUp(this.#late(result, workers))),
         () => new Promise<never>(() => undefined),
       );
@@ -83,6 +84,12 @@ export class Proxying {
     this.#nodes.set(node, new NodeWorkers());
     for (const process of workers.running) process.kill();
     workers.die();
+  }
+
+  /** In slices, so that a moment in which this whole process stood still does not count as time in which only the caller waited. */
+  async #patience(over: AbortSignal): Promise<void> {
+    for (let waitedMs = 0; waitedMs < PROXY_LIMIT_MS; waitedMs += SLICE_MS)
+      await this.context.clock.sleep(SLICE_MS, over);
   }
 
   async #late(result: Promise<Handled>, workers: NodeWorkers): Promise<Partial<JournalEntry>> {

@@ -21,6 +21,7 @@ import { qemuRoutes } from './qemu.js';
 import { rollbackRoute } from './rollback.js';
 import { snapshotRoutes } from './snapshot.js';
 import { resourcesRoute } from './resources.js';
+import { storageContentRoutes } from './storage-content.js';
 import { storageRoutes } from './storage.js';
 import { taskRoutes } from './tasks.js';
 
@@ -30,6 +31,7 @@ const ROUTES: readonly Route[] = [
   ...nodeRoutes,
   ...taskRoutes,
   ...storageRoutes,
+  ...storageContentRoutes,
   ...qemuRoutes,
   ...configRoutes,
   cloneRoute,
