@@ -56,7 +56,9 @@ describe('a cluster without quorum', () => {
     const resize = await client.put(`${guest}/resize`, { disk: 'scsi0', size: '20G' });
     expect((await client.task(resize)).exit).toBe(NO_QUORUM);
     expect((await client.task(await client.delete(guest))).exit).toBe(NO_QUORUM);
-    expect((await client.put('/pools', { poolid: 'hatchery-demo', comment: 'x' })).reason).toBe(NO_QUORUM);
+    expect((await client.put('/pools', { poolid: 'hatchery-demo', comment: 'x' })).reason).toBe(
+      `update pools failed: ${NO_QUORUM}`,
+    );
     expect((await client.get(`${guest}/config`)).status).toBe(200);
     running.proxmox.conditions.regainQuorum();
     await made(10_101);

@@ -1,5 +1,6 @@
 import type { SimulatorContext } from '../context.js';
 import type { WorldGuest } from '../world.js';
+import type { Told } from './pve.js';
 import { sizesOf } from './qemu.js';
 import { isOn } from './volumes.js';
 
@@ -12,7 +13,7 @@ const MIB = 1_048_576;
 type News = Readonly<Record<string, unknown>> & { readonly atMs: number };
 
 /** What one reader knows: rows of numbers by VMID, node, and `node/storage`. */
-export class Told {
+class Memory implements Told {
   constructor(
     private readonly news: ReadonlyMap<string, News>,
     readonly atMs: number,
@@ -42,7 +43,7 @@ export class Told {
  */
 export class Broadcast {
   readonly #news = new Map<string, News>();
-  readonly #readers = new Map<string, Told>();
+  readonly #readers = new Map<string, Memory>();
 
   constructor(private readonly context: SimulatorContext) {
     this.#tell();
@@ -54,7 +55,7 @@ export class Broadcast {
     const nowMs = this.context.clock.elapsedMs();
     const known = this.#readers.get(reader);
     if (known && nowMs - known.atMs < READER_KEEPS_MS) return known;
-    const told = new Told(new Map(this.#news), nowMs);
+    const told = new Memory(new Map(this.#news), nowMs);
     this.#readers.set(reader, told);
     return told;
   }

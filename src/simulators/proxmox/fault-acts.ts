@@ -5,6 +5,7 @@ import { volumeKey, type WorldGuest } from '../world.js';
 import { lockFile } from './qemu-task.js';
 import { disksOf, macOf } from './guest-config.js';
 import type { ForeignActors } from './foreign.js';
+import type { Conditions } from './conditions.js';
 import type { Pve } from './pve.js';
 
 const SOMEBODY = 'foreign:lock-holder';
@@ -28,7 +29,7 @@ function endOf(act: Act): Act | undefined {
 /** Does what fault rules say to the cluster. What the world does not allow (an id that is taken, a guest that is gone) does not happen, and the journal says why. */
 export class FaultActs {
   constructor(
-    private readonly pve: Pve,
+    private readonly pve: Pve & { readonly conditions: Conditions },
     private readonly foreign: ForeignActors,
   ) {}
 

@@ -54,7 +54,7 @@ export async function startProxmoxSimulator(
   const fingerprints = new Map(
     [...certificates].map(([name, certificate]) => [name, certificate.fingerprint]),
   );
-  const pve: Pve = {
+  const pve = {
     context,
     world,
     files: new FileLocks(context),
@@ -64,9 +64,9 @@ export async function startProxmoxSimulator(
     proxying: new Proxying(context),
     ha: new Ha(world),
     conditions: new Conditions(world),
-    copies: new Map(),
+    copies: new Map<string, number>(),
     fingerprints,
-  };
+  } satisfies Pve;
   pve.ha.attend(pve);
   const foreign = new ForeignActors(pve);
   const acts = new FaultActs(pve, foreign);

@@ -1,16 +1,50 @@
 import type { SimulatorContext } from '../context.js';
 import type { FiredFaults } from '../faults.js';
 import type { JournalEntry } from '../journal.js';
-import type { World, WorldGuest } from '../world.js';
+import type { World, WorldGuest, WorldStorage } from '../world.js';
 import type { Account } from './auth.js';
-import type { Broadcast } from './broadcast.js';
-import type { Conditions } from './conditions.js';
-import type { Ha } from './ha.js';
 import type { ClusterLocks, FileLocks } from './locks.js';
 import type { Params, ParamSpecs } from './params.js';
-import type { Proxying } from './proxying.js';
 import type { TaskEngine } from './task-engine.js';
 import { failure } from './wire.js';
+
+/** What one worker was told last by every pvestatd: rows of numbers. */
+export interface Told {
+  guest(vmid: number): Record<string, unknown> | undefined;
+  node(name: string): Record<string, unknown> | undefined;
+  storage(node: string, id: string): Record<string, unknown> | undefined;
+}
+
+/** The HA manager as calls see it. */
+interface HaManager {
+  isManaged(vmid: number): boolean;
+  isInError(sid: string): boolean;
+  stateOf(vmid: number): string | undefined;
+  requestState(vmid: number, state: 'started' | 'stopped'): void;
+  forget(sid: string): void;
+  clearError(sid: string): void;
+}
+
+/** What is wrong with the cluster, as calls see it. */
+interface ClusterConditions {
+  needQuorum(): void;
+  needVolume(vmid: number, volid: string): void;
+  isOff(node: string): boolean;
+  isConfigHidden(vmid: number): boolean;
+  filledGiB(storage: WorldStorage, node: string): number;
+  agentOf(guest: WorldGuest): { readonly upAtMs: number; readonly extraNics: number };
+}
+
+/** Brings calls to the node that executes them. */
+interface Carrier {
+  nodeDown(node: string): void;
+  execute(
+    route: Route,
+    local: string,
+    node: string,
+    work: (worker: number) => Promise<Handled>,
+  ): Promise<Handled>;
+}
 
 /** The running cluster: the world and what only lives while the simulator runs. */
 export interface Pve {
@@ -19,10 +53,11 @@ export interface Pve {
   readonly files: FileLocks;
   readonly locks: ClusterLocks;
   readonly tasks: TaskEngine;
-  readonly broadcast: Broadcast;
-  readonly proxying: Proxying;
-  readonly ha: Ha;
-  readonly conditions: Conditions;
+  /** `reader` is one worker of one node. */
+  readonly broadcast: { read(reader: string): Told };
+  readonly proxying: Carrier;
+  readonly ha: HaManager;
+  readonly conditions: ClusterConditions;
   /** Copies that run now, by storage: they share its rate. */
   readonly copies: Map<string, number>;
   /** SHA-256 of each node's certificate. */

@@ -1,7 +1,6 @@
 import { poolOf, type WorldGuest } from '../world.js';
 import type { Account } from './auth.js';
-import type { Told } from './broadcast.js';
-import type { Pve, Route } from './pve.js';
+import type { Pve, Route, Told } from './pve.js';
 import { isOn } from './volumes.js';
 
 export const resourcesRoute: Route = {

@@ -121,7 +121,7 @@ class NodeTasks {
   /** Those with a log, in the order of their start. */
   readonly known: RunningTask[] = [];
   readonly running = new Set<RunningTask>();
-  readonly index = new TaskIndex();
+  readonly index = new TaskIndex<Task>();
   /** What it told the cluster last. */
   active: readonly TaskRow[] = [];
 }
