@@ -1,11 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import type { Act } from '../acts.js';
 import type { World, WorldConditions, WorldGuest, WorldStorage } from '../world.js';
-import { leaseFor, volumeKey } from '../world.js';
-import { drawMs } from './durations.js';
-import { macOf } from './guest-config.js';
+import { volumeKey } from '../world.js';
 import type { Pve } from './pve.js';
 import { needQuorum } from './quorum.js';
+import { bringUp, takeDown } from './running.js';
 import { usedGiB } from './volumes.js';
 import { failure } from './wire.js';
 
@@ -90,7 +89,7 @@ export class Conditions {
     this.note('power-off', { node });
     tasks.nodeDown(node);
     proxying.nodeDown(node);
-    for (const guest of world.guests.values()) if (guest.node === node) putDown(guest);
+    for (const guest of world.guests.values()) if (guest.node === node) takeDown(guest);
     await this.#power(node, false);
   }
 
@@ -104,16 +103,7 @@ export class Conditions {
     this.note('power-on', { node });
     for (const guest of world.guests.values())
       if (guest.node === node && guest.config['onboot'] === '1' && guest.config['lock'] === undefined)
-        this.#boot(guest);
-  }
-
-  #boot(guest: WorldGuest): void {
-    const { context, world } = this.#pve;
-    const mac = macOf(guest);
-    guest.status = 'running';
-    guest.startedAtMs = this.#nowMs();
-    guest.agentUpAtMs = guest.startedAtMs + drawMs(context, 'agent-up', guest.vmid);
-    guest.address = mac === undefined ? undefined : leaseFor(world, mac);
+        bringUp(this.#pve, guest);
   }
 
   /** Something other than guests takes what is free but this; on a local storage of one node. */
@@ -211,11 +201,6 @@ export class Conditions {
   #nowMs(): number {
     return this.#pve.context.clock.elapsedMs();
   }
-}
-
-function putDown(guest: WorldGuest): void {
-  guest.status = 'stopped';
-  guest.address = undefined;
 }
 
 function fillKey(storage: WorldStorage, node: string | undefined): string {

@@ -2,6 +2,7 @@ import type { World, WorldGuest } from '../world.js';
 import { addForeignGuest, type ForeignGuestSpec } from '../build-world.js';
 import { macOf, digestOf, disksOf } from './guest-config.js';
 import type { Pve } from './pve.js';
+import { bringUp, takeDown } from './running.js';
 
 /** People and other programs that work in the same cluster beside the product. Everything they do is at once and in the journal as `foreign`. */
 export class ForeignActors {
@@ -39,8 +40,11 @@ export class ForeignActors {
 
   setRunning(vmid: number, isRunning: boolean, who = 'alice'): void {
     const guest = this.#guest(vmid);
-    guest.status = isRunning ? 'running' : 'stopped';
-    this.#record(isRunning ? 'foreign.start' : 'foreign.stop', who, guest, {});
+    if (isRunning) this.#record('foreign.start', who, guest, bringUp(this.pve, guest));
+    else {
+      takeDown(guest);
+      this.#record('foreign.stop', who, guest, {});
+    }
   }
 
   migrate(vmid: number, node: string, who = 'alice'): void {

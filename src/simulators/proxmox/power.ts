@@ -1,8 +1,8 @@
-import { leaseFor, type WorldGuest } from '../world.js';
+import type { WorldGuest } from '../world.js';
 import { need } from './auth.js';
 import { hasCloudInitDrive, regenerate } from './cloud-init.js';
 import { drawMs } from './durations.js';
-import { agentEnabled, applyPending, macOf } from './guest-config.js';
+import { applyPending } from './guest-config.js';
 import { askHa } from './ha-request.js';
 import type { LockUser } from './locks.js';
 import { OPTIONAL_COUNT, OPTIONAL_FLAG, OPTIONAL_TEXT } from './params.js';
@@ -10,6 +10,7 @@ import { checkUnlocked, guestOn, type Handled, type PveCall, type Route } from '
 import { FORMATS } from './formats.js';
 import * as formats from './qemu-formats.js';
 import { checkRootParams, FLOCK_MS, lockFile, lockUser } from './qemu-task.js';
+import { bringUp, takeDown } from './running.js';
 import type { Task, TaskResult } from './task-engine.js';
 import { free, usableStorage } from './volumes.js';
 import { failure, parameterErrors } from './wire.js';
@@ -173,21 +174,7 @@ export async function bootGuest(
   await task.pass('task');
   await clock.sleep(drawMs(pve.context, 'start', vmid) * load, user.signal);
   if (isResumed) await dropState(pve, user, guest);
-  const mac = macOf(guest);
-  guest.status = 'running';
-  guest.isPaused = false;
-  guest.startedAtMs = clock.elapsedMs();
-  guest.agentUpAtMs = guest.startedAtMs + drawMs(pve.context, 'agent-up', vmid);
-  guest.address = mac === undefined ? undefined : leaseFor(pve.world, mac);
-  return {
-    effect: true,
-    incarnation: guest.incarnation,
-    params: {
-      mac,
-      address: agentEnabled(guest) ? guest.address : undefined,
-      allowed: mac !== undefined && pve.world.dhcp.allow.has(mac),
-    },
-  };
+  return { effect: true, incarnation: guest.incarnation, params: bringUp(pve, guest) };
 }
 
 /** The memory that was saved is read; nobody needs it any more. */
@@ -217,7 +204,5 @@ export async function haltGuest(
       task.log('VM still running - terminating now with SIGTERM');
     }
   } else await pve.context.clock.sleep(neededMs, user.signal);
-  guest.status = 'stopped';
-  guest.isPaused = false;
-  guest.address = undefined;
+  takeDown(guest);
 }

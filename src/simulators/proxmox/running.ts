@@ -1,0 +1,25 @@
+import { leaseFor, type WorldGuest } from '../world.js';
+import { drawMs } from './durations.js';
+import { agentEnabled, macOf } from './guest-config.js';
+import type { Pve } from './pve.js';
+
+/** The guest boots now, whoever started it; gives what the journal says about it: its MAC, the address it will report, and whether DHCP knew it. */
+export function bringUp({ context, world }: Pve, guest: WorldGuest): Record<string, unknown> {
+  const mac = macOf(guest);
+  guest.status = 'running';
+  guest.isPaused = false;
+  guest.startedAtMs = context.clock.elapsedMs();
+  guest.agentUpAtMs = guest.startedAtMs + drawMs(context, 'agent-up', guest.vmid);
+  guest.address = mac === undefined ? undefined : leaseFor(world, mac);
+  return {
+    mac,
+    address: agentEnabled(guest) ? guest.address : undefined,
+    allowed: mac !== undefined && world.dhcp.allow.has(mac),
+  };
+}
+
+export function takeDown(guest: WorldGuest): void {
+  guest.status = 'stopped';
+  guest.isPaused = false;
+  guest.address = undefined;
+}
