@@ -17,7 +17,9 @@ const TIME_SCALE = 0.01;
 
 /** Proxmox, Windows DHCP and Guacamole in this process on one world, with the config folder that names them. */
 export async function simulatedSite(
-  settings: Partial<SimulatorSettings> & { cluster?: Record<string, unknown> } = {},
+  settings: Partial<SimulatorSettings> & {
+    cluster?: ClusterParts | ((proxmox: Required<Simulators>['proxmox']) => ClusterParts);
+  } = {},
 ): Promise<SimulatedSite> {
   const { cluster, ...rest } = settings;
   const timeScale = rest.timeScale ?? TIME_SCALE;
@@ -26,7 +28,10 @@ export async function simulatedSite(
     timeScale,
     ...rest,
   })) as Required<Simulators>;
-  const configDir = await writeSite(simulators, cluster);
+  const configDir = await writeSite(
+    simulators,
+    typeof cluster === 'function' ? cluster(simulators.proxmox) : cluster,
+  );
   return {
     simulators,
     configDir,
@@ -38,14 +43,21 @@ export async function simulatedSite(
   };
 }
 
+/** What a cluster's file says, with its secrets in clear. */
+type ClusterParts = Record<string, unknown> & {
+  token?: { id: string; secret: string };
+  /** Instead of a token. */
+  account?: { username: string; password: string };
+};
+
 /** The config folder of a deployment on simulated systems; `cluster` replaces what its file says. */
 export async function writeSite(
   simulators: Required<Simulators>,
-  cluster: Record<string, unknown> & { token?: { id: string; secret: string } } = {},
+  cluster: ClusterParts = {},
 ): Promise<string> {
   const configDir = await mkdtemp(join(tmpdir(), 'hatchery-site-'));
   const { proxmox, winrm, guacamole } = simulators;
-  const { token = proxmox.token, ...more } = cluster;
+  const { token = proxmox.token, account, ...more } = cluster;
   const secret = async (name: string, value: string): Promise<{ file: string }> => {
     const file = join(configDir, name);
     await writeFile(file, value, { mode: 0o600 });
@@ -56,12 +68,15 @@ export async function writeSite(
     await writeFile(join(configDir, folder, `${definition.name}.yaml`), stringify(definition));
   };
   const trust = { caFile: proxmox.caFile };
+  const signIn: Record<string, unknown> = account
+    ? { account: { ...account, password: await secret('account', account.password) } }
+    : { token: { ...token, secret: await secret('token', token.secret) } };
   await write('clusters', {
     name: 'main',
     kind: 'proxmox',
     endpoints: proxmox.endpoints,
     trust,
-    token: { ...token, secret: await secret('token', token.secret) },
+    ...signIn,
     pool: 'hatchery-demo',
     vmids: { from: 10_000, to: 19_999 },
     ...more,

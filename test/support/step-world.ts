@@ -45,13 +45,20 @@ export class StepWorld {
     readonly options: AssembleOptions,
     readonly assembly: Assembly,
     readonly admin: Actor,
+    private readonly waitMs: number,
   ) {}
 
   /** `prepare` may add files to the site's folder, or change the world, before anything is read. */
   static async start(
-    options: { prepare?: (site: SimulatedSite) => Promise<void>; log?: EngineLog } = {},
+    options: {
+      prepare?: (site: SimulatedSite) => Promise<void>;
+      log?: EngineLog;
+      site?: Parameters<typeof simulatedSite>[0];
+      /** Milliseconds that `until` waits at most. */
+      waitMs?: number;
+    } = {},
   ): Promise<StepWorld> {
-    const [site, database] = await Promise.all([simulatedSite(), testDatabase()]);
+    const [site, database] = await Promise.all([simulatedSite(options.site), testDatabase()]);
     await options.prepare?.(site);
     const config = loadSite({ configDir: site.configDir, env: {} });
     const settings = assembleOptions(site, config, database, options.log ?? quiet);
@@ -60,7 +67,7 @@ export class StepWorld {
     await assembly.database.query(`insert into users (id, login, role) values ($1, 'admin', 'admin')`, [
       admin.userId,
     ]);
-    const world = new StepWorld(site, config, settings, assembly, admin);
+    const world = new StepWorld(site, config, settings, assembly, admin, options.waitMs ?? WAIT_MS);
     world.#closers.push(
       () => site.stop(),
       () => database.drop(),
@@ -222,7 +229,7 @@ export class StepWorld {
 
   /** Waits on the engine's own commits; says what hangs when it takes too long. */
   async until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
-    const endsAt = performance.now() + WAIT_MS;
+    const endsAt = performance.now() + this.waitMs;
     while (!(await isSo())) {
       if (this.#broken.length > 0) throw this.#broken[0];
       if (performance.now() > endsAt) throw new Error(`never came true: ${what}\n${await this.#report()}`);

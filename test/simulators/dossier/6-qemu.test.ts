@@ -3,6 +3,9 @@ import { replayDossier, type DossierBench } from '../../support/dossier-table.js
 
 const GUEST = '/nodes/pve1/qemu/100';
 const stopped = ({ simulator }: DossierBench) => simulator.foreign.setRunning(100, false);
+const configured = (config: Record<string, string>) => ({
+  given: ({ simulator }: DossierBench) => simulator.foreign.edit(100, config),
+});
 const put = (form: Record<string, string | number>) => ({ call: `PUT ${GUEST}/config`, form });
 const create = (form: Record<string, string | number>) => ({
   call: 'POST /nodes/pve1/qemu',
