@@ -1,6 +1,15 @@
 import type { WorldHaResource } from '../world.js';
 import type { ParamSpec } from './check-value.js';
-import { CHANGE, changeHa, checkDigest, COMMENT, digestOf, permitRead, permitWrite } from './ha-config.js';
+import {
+  CHANGE,
+  changeHa,
+  checkDigest,
+  COMMENT,
+  CONFIG_ID,
+  digestOf,
+  permitRead,
+  permitWrite,
+} from './ha-config.js';
 import { OPTIONAL_COUNT } from './params.js';
 import type { Handled, Pve, PveCall, Route } from './pve.js';
 import { failure } from './wire.js';
@@ -13,7 +22,7 @@ const KINDS: ParamSpec = { type: 'string', optional: true, enum: ['ct', 'vm'] };
 const SETTINGS: Readonly<Record<string, ParamSpec>> = {
   comment: COMMENT,
   failback: { type: 'boolean', optional: true, version: '9.1' },
-  group: { type: 'string', optional: true },
+  group: { ...CONFIG_ID, optional: true },
   max_relocate: OPTIONAL_COUNT,
   max_restart: OPTIONAL_COUNT,
   state: { type: 'string', optional: true, enum: ['started', 'stopped', 'enabled', 'disabled', 'ignored'] },
