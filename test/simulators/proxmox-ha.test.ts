@@ -119,7 +119,7 @@ describe('HA', () => {
     expect((await root.get('/cluster/ha/groups')).reason).toBe(
       'cannot index groups: ha groups have been migrated to rules',
     );
-    expect((await root.put('/cluster/ha/resources/vm:104', { group: 'g' })).reason).toBe(
+    expect((await root.put('/cluster/ha/resources/vm:104', { group: 'g1' })).reason).toBe(
       "invalid parameter 'group': ha groups have been migrated to rules",
     );
     await simulator.stop();
