@@ -98,8 +98,8 @@ async function actOnce(attempt: Attempt): Promise<void> {
           { retry: 'later' },
         );
       await parts.checkpoints.reach('K2', at);
-      const result = await underSignal([term, locked], compiled.timeoutMs, async (signal) => {
-        const run = stepRun(attempt, signal, intended.hadEarlier);
+      const result = await underSignal([term, locked], compiled.timeoutMs, async (signal, moved) => {
+        const run = stepRun(attempt, signal, intended.hadEarlier, moved);
         const found: unknown = intended.hadEarlier
           ? await definition.find?.(input, parts.ports, run)
           : undefined;
@@ -122,7 +122,12 @@ async function actOnce(attempt: Attempt): Promise<void> {
   await parts.checkpoints.reach('K7', at);
 }
 
-function stepRun(attempt: Attempt, signal: AbortSignal, hasEarlierIntent: boolean): StepRun {
+function stepRun(
+  attempt: Attempt,
+  signal: AbortSignal,
+  hasEarlierIntent: boolean,
+  moved: () => void,
+): StepRun {
   const { parts, claimed, facts } = attempt;
   const { step, held, machine, runId } = claimed;
   const call = guardedCall(attempt, signal);
@@ -155,13 +160,14 @@ function stepRun(attempt: Attempt, signal: AbortSignal, hasEarlierIntent: boolea
       return next;
     },
     reportIntruder: (intruder) => stopFor(parts, claimed.cluster, parts.rangeOf(claimed.cluster), [intruder]),
-    progress: progressWriter(parts, held),
+    progress: progressWriter(parts, held, moved),
     learn: (more) => Object.assign(facts, more),
   };
 }
 
-/** Writes at most one percentage at a time and skips those in between. */
-function progressWriter(parts: EngineParts, held: HeldStep): (percent: number) => void {
+/** Writes at most one percentage at a time and skips those in between. What goes forward is not timed out: `moved`. */
+function progressWriter(parts: EngineParts, held: HeldStep, moved: () => void): (percent: number) => void {
+  let furthest = 0;
   let next: number | undefined;
   let isWriting = false;
   const write = async (): Promise<void> => {
@@ -175,6 +181,8 @@ function progressWriter(parts: EngineParts, held: HeldStep): (percent: number) =
     isWriting = false;
   };
   return (percent) => {
+    if (percent > furthest) moved();
+    furthest = Math.max(furthest, percent);
     next = Math.max(0, Math.min(100, Math.round(percent)));
     if (!isWriting)
       write().catch((error: unknown) => {

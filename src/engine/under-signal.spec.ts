@@ -1,5 +1,5 @@
 import { getEventListeners, setMaxListeners } from 'node:events';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { TimedOut, underSignal } from './under-signal.js';
 
 /** Work that lasts until its signal ends, and gives the reason. */
@@ -31,6 +31,26 @@ it('tells work that failed because of the time from work that failed', async () 
     cause: { message: 'cut short' },
   });
   await expect(underSignal([AbortSignal.abort()], 60_000, failing)).rejects.toThrow('cut short');
+});
+
+it('counts the time anew whenever the work moved', async () => {
+  vi.useFakeTimers();
+  try {
+    let moved = (): void => {};
+    const result = underSignal([], 1_000, (signal, tell) => {
+      moved = tell;
+      return ended(signal);
+    });
+    for (let second = 0; second < 5; second += 1) {
+      await vi.advanceTimersByTimeAsync(900);
+      moved();
+    }
+    expect(vi.getTimerCount()).toBe(1);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(await result).toMatchObject({ name: 'TimeoutError' });
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 it('lets go of work that does not notice the end', async () => {

@@ -14,7 +14,7 @@ export class TimedOut extends Error {
 }
 
 /**
- * Runs `work` under one signal that ends with any of `sources` or after `timeoutMs`, and leaves nothing behind:
+ * Runs `work` under one signal that ends with any of `sources` or after `timeoutMs`, counted anew whenever it says that it `moved`, and leaves nothing behind:
  * `AbortSignal.any` would add a trace of every attempt to the worker's own signal for as long as the worker lives.
  * Work that does not notice the end is left to itself after `graceMs`: it can write no more, for every write asks its signal first.
  * Errors: `TimedOut`, the reason of the source that ended, or what `work` throws.
@@ -22,13 +22,17 @@ export class TimedOut extends Error {
 export async function underSignal<T>(
   sources: readonly AbortSignal[],
   timeoutMs: number,
-  work: (signal: AbortSignal) => Promise<T>,
+  work: (signal: AbortSignal, moved: () => void) => Promise<T>,
   graceMs = GRACE_MS,
 ): Promise<T> {
   const controller = new AbortController();
   const { signal } = controller;
   const late = new DOMException(`not done after ${timeoutMs} ms`, 'TimeoutError');
-  const timers = [setTimeout(() => controller.abort(late), Math.min(timeoutMs, LONGEST_TIMER_MS))];
+  const timer = setTimeout(() => controller.abort(late), Math.min(timeoutMs, LONGEST_TIMER_MS));
+  const timers = [timer];
+  const moved = (): void => {
+    if (!signal.aborted) timer.refresh();
+  };
   const links = sources.map((source) => ({ source, end: () => controller.abort(source.reason) }));
   const deaf = new Promise<never>((_, reject) =>
     signal.addEventListener('abort', () => timers.push(setTimeout(() => reject(signal.reason), graceMs))),
@@ -38,7 +42,7 @@ export async function underSignal<T>(
     else source.addEventListener('abort', end);
   }
   try {
-    return await Promise.race([work(signal), deaf]);
+    return await Promise.race([work(signal, moved), deaf]);
   } catch (error) {
     throw signal.reason === late ? new TimedOut(timeoutMs, error) : error;
   } finally {

@@ -78,7 +78,7 @@ export interface StepRun {
   replaceVmid(used: ReadonlySet<number>, why: string): Promise<number>;
   /** Stops dispatch to the machine's cluster: this guest of another deployment was found in our VMID range. */
   reportIntruder(intruder: Intruder): Promise<void>;
-  /** 0..100; written at most a few times a second. */
+  /** 0..100; written at most a few times a second. The attempt's timeout counts from the last time that it grew. */
   progress(percent: number): void;
   /** Facts about the machine that were read back (incarnation, node, address, link); saved with the step. */
   learn(facts: MachineFacts): void;
@@ -113,7 +113,7 @@ export interface StepDefinition<I = unknown, O = unknown> {
   readonly locks: (input: I, machine: MachineSnapshot) => readonly string[];
   /** The effects that this step is about to make; recorded before `act`. Pure. */
   readonly effects: (input: I, machine: MachineSnapshot) => readonly EffectIntent[];
-  /** Of one attempt, waiting for locks not included. */
+  /** Of one attempt that does not go forward (`StepRun.progress`), waiting for locks not included. */
   readonly timeout: Duration;
   /** Of the whole step from its first claim, waits included; expiry parks with what `expired` says. */
   readonly deadline?: Duration;
