@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { addBlueprint } from '../support/blueprint-variants.js';
 import {
   cloneRequests,
   done,
@@ -9,7 +10,7 @@ import {
   faultyWorld,
   openBatch,
 } from '../support/faulty-world.js';
-import type { StepWorld, TestMachine } from '../support/step-world.js';
+import { StepWorld, type TestMachine } from '../support/step-world.js';
 
 /* Tasks and half-made guests: rows F26-F33. Each test says the reaction that its row asks for, and is judged on the journal. */
 
@@ -19,6 +20,21 @@ afterEach(async () => world?.close());
 /** Once each, by VMID. */
 const onceEach = async (machines: readonly TestMachine[]): Promise<Record<string, number>> =>
   Object.fromEntries(await Promise.all(machines.map(async (one) => [await world.vmid(one), 1])));
+
+/** The shipped workflow with less patience for a clone. */
+const impatient = (timeout: string): { workflow: readonly [string, string] } => {
+  const use = 'uses: clone-template, needs: [reserve]';
+  return { workflow: [use, `${use}, timeout: ${timeout}`] };
+};
+
+const cloneOutcomes = async (machine: TestMachine): Promise<(string | null)[]> => {
+  const rows = await world.query<{ outcome: string | null }>(
+    `select a.outcome from attempts a join steps s on s.id = a.step_id
+      where s.run_id = $1 and s.key = 'clone' order by a.epoch`,
+    [machine.runId],
+  );
+  return rows.map(({ outcome }) => outcome);
+};
 
 describe('tasks', { timeout: 90_000 }, () => {
   it('F26: a task that fails after its 200 is followed to its verdict and done again, deletes too', async () => {
@@ -71,6 +87,33 @@ describe('tasks', { timeout: 90_000 }, () => {
     await expectWhole(world, machines);
     await expectRemoved(world, machines);
     expectFired(world, 'destroy-forgotten');
+  });
+
+  it('F31: a clone that outlives its patience is followed again, and no second one is started', async () => {
+    world = await faultyWorld('F31', { prepare: (site) => addBlueprint(site, 'impatient', impatient('2s')) });
+    const machines = await openBatch(world, 1, 'impatient');
+    await world.runsAre('done', machines);
+    expectFired(world, 'long-clone');
+    expect(cloneRequests(world)).toHaveLength(1);
+    const outcomes = await cloneOutcomes(machines[0]!);
+    expect(outcomes.filter((outcome) => outcome === 'retry').length).toBeGreaterThan(0);
+    expect(outcomes.at(-1)).toBe('done');
+    await expectWhole(world, machines);
+  });
+
+  it('F31: a clone that takes longer but goes forward is not timed out', async () => {
+    world = await StepWorld.start({
+      site: { timeScale: 0.1 },
+      waitMs: 45_000,
+      prepare: (site) =>
+        addBlueprint(site, 'copied', { ...impatient('3s'), blueprint: ['clone: linked', 'clone: full'] }),
+    });
+    const machines = await openBatch(world, 1, 'copied');
+    await world.runsAre('done', machines);
+    const copied = world.journal().find(({ event, op }) => event === 'task-end' && op === 'qemu.clone')!;
+    const begun = world.journal().find(({ event, op }) => event === 'task-start' && op === 'qemu.clone')!;
+    expect(BigInt(copied.ns) - BigInt(begun.ns)).toBeGreaterThan(3_000_000_000n);
+    expect(await cloneOutcomes(machines[0]!)).toEqual(['done']);
   });
 
   it('F32: a step that finds its work done already is done', async () => {

@@ -22,9 +22,13 @@ export async function faultyWorld(
 }
 
 /** A class whose every step may run. */
-export async function openBatch(world: StepWorld, count: number): Promise<TestMachine[]> {
+export async function openBatch(
+  world: StepWorld,
+  count: number,
+  blueprint = 'student-desktop',
+): Promise<TestMachine[]> {
   const logins = Array.from({ length: count }, (_, index) => `s${index + 1}`);
-  const machines = await world.createBatch('student-desktop', logins);
+  const machines = await world.createBatch(blueprint, logins);
   for (const machine of machines) await world.open(machine);
   return machines;
 }
