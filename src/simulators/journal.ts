@@ -36,11 +36,15 @@ import { z } from 'zod';
  * - guest created:    task-end of `qemu.clone`, effect true, vmid, node (where the config ended), incarnation, params `{ source, sourceIncarnation, mode, pool, mark, mac, name, verdict }`
  *                     (`mark` = last line of the description when it starts with `[hatchery `). `effect: false` = nothing is left of the attempt. A failed clone that leaves a config
  *                     behind (pool join failed after the move) has effect true and the error as verdict; foreign: `foreign.create` with effect true.
+ *                     task-end of `qemu.create`: the same without source and mode; its failure at the pool leaves volumes (`left`) and no config.
  * - config write:     request `qemu.config.put` (or task-end of `qemu.config.post`), effect true only if the text changed, digestBefore, digestAfter, incarnation,
  *                     params = keys written plus `mac` (of net0 after the write), `mark` (after the write), `name`.
  * - disk grown:       task-end `qemu.resize` params `{ disk, sizeGiB }`.
+ * - snapshots:        task-end `qemu.snapshot`, `qemu.snapshot.delete` params `{ snapshot }`; `qemu.rollback` besides `{ mac, mark, name }` as they are afterwards.
+ * - other changes:    task-end `qemu.template`, `qemu.move-disk` params `{ disk, freed | receiver }`, `qemu.migrate` (node = where it is now, params `{ target }`), `qemu.reset`;
+ *                     request `qemu.unlink` (as a config write), `qemu.cloudinit.put`, `qemu.snapshot.config.put`; `qemu.agent.exec` ran a program in the guest (effect false).
  * - started:          task-end `qemu.start`, effect true, params `{ mac, address, allowed }` (`allowed` = the MAC was on the DHCP allow list at this moment, `address` = what the guest will report).
- * - stopped:          task-end `qemu.stop` or `qemu.shutdown`, effect true only if it was running.
+ * - stopped:          task-end `qemu.stop` or `qemu.shutdown`, effect true only if it was running; `qemu.suspend` with params `{ state: "disk" }`. `qemu.reboot` and `qemu.resume` from disk are starts.
  * - destroyed:        task-end `qemu.destroy`, effect true, vmid, incarnation. Foreign: `foreign.delete`.
  * - volume deleted:   task-end `storage.volume.delete` (without a guest's config), effect true = it was there, params `{ freed }` (whole volume ids).
  * - volume:           task-end params `freed` / `left` = volumes removed / orphaned, as `storage:own-name` (a linked clone without its base: `ceph:vm-105-disk-0`).

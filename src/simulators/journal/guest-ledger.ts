@@ -73,15 +73,15 @@ export class GuestLedger {
     if (DESTROYED.has(op)) {
       this.#live.delete(key(guest));
       if (isDeployment(line.actor)) this.counts.guestsDestroyed += 1;
-    } else if (op.endsWith('.start')) {
+    } else if (op.endsWith('.start') || params['allowed'] !== undefined) {
       guest.isRunning = true;
       guest.wasAllowed = params['allowed'] === true;
       if (isDeployment(line.actor)) this.counts.guestsStarted += 1;
       this.#hold(line, guest, { address: text(params['address']) });
-    } else if (op.endsWith('.stop') || op.endsWith('.shutdown')) {
+    } else if (op.endsWith('.stop') || op.endsWith('.shutdown') || params['state'] === 'disk') {
       guest.isRunning = false;
       guest.address = undefined;
-    } else if (op.includes('.config.') || op === 'foreign.edit') {
+    } else if (op.includes('.config.') || op === 'qemu.rollback' || op === 'foreign.edit') {
       if (line.event === 'foreign') editedBy(guest, params);
       else {
         guest.mark = text(params['mark']);

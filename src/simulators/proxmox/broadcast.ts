@@ -1,7 +1,7 @@
 import type { SimulatorContext } from '../context.js';
 import type { WorldGuest } from '../world.js';
+import { sizesOf } from './guest-rows.js';
 import type { Told } from './pve.js';
-import { sizesOf } from './qemu.js';
 import { isOn } from './volumes.js';
 
 const CYCLE_MS = 10_000;

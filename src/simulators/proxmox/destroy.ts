@@ -5,10 +5,10 @@ import { disksOf } from './guest-config.js';
 import type { LockUser } from './locks.js';
 import { OPTIONAL_FLAG } from './params.js';
 import { checkUnlocked, guestOn, type Handled, type Pve, type PveCall, type Route } from './pve.js';
-import { lockFile } from './qemu-task.js';
+import { checkRootParams, forkLocked } from './qemu-task.js';
 import { TaskFailure, type Task, type TaskResult } from './task-engine.js';
 import { basesInUse, free, occupyStorages, ownName } from './volumes.js';
-import { failure, parameterErrors } from './wire.js';
+import { failure } from './wire.js';
 
 export const destroyRoute: Route = {
   method: 'DELETE',
@@ -21,28 +21,15 @@ export const destroyRoute: Route = {
 };
 
 function startDestroy(call: PveCall): Handled {
-  const { pve, node, vmid, account, op, params, faults } = call;
-  if (params.has('skiplock')) throw parameterErrors({ skiplock: 'Only root may use this option.' });
+  const { pve, node, vmid, params } = call;
+  checkRootParams(call, 'skiplock');
   const guest = guestOn(pve, node, vmid);
   checkDestroyable(guest);
   if (pve.ha.isManaged(vmid) && !params.flag('purge'))
     throw failure(`unable to remove VM ${vmid} - used in HA resources and purge parameter not set.`);
   const { incarnation } = guest;
-  const task = pve.tasks.start(
-    { node, type: 'qmdestroy', id: String(vmid), actor: account.id, op, vmid, faults },
-    (running) => {
-      const user: LockUser = {
-        actor: account.id,
-        node,
-        vmid,
-        upid: running.upid,
-        signal: running.signal,
-        log: (line) => running.log(line),
-      };
-      return pve.files.with(user, lockFile(vmid), 'exclusive', 10_000, () => destroy(call, running, user));
-    },
-  );
-  return { data: task.upid, journal: { upid: task.upid, incarnation } };
+  const handled = forkLocked(call, 'qmdestroy', (task, user) => destroy(call, task, user));
+  return { ...handled, journal: { ...handled.journal, incarnation } };
 }
 
 function checkDestroyable(guest: WorldGuest): void {
@@ -55,14 +42,15 @@ function checkDestroyable(guest: WorldGuest): void {
 async function destroy(call: PveCall, task: Task, user: LockUser): Promise<TaskResult> {
   const { pve, node, vmid, params } = call;
   const guest = guestOn(pve, node, vmid);
-  checkUnlocked(guest);
+  if (!params.flag('skiplock')) checkUnlocked(guest);
   checkDestroyable(guest);
   pve.conditions.needQuorum();
   const used = basesInUse(pve, guest)[0];
   if (used) throw failure(`base volume '${used.volid}' is still in use by linked cloned`);
   const freed: string[] = [];
   const left: string[] = [];
-  const volids = disksOf(guest.config).map((disk) => disk.volid);
+  const states = [...guest.snapshots.values()].flatMap(({ state }) => state ?? []);
+  const volids = [...disksOf(guest.config).map((disk) => disk.volid), ...states];
   if (params.flag('destroy-unreferenced-disks'))
     for (const volume of pve.world.volumes.values())
       if (volume.vmid === vmid && (volume.node ?? node) === node && !volids.includes(volume.volid))
@@ -99,7 +87,8 @@ async function destroy(call: PveCall, task: Task, user: LockUser): Promise<TaskR
     pve.ha.forget(`vm:${vmid}`);
   }
   if (pve.world.guests.get(vmid) === guest) pve.world.guests.delete(vmid);
-  return { ...about, effect: true, warnings: left.length };
+  // The older one only writes them to the log.
+  return { ...about, effect: true, warnings: pve.world.version === '8.4' ? 0 : left.length };
 }
 
 async function forgetRights(pve: Pve, user: LockUser, vmid: number): Promise<void> {

@@ -21,6 +21,7 @@ const MODEL = {
   resize: [500, 1_500],
   snapshot: [1_500, 4_500],
   rollback: [2_000, 6_000],
+  migrate: [3_000, 9_000],
 } as const;
 type DurationKind = keyof typeof MODEL;
 

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { SimulatorContext } from '../context.js';
 import type { WorldGuest } from '../world.js';
 import type { RandomStream } from '../seed.js';
 import { specOfKey } from './qemu-keys.js';
@@ -203,4 +204,10 @@ export function markLine(guest: WorldGuest): string | undefined {
 
 export function agentEnabled(guest: WorldGuest): boolean {
   return /^(1|enabled=1)(,|$)/.test(guest.config['agent'] ?? '');
+}
+
+/** Which QEMU made it and when. */
+export function metaLine({ world, clock }: SimulatorContext): string {
+  const qemu = world.version === '8.4' ? '9.2.0' : '10.1.2';
+  return `creation-qemu=${qemu},ctime=${clock.unixSeconds()}`;
 }

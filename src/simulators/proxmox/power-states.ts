@@ -110,7 +110,8 @@ function suspend(call: PveCall): Handled {
       found.status = 'stopped';
       found.address = undefined;
     } else found.isPaused = true;
-    return { effect: true, incarnation: found.incarnation };
+    const where = isToDisk ? { params: { state: 'disk' } } : {};
+    return { effect: true, incarnation: found.incarnation, ...where };
   });
 }
 

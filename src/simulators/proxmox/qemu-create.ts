@@ -2,7 +2,7 @@ import { poolOf, type WorldGuest } from '../world.js';
 import { need } from './auth.js';
 import { drawMs } from './durations.js';
 import { FORMATS } from './formats.js';
-import { disksOf, macOf, markLine } from './guest-config.js';
+import { disksOf, macOf, markLine, metaLine } from './guest-config.js';
 import { joinPool } from './join-pool.js';
 import type { LockUser } from './locks.js';
 import { OPTIONAL_COUNT, OPTIONAL_FLAG, OPTIONAL_TEXT, VMID } from './params.js';
@@ -15,7 +15,7 @@ import { needBridge, needKeys, needOnGuest } from './qemu-rights.js';
 import { lockFile, lockUser } from './qemu-task.js';
 import { checkSshKeys } from './ssh-keys.js';
 import { TaskFailure, type Task, type TaskResult } from './task-engine.js';
-import { free, occupyStorages, ownName } from './volumes.js';
+import { freeAll, occupyStorages, ownName } from './volumes.js';
 import { failure, forbidden } from './wire.js';
 
 const STORAGE = { ...OPTIONAL_TEXT, format: FORMATS['pve-storage-id'] };
@@ -189,15 +189,9 @@ async function fill(
   config['boot'] ??= defaultBoot(config);
   config['smbios1'] ??= `uuid=${random.uuid()}`;
   if ((config['vmgenid'] ?? '1') === '1') config['vmgenid'] = random.uuid();
-  config['meta'] = metaLine(pve);
+  config['meta'] = metaLine(pve.context);
   guest.config = config;
   await pve.context.clock.sleep(drawMs(pve.context, 'cluster-write', guest.vmid), user.signal);
-}
-
-/** Which QEMU made it and when. */
-export function metaLine(pve: Pve): string {
-  const qemu = pve.world.version === '8.4' ? '9.2.0' : '10.1.2';
-  return `creation-qemu=${qemu},ctime=${pve.context.clock.unixSeconds()}`;
 }
 
 /** First disk, then CD drives, then network cards. */
@@ -244,23 +238,4 @@ function createdLine(pve: Pve, guest: WorldGuest): TaskResult {
       name: guest.config['name'],
     },
   };
-}
-
-/** Gives the volumes that could not be removed. */
-export async function freeAll(
-  pve: Pve,
-  user: LockUser,
-  volids: readonly string[],
-  vmid: number,
-): Promise<string[]> {
-  const left: string[] = [];
-  for (const volid of volids) {
-    try {
-      await free(pve, { ...user, signal: undefined }, volid, vmid);
-    } catch (error) {
-      user.log?.(error instanceof Error ? error.message : String(error));
-      left.push(ownName(volid));
-    }
-  }
-  return left;
 }

@@ -112,7 +112,7 @@ export async function placeDrive(
       sizeGiB: wantedGiB,
       usedGiB: source?.usedGiB ?? 0,
       isCloudInit,
-      format: format ?? 'raw',
+      format: format ?? (isCloudInit ? 'qcow2' : 'raw'),
     });
     made.push(volid);
     if (source) await copyBlocks(pve, user, storage, wantedGiB);

@@ -1,11 +1,28 @@
 import type { WorldGuest } from '../world.js';
 import { need } from './auth.js';
-import { agentEnabled, disksOf, sizeGiB } from './guest-config.js';
-import { OPTIONAL_FLAG } from './params.js';
-import { guestOn, type Pve, type Route } from './pve.js';
+import { FORMATS } from './formats.js';
+import { agentEnabled, disksOf } from './guest-config.js';
+import { haOf, listGuests, rowOf } from './guest-rows.js';
+import { OPTIONAL_FLAG, OPTIONAL_TEXT } from './params.js';
+import { guestOn, type Handled, type Pve, type PveCall, type Route } from './pve.js';
+import { snapshotOf } from './snapshot.js';
+import { hasFeature, isOn, storageOf } from './volumes.js';
 
-const MIB = 1_048_576;
-const GIB = 1_073_741_824;
+const GUEST = '/nodes/{node}/qemu/{vmid}';
+/** Of a running guest, asked one by one. */
+const QMP_MS = 10;
+
+/** What lies below a path, as the real API lists it. */
+export function index(path: string, op: string, names: readonly string[], key = 'subdir'): Route {
+  return {
+    method: 'GET',
+    path,
+    op,
+    kind: 'read',
+    params: {},
+    handle: () => ({ data: names.map((name) => ({ [key]: name })) }),
+  };
+}
 
 export const qemuRoutes: readonly Route[] = [
   {
@@ -14,90 +31,68 @@ export const qemuRoutes: readonly Route[] = [
     op: 'qemu.list',
     kind: 'protected-read',
     params: { full: OPTIONAL_FLAG },
-    handle: ({ pve, node, account }) => ({
-      data: listGuests(pve, node, 'qemu', (vmid) => account.at(`/vms/${vmid}`).has('VM.Audit')),
-    }),
+    async handle(call) {
+      const { pve, node, params } = call;
+      const running = [...pve.world.guests.values()].filter(
+        (guest) => guest.node === node && guest.kind === 'qemu' && guest.status === 'running',
+      );
+      if (params.flag('full')) await pve.context.clock.sleep(QMP_MS * running.length);
+      return listGuests(call, 'qemu');
+    },
   },
+  index(GUEST, 'qemu.index', [
+    ...['config', 'pending', 'clone', 'move_disk', 'migrate', 'status', 'snapshot', 'agent', 'cloudinit'],
+    ...['feature', 'template', 'resize', 'unlink'],
+  ]),
+  index(`${GUEST}/status`, 'qemu.status.index', [
+    ...['current', 'start', 'stop', 'shutdown', 'reboot', 'reset', 'suspend', 'resume'],
+  ]),
   {
     method: 'GET',
-    path: '/nodes/{node}/qemu/{vmid}/status/current',
+    path: `${GUEST}/status/current`,
     op: 'qemu.status',
     kind: 'protected-read',
     params: {},
     permit: (account, path) => need(account, `/vms/${path['vmid']}`, 'VM.Audit'),
-    handle({ pve, node, vmid }) {
-      const guest = guestOn(pve, node, vmid);
-      const running = guest.status === 'running' ? { pid: 100_000 + vmid } : {};
-      const agent = agentEnabled(guest) ? { agent: 1 } : {};
-      return {
-        data: { ...rowOf(pve, guest), qmpstatus: guest.status, ha: { managed: 0 }, ...agent, ...running },
-      };
-    },
+    handle: ({ pve, node, vmid }) => ({ data: statusOf(pve, guestOn(pve, node, vmid)) }),
   },
   {
     method: 'GET',
-    path: '/nodes/{node}/lxc',
-    op: 'lxc.list',
+    path: `${GUEST}/feature`,
+    op: 'qemu.feature',
     kind: 'protected-read',
-    params: {},
-    handle: ({ pve, node, account }) => ({
-      data: listGuests(pve, node, 'lxc', (vmid) => account.at(`/vms/${vmid}`).has('VM.Audit')),
-    }),
-  },
-  {
-    method: 'GET',
-    path: '/nodes/{node}/lxc/{vmid}/config',
-    op: 'lxc.config.get',
-    kind: 'read',
-    params: {},
+    params: {
+      feature: { type: 'string', enum: ['snapshot', 'clone', 'copy'] },
+      snapname: { ...OPTIONAL_TEXT, maxLength: 40, format: FORMATS['pve-configid'] },
+    },
     permit: (account, path) => need(account, `/vms/${path['vmid']}`, 'VM.Audit'),
-    handle: ({ pve, node, vmid }) => ({ data: { ...guestOn(pve, node, vmid, 'lxc').config } }),
+    handle: featureOf,
   },
 ];
 
-/** Live, by process: not from the broadcast. */
-function listGuests(
-  pve: Pve,
-  node: string,
-  kind: 'qemu' | 'lxc',
-  maySee: (vmid: number) => boolean,
-): unknown[] {
-  return [...pve.world.guests.values()]
-    .filter((guest) => guest.node === node && guest.kind === kind && maySee(guest.vmid))
-    .map((guest) => rowOf(pve, guest));
-}
-
-function rowOf(pve: Pve, guest: WorldGuest): Record<string, unknown> {
-  const { config, vmid, status } = guest;
+function statusOf(pve: Pve, guest: WorldGuest): Record<string, unknown> {
   return {
-    vmid,
-    status,
-    ...sizesOf(guest),
-    uptime: status === 'running' ? Math.floor((pve.context.clock.elapsedMs() - guest.startedAtMs) / 1000) : 0,
-    ...(config['name'] === undefined ? {} : { name: config['name'] }),
-    ...(config['hostname'] === undefined ? {} : { name: config['hostname'], type: 'lxc' }),
-    ...(config['lock'] === undefined ? {} : { lock: config['lock'] }),
-    ...(config['tags'] === undefined ? {} : { tags: config['tags'] }),
-    ...(config['template'] === '1' ? { template: 1 } : {}),
+    ...rowOf(pve, guest),
+    qmpstatus: guest.isPaused ? 'paused' : guest.status,
+    ha: haOf(pve, guest.vmid),
+    ...(agentEnabled(guest) ? { agent: 1 } : {}),
   };
 }
 
-/** Processors, memory and main disk in the units of the lists (bytes). */
-export function sizesOf({ config, status }: WorldGuest): Record<string, number> {
-  const memory = Number(config['memory'] ?? 512) * MIB;
-  const main = disksOf(config).find((disk) => !disk.isCloudInit);
-  const cpus = Number(config['cores'] ?? 1) * Number(config['sockets'] ?? 1);
-  const isRunning = status === 'running';
-  return {
-    cpus,
-    cpu: isRunning ? 0.02 : 0,
-    mem: isRunning ? Math.floor(memory * 0.4) : 0,
-    maxmem: memory,
-    disk: 0,
-    maxdisk: Math.round(sizeGiB(main?.options['size'] ?? '0') * GIB),
-    netin: 0,
-    netout: 0,
-    diskread: 0,
-    diskwrite: 0,
-  };
+/** Whether all its disks can, and the nodes that have all their storages. */
+function featureOf({ pve, node, vmid, params }: PveCall): Handled {
+  const guest = guestOn(pve, node, vmid);
+  const snapshot = params.text('snapname');
+  const config = snapshot === undefined ? guest.config : snapshotOf(guest, snapshot).config;
+  const feature = params.need('feature') as 'snapshot' | 'clone' | 'copy';
+  const isBase = config['template'] === '1';
+  const storages = disksOf(config)
+    .filter((disk) => !disk.isCloudInit && !disk.key.startsWith('unused'))
+    .map((disk) => storageOf(pve, disk.storage));
+  const isShared = storages.every((storage) => storage.shared);
+  const nodes = pve.world.nodes
+    .map(({ name }) => name)
+    .filter((name) => name === node || (isShared && storages.every((storage) => isOn(storage, name))));
+  const hasAll = storages.every((storage) => hasFeature(storage, feature, { isBase, snapshot }));
+  return { data: { hasFeature: hasAll ? 1 : 0, nodes: hasAll ? nodes : [] } };
 }

@@ -4,7 +4,7 @@ import { tokenRoutes } from './access-tokens.js';
 import { userRoutes } from './access-users.js';
 import { accessRoutes } from './access.js';
 import { agentRoutes } from './agent.js';
-import { cloneRoute } from './clone.js';
+import { cloneRoute } from './clone-request.js';
 import { clusterRoutes } from './cluster.js';
 import { destroyRoute } from './destroy.js';
 import { haPlacementRoutes } from './ha-placement.js';
@@ -15,6 +15,11 @@ import { powerStateRoutes } from './power-states.js';
 import { powerRoutes } from './power.js';
 import type { Route } from './pve.js';
 import { configRoutes } from './qemu-config.js';
+import { cloudInitRoutes } from './qemu-cloudinit.js';
+import { migrateRoutes } from './qemu-migrate.js';
+import { moveDiskRoute } from './qemu-move-disk.js';
+import { templateRoute } from './qemu-template.js';
+import { lxcRoutes } from './lxc.js';
 import { createRoute } from './qemu-create.js';
 import { resizeRoute } from './qemu-resize.js';
 import { qemuRoutes } from './qemu.js';
@@ -39,6 +44,11 @@ const ROUTES: readonly Route[] = [
   ...powerRoutes,
   ...powerStateRoutes,
   createRoute,
+  ...cloudInitRoutes,
+  ...migrateRoutes,
+  moveDiskRoute,
+  templateRoute,
+  ...lxcRoutes,
   resizeRoute,
   ...snapshotRoutes,
   rollbackRoute,

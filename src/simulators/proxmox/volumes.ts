@@ -210,6 +210,25 @@ export async function free(pve: Pve, user: LockUser, volid: string, vmid: number
   });
 }
 
+/** Gives the volumes that could not be removed. */
+export async function freeAll(
+  pve: Pve,
+  user: LockUser,
+  volids: readonly string[],
+  vmid: number,
+): Promise<string[]> {
+  const left: string[] = [];
+  for (const volid of volids) {
+    try {
+      await free(pve, { ...user, signal: undefined }, volid, vmid);
+    } catch (error) {
+      user.log?.(error instanceof Error ? error.message : String(error));
+      left.push(ownName(volid));
+    }
+  }
+  return left;
+}
+
 function forget(pve: Pve, volid: string, node: string): void {
   pve.world.volumes.delete(volid);
   pve.world.volumes.delete(volumeKey(node, volid));
