@@ -6,6 +6,7 @@ import { HatcheryError } from '../core/errors.js';
 import { addAccess, emptyAccess, tokenSpec, userSpec } from './build-access.js';
 import { SimRandom } from './seed.js';
 import {
+  holdsFiles,
   STORAGE_CONTENTS,
   STORAGE_TYPES,
   volumeKey,
@@ -195,8 +196,8 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
   };
   addAccess(world, spec, pool);
   for (const template of spec.templates) {
-    const disk = `${template.storage}:base-${template.vmid}-disk-0`;
-    const cloudInit = `${template.storage}:vm-${template.vmid}-cloudinit`;
+    const disk = volumeId(world, template, `base-${template.vmid}-disk-0`);
+    const cloudInit = volumeId(world, template, `vm-${template.vmid}-cloudinit`);
     addGuest(
       world,
       random,
@@ -239,7 +240,8 @@ export interface ForeignGuestSpec {
 /** Adds a guest that somebody else made; one disk on the first storage. */
 export function addForeignGuest(world: World, random: SimRandom, spec: ForeignGuestSpec): WorldGuest {
   const storage = world.storages[0]?.id ?? 'local';
-  const volid = `${storage}:vm-${spec.vmid}-disk-0`;
+  const format = spec.kind === 'qemu' ? 'qcow2' : 'raw';
+  const volid = volumeId(world, { storage, vmid: spec.vmid }, `vm-${spec.vmid}-disk-0`, format);
   const disk = `${volid},size=32G`;
   const shared = {
     cores: '2',
@@ -254,6 +256,17 @@ export function addForeignGuest(world: World, random: SimRandom, spec: ForeignGu
   addVolume(world, spec, { volid, sizeGiB: 32, usedGiB: 12 });
   guest.status = spec.running === false ? 'stopped' : 'running';
   return guest;
+}
+
+/** On storages that hold files a volume lies in a folder of its guest and says its format. */
+function volumeId(
+  world: World,
+  { storage, vmid: owner }: { readonly storage: string; readonly vmid: number },
+  name: string,
+  format = 'qcow2',
+): string {
+  const found = world.storages.find(({ id }) => id === storage);
+  return found && holdsFiles(found) ? `${storage}:${owner}/${name}.${format}` : `${storage}:${name}`;
 }
 
 function addGuest(

@@ -1,5 +1,6 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
+import { describe } from 'vitest';
 import { z } from 'zod';
 
 /** The official API schema says numbers as text in places. */
@@ -48,6 +49,10 @@ const nodeSchema = z.looseObject({
 });
 type SchemaNode = z.output<typeof nodeSchema>;
 
+type Version = '8.4' | '9.1';
+/** Environment variables with the path of the file. */
+const SETTINGS = { '9.1': 'PVE_API_SCHEMA', '8.4': 'PVE_API_SCHEMA_84' } as const;
+
 /** The official API schema of Proxmox VE, which stays outside of this repository. */
 export class PveSchema {
   readonly #paths: ReadonlyMap<string, SchemaNode>;
@@ -59,10 +64,25 @@ export class PveSchema {
   }
 
   /** `file` may be gzipped. */
-  static read(file: string): PveSchema {
+  private static read(file: string): PveSchema {
     const bytes = readFileSync(file);
     const text = (file.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString('utf8');
     return new PveSchema(z.array(nodeSchema).parse(JSON.parse(text)));
+  }
+
+  /** `body` gets the schema of each version whose setting names a file; it is skipped, with a word, for the others. */
+  static compare(name: string, body: (schema: PveSchema, version: Version) => void): void {
+    for (const version of ['9.1', '8.4'] as const) {
+      const file = process.env[SETTINGS[version]] ?? '';
+      const isThere = existsSync(file);
+      const words = isThere ? '' : `: not compared, ${SETTINGS[version]} names no file`;
+      describe.skipIf(!isThere)(
+        `${name} and the official API schema of Proxmox VE ${version}${words}`,
+        () => {
+          body(isThere ? PveSchema.read(file) : new PveSchema([]), version);
+        },
+      );
+    }
   }
 
   call(method: string, path: string): SchemaCall | undefined {

@@ -120,6 +120,11 @@ async function describeSnapshot(call: PveCall): Promise<Handled> {
   });
 }
 
+/** A raw file on a storage of files cannot. */
+function canSnapshot(pve: Pve, { storage, volid }: DiskLine): boolean {
+  return hasFeature(storageOf(pve, storage), 'snapshot') && !volid.endsWith('.raw');
+}
+
 /** Disks whose content a snapshot keeps. */
 function volumesOf(guest: WorldGuest): DiskLine[] {
   return disksOf(guest.config).filter((disk) => !disk.key.startsWith('unused'));
@@ -136,7 +141,7 @@ function take(call: PveCall): Handled {
       if (found.config['template'] === '1') throw failure("you can't take a snapshot if it's a template");
       checkUnlocked(found);
       if (found.snapshots.has(name)) throw failure(`snapshot name '${name}' already used`);
-      if (!volumesOf(found).every((disk) => hasFeature(storageOf(pve, disk.storage), 'snapshot')))
+      if (!volumesOf(found).every((disk) => canSnapshot(pve, disk)))
         throw failure('snapshot feature is not available');
       found.config['lock'] = 'snapshot';
     });

@@ -67,6 +67,12 @@ async function listContent({ pve, node, path, params, account }: PveCall): Promi
   };
 }
 
+/** How a plugin names the image that a volume shares blocks with. */
+function parentName(storage: WorldStorage, volid: string): string {
+  const name = volid.slice(volid.indexOf(':') + 1);
+  return holdsFiles(storage) ? `../${name}` : `${name}@__base__`;
+}
+
 function volumeRow(pve: Pve, storage: WorldStorage, volume: WorldVolume): Record<string, unknown> {
   const { volid, vmid, sizeGiB, usedGiB, parent } = volume;
   return {
@@ -76,7 +82,7 @@ function volumeRow(pve: Pve, storage: WorldStorage, volume: WorldVolume): Record
     size: Math.round(sizeGiB * GIB),
     vmid,
     ...(holdsFiles(storage) ? { used: Math.round(usedGiB * GIB) } : {}),
-    ...(parent === undefined ? {} : { parent: parent.slice(parent.indexOf(':') + 1) }),
+    ...(parent === undefined ? {} : { parent: parentName(storage, parent) }),
   };
 }
 
