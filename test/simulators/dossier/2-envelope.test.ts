@@ -159,6 +159,30 @@ replayDossier('section 2: envelope, errors, encoding', [
     expect: { error: "storage 'nowhere' does not exist" },
   },
   {
+    line: 55,
+    says: 'a storage that the node does not have',
+    world: {
+      storages: [
+        { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 100 },
+        { id: 'ssd', type: 'lvmthin', shared: false, sizeGiB: 100, nodes: ['pve2'] },
+      ],
+    },
+    send: 'GET /nodes/pve1/storage/ssd/content',
+    expect: { error: "storage 'ssd' is not available on node 'pve1'" },
+  },
+  {
+    line: 56,
+    says: 'a storage that is disabled',
+    world: {
+      storages: [
+        { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 100 },
+        { id: 'old', type: 'nfs', shared: true, sizeGiB: 100, isDisabled: true },
+      ],
+    },
+    send: 'GET /nodes/pve1/storage/old/content',
+    expect: { error: "storage 'old' is disabled" },
+  },
+  {
     line: 56,
     says: 'a target node that does not exist',
     send: { call: 'POST /nodes/pve1/qemu/9000/clone', form: { newid: 10_500, target: 'pve9' } },

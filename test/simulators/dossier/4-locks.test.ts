@@ -256,6 +256,22 @@ replayDossier('section 4: locks, clones, storage', [
     },
   },
   {
+    line: 120,
+    says: 'the pool needs file-user_cfg at the end; on its timeout everything is rolled back',
+    given: ({ context }) =>
+      context.faults.add({
+        id: 'users',
+        match: { op: 'qemu.clone' },
+        effect: 'act',
+        value: { do: 'hold-cluster-lock', lock: 'file-user_cfg', forMs: 50_000 },
+      }),
+    send: clone(9000, { pool: 'hatchery-demo' }),
+    expect: {
+      exit: "clone failed: can't add VM 10500 to pool 'hatchery-demo': cfs-lock 'file-user_cfg' error: got lock request timeout",
+      after: ({ simulator }) => expect(simulator.guest(10_500)).toBeUndefined(),
+    },
+  },
+  {
     line: 122,
     says: 'on failure a clone frees its new volumes and removes its config',
     given: holdLock('qemu.clone', 40_000),
@@ -313,6 +329,22 @@ replayDossier('section 4: locks, clones, storage', [
       exit: 'OK',
       after: ({ simulator }) =>
         expect(simulator.guest(10_500)!.config['scsi0']).toMatch(/^local-lvm:vm-10500-disk-0(,|$)/),
+    },
+  },
+  {
+    line: 125,
+    says: 'the volume ids of nfs name the folder and the base image',
+    world: {
+      storages: [{ id: 'nas', type: 'nfs', shared: true, sizeGiB: 1000 }],
+      templates: [{ vmid: 9000, node: 'pve1', name: 't', storage: 'nas' }],
+    },
+    send: clone(9000, {}),
+    expect: {
+      exit: 'OK',
+      after: ({ simulator }) =>
+        expect(simulator.guest(10_500)!.config['scsi0']).toMatch(
+          /^nas:9000\/base-9000-disk-0\.qcow2\/10500\/vm-10500-disk-0\.qcow2(,|$)/,
+        ),
     },
   },
   {

@@ -11,6 +11,12 @@ async function untilShown(bench: DossierBench, vmid: number, wanted: (row: Row) 
   }
 }
 
+/** Returns right after a cycle of pvestatd, so that the next one is far. */
+async function afterCycle(bench: DossierBench): Promise<void> {
+  bench.simulator.foreign.create({ vmid: 10_499, node: 'pve1', kind: 'qemu', owner: 'alice' });
+  await untilShown(bench, 10_499, (row) => row['status'] !== 'unknown');
+}
+
 replayDossier('section 6: version and inventory', [
   {
     line: 158,
@@ -107,9 +113,11 @@ replayDossier('section 6: version and inventory', [
   {
     line: 160,
     says: 'a fresh guest shows status unknown and neither name nor template',
-    timeScale: 0.02,
-    given: ({ simulator }) =>
-      simulator.foreign.create({ vmid: 10_500, node: 'pve1', kind: 'qemu', owner: 'alice' }),
+    timeScale: 0.05,
+    given: async (bench) => {
+      await afterCycle(bench);
+      bench.simulator.foreign.create({ vmid: 10_500, node: 'pve1', kind: 'qemu', owner: 'alice' });
+    },
     send: 'GET /cluster/resources?type=vm',
     expect: {
       after: (_, reply) => {
@@ -122,29 +130,30 @@ replayDossier('section 6: version and inventory', [
   {
     line: 160,
     says: 'the next cycle tells name and status',
-    given: async (bench) => {
-      bench.simulator.foreign.create({
+    given: ({ simulator }) =>
+      simulator.foreign.create({
         vmid: 10_500,
         node: 'pve1',
         kind: 'qemu',
         owner: 'alice',
         name: 'late',
-      });
-      await untilShown(bench, 10_500, (row) => row['status'] !== 'unknown');
-    },
+      }),
     send: 'GET /cluster/resources?type=vm',
     expect: {
-      data: expect.arrayContaining([
-        expect.objectContaining({ vmid: 10_500, name: 'late', status: 'running', template: 0 }),
-      ]),
+      after: (bench) =>
+        untilShown(
+          bench,
+          10_500,
+          (row) => row['name'] === 'late' && row['status'] === 'running' && row['template'] === 0,
+        ),
     },
   },
   {
     line: 160,
     says: 'a guest that was stopped is stale until the next cycle',
-    timeScale: 0.02,
+    timeScale: 0.05,
     given: async (bench) => {
-      await untilShown(bench, 100, (row) => row['status'] === 'running');
+      await afterCycle(bench);
       bench.simulator.foreign.setRunning(100, false);
     },
     send: 'GET /cluster/resources?type=vm',
@@ -155,10 +164,10 @@ replayDossier('section 6: version and inventory', [
   {
     line: 162,
     says: 'a re-used id first shows its dead predecessor',
-    timeScale: 0.02,
+    timeScale: 0.05,
     given: async (bench) => {
       const { simulator } = bench;
-      await untilShown(bench, 100, (row) => row['name'] === 'gitlab');
+      await afterCycle(bench);
       simulator.foreign.remove(100);
       simulator.foreign.create({
         vmid: 100,
@@ -218,19 +227,17 @@ replayDossier('section 6: version and inventory', [
   {
     line: 162,
     says: 'the storages of a node that is off are unknown',
-    given: async (bench) => {
-      await bench.simulator.conditions.powerOff('pve3');
-      for (;;) {
-        const rows = await bench.data<Row[]>('GET /cluster/resources?type=storage');
-        if (rows.some(({ node, status }) => node === 'pve3' && status === 'unknown')) return;
-      }
-    },
+    given: ({ simulator }) => simulator.conditions.powerOff('pve3'),
     send: 'GET /cluster/resources?type=storage',
     expect: {
-      data: expect.arrayContaining([
-        expect.objectContaining({ id: 'storage/pve3/ceph', status: 'unknown' }),
-        expect.objectContaining({ id: 'storage/pve1/ceph', status: 'available' }),
-      ]),
+      after: async ({ data }) => {
+        for (;;) {
+          const rows = await data<Row[]>('GET /cluster/resources?type=storage');
+          const statusOf = (id: string): unknown => rows.find((row) => row['id'] === id)?.['status'];
+          expect(statusOf('storage/pve1/ceph')).toBe('available');
+          if (statusOf('storage/pve3/ceph') === 'unknown') return;
+        }
+      },
     },
   },
   {
@@ -401,5 +408,58 @@ replayDossier('section 6: version and inventory', [
         expect.objectContaining({ storage: 'local-lvm', type: 'lvmthin', shared: 0 }),
       ]),
     },
+  },
+  {
+    line: 210,
+    says: 'content chooses storages',
+    world: {
+      storages: [
+        { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 100 },
+        { id: 'isos', type: 'nfs', shared: true, sizeGiB: 100, content: ['iso'] },
+      ],
+    },
+    send: 'GET /nodes/pve1/storage?content=iso',
+    expect: { data: [expect.objectContaining({ storage: 'isos' })] },
+  },
+  {
+    line: 210,
+    says: 'enabled=1 leaves out those that are disabled',
+    world: {
+      storages: [
+        { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 100 },
+        { id: 'old', type: 'nfs', shared: true, sizeGiB: 100, isDisabled: true },
+      ],
+    },
+    send: 'GET /nodes/pve1/storage?enabled=1',
+    expect: { data: [expect.objectContaining({ storage: 'ceph' })] },
+  },
+  {
+    line: 211,
+    says: 'the content of a storage',
+    given: (bench) => bench.clone(),
+    send: 'GET /nodes/pve1/storage/ceph/content?vmid=10500',
+    expect: {
+      data: expect.arrayContaining([
+        expect.objectContaining({
+          volid: 'ceph:base-9000-disk-0/vm-10500-disk-0',
+          content: 'images',
+          format: 'raw',
+          size: 8_589_934_592,
+          vmid: 10_500,
+          parent: 'base-9000-disk-0@__base__',
+        }),
+      ]),
+    },
+  },
+  {
+    line: 211,
+    says: 'content=images leaves out other files',
+    world: {
+      storages: [{ id: 'nas', type: 'nfs', shared: true, sizeGiB: 100, content: ['images', 'snippets'] }],
+      templates: [{ vmid: 9000, node: 'pve1', name: 't', storage: 'nas' }],
+      files: [{ volid: 'nas:snippets/user.yaml', text: '#cloud-config\n' }],
+    },
+    send: 'GET /nodes/pve1/storage/nas/content?content=snippets',
+    expect: { data: [expect.objectContaining({ volid: 'nas:snippets/user.yaml', content: 'snippets' })] },
   },
 ]);

@@ -420,6 +420,19 @@ replayDossier('section 6: qemu', [
   },
   {
     line: 184,
+    says: 'a snapshot of a disk that has no such feature',
+    world: {
+      storages: [
+        { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 1000 },
+        { id: 'raw', type: 'dir', shared: false, sizeGiB: 1000 },
+      ],
+    },
+    ...configured({ scsi1: 'raw:100/vm-100-disk-1.raw,size=1G' }),
+    send: snapshot('before'),
+    expect: { exit: 'snapshot feature is not available' },
+  },
+  {
+    line: 184,
     says: 'a snapshot of a template',
     send: { call: 'POST /nodes/pve1/qemu/9000/snapshot', form: { snapname: 'before' } },
     expect: { exit: "you can't take a snapshot if it's a template" },
