@@ -177,7 +177,10 @@ export class TaskEngine {
       await task.pass('task-end');
       const late = await faults.task('after', task.signal);
       if (late !== undefined) throw new TaskFailure(late, journal);
-      const count = warnings + (faults.own('warn')?.count ?? 0);
+      const forcedWarnings = faults.own('warn')?.count ?? 0;
+      for (let warning = 1; warning <= forcedWarnings; warning += 1)
+        task.log(`WARN: simulated warning ${warning}`);
+      const count = warnings + forcedWarnings;
       if (count > 0) verdict = `WARNINGS: ${count}`;
     } catch (error) {
       if (this.context.clock.signal.aborted) return;
