@@ -309,6 +309,10 @@ export type RunDetail = {
             endedAt: string | null;
             outcome: string | null;
             error: Failure | null;
+            /**
+             * What succeeded, but not without a word
+             */
+            warnings: Array<string>;
         }>;
     }>;
     effects: Array<{

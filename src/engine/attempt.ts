@@ -25,7 +25,7 @@ export async function runAttempt(
 ): Promise<ClaimRefusal | undefined> {
   const claimed = await claim(parts, lease, stepId, isAlone);
   if (claimed === undefined || 'refused' in claimed) return claimed?.refused;
-  const attempt: Attempt = { parts, lease, claimed, term: lease.signal, facts: {} };
+  const attempt: Attempt = { parts, lease, claimed, term: lease.signal, facts: {}, warnings: [] };
   try {
     if (claimed.kind === 'undo') {
       await undoEffects(attempt);
@@ -203,13 +203,17 @@ const waitedTooLong = ({ step, compiled, runId }: Claimed, why: string): Hatcher
  * Writes the outcome under the attempt's epoch. While Postgres is away it is kept, for as long as it takes: nobody else may claim the step
  * before our lease is over, and from then on it is refused. Only a worker that has to stop leaves it to the sweeper.
  */
-async function commit({ parts, lease, claimed }: Attempt, work: (model: RunModel) => void): Promise<void> {
+async function commit(
+  { parts, lease, claimed, warnings }: Attempt,
+  work: (model: RunModel) => void,
+): Promise<void> {
   const about = { run: claimed.runId, step: claimed.step.key, epoch: claimed.held.epoch };
   for (;;) {
     try {
       const isHeld = await changeRun(parts, { stepId: claimed.held.stepId }, (model) => {
         if (!model.isHeld(claimed.held)) return false;
         work(model);
+        model.warned(claimed.held, warnings);
         return true;
       });
       if (isHeld !== true) parts.log.warn(about, 'a stale result was refused');

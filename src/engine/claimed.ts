@@ -29,10 +29,12 @@ export interface Attempt {
   readonly term: AbortSignal;
   /** What the step has learned of its machine so far. */
   readonly facts: { -readonly [K in keyof MachineFacts]: MachineFacts[K] };
+  /** What went well but not without a word; kept with the attempt. */
+  readonly warnings: string[];
 }
 
 /** The guard of every write: the lease is checked in the same turn in which the bytes leave. */
-export function guardedCall({ parts, lease, claimed }: Attempt, signal: AbortSignal): Call {
+export function guardedCall({ parts, lease, claimed, warnings }: Attempt, signal: AbortSignal): Call {
   const at = { step: claimed.step.key, runId: claimed.runId };
   return {
     signal,
@@ -43,6 +45,9 @@ export function guardedCall({ parts, lease, claimed }: Attempt, signal: AbortSig
       void parts.checkpoints
         .reach('K3', at)
         .catch((error: unknown) => parts.log.error({ err: error, ...at }, 'a checkpoint failed'));
+    },
+    onWarning: (text) => {
+      if (!warnings.includes(text)) warnings.push(text);
     },
   };
 }

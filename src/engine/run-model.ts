@@ -156,6 +156,12 @@ export class RunModel {
     }
   }
 
+  /** What the attempt that has just ended said besides. */
+  warned(held: HeldStep, warnings: readonly string[]): void {
+    const ended = this.changes.ended.find((one) => one.stepId === held.stepId && one.epoch === held.epoch);
+    if (ended && warnings.length > 0) ended.warnings = warnings;
+  }
+
   /** The worker stops in good order: the step is due again at once, nobody's fault. */
   handOver(held: HeldStep): void {
     this.again(this.release(held, 'handed-over'), 0);

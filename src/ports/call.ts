@@ -7,6 +7,8 @@
 export interface Call {
   readonly signal: AbortSignal;
   readonly beforeSend: () => void;
+  /** What succeeded, but not without a word that a person may want to see; kept with the attempt. */
+  readonly onWarning?: (text: string) => void;
 }
 
 /** A call outside a step (plan, cluster check, tests): no lease to guard. */

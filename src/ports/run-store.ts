@@ -110,6 +110,7 @@ export interface RunChanges {
     epoch: number;
     outcome: AttemptOutcome;
     error: ErrorRecord | undefined;
+    warnings?: readonly string[];
   }[];
   readonly begun: { stepId: string; epoch: number; kind: 'act' | 'undo'; workerId: string }[];
   /** Steps whose effects are now known to be there. */

@@ -63,6 +63,14 @@ describe('tasks', { timeout: 90_000 }, () => {
     expectFired(world, 'destroy-warns-first');
     const verdicts = world.journal().map(({ params }) => params?.['verdict']);
     expect(verdicts).toContain('WARNINGS: 2');
+    const kept = await world.query<{ key: string; kind: string; warnings: string[] }>(
+      'select s.key, a.kind, a.warnings from attempts a join steps s on s.id = a.step_id where a.warnings is not null',
+    );
+    const clone = kept.find(
+      ({ key, kind, warnings }) => key === 'clone' && kind === 'act' && warnings.length === 2,
+    );
+    expect(clone?.warnings[1]).toMatch(/^WARN: simulated warning 2 \(task UPID:pve1:.*:qmclone:9000:/);
+    expect(kept).toContainEqual(expect.objectContaining({ key: 'clone', kind: 'undo' }));
     expect(Object.values(done(world, 'qemu.destroy'))).toEqual([1, 1, 1]);
   });
 

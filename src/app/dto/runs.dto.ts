@@ -39,6 +39,7 @@ const attempt = z.object({
   endedAt: time.nullable(),
   outcome: z.string().nullable(),
   error: Failure.nullable(),
+  warnings: z.array(z.string()).describe('What succeeded, but not without a word'),
 });
 const step = z.object({
   id: z.uuid(),

@@ -131,6 +131,7 @@ const stepView = (step: StepEntity, attempts: readonly AttemptEntity[]): RunDeta
     endedAt: iso(attempt.endedAt),
     outcome: attempt.outcome,
     error: failureView(attempt.error),
+    warnings: [...(attempt.warnings ?? [])],
   })),
 });
 

@@ -13,6 +13,11 @@ const STEPS: readonly TableColumn<RunDetail['steps'][number]>[] = [
   { title: 'reason', value: ({ error }) => error?.message },
 ];
 
+const WARNINGS: readonly TableColumn<{ key: string; text: string }>[] = [
+  { title: 'step', value: ({ key }) => key },
+  { title: 'warning', value: ({ text }) => text },
+];
+
 const EFFECTS: readonly TableColumn<RunDetail['effects'][number]>[] = [
   { title: 'made outside', value: ({ kind }) => kind },
   { title: 'system', value: ({ system }) => system },
@@ -25,6 +30,9 @@ const EFFECTS: readonly TableColumn<RunDetail['effects'][number]>[] = [
 /** A run for people. */
 export function runText(run: RunDetail, columns: number | undefined): string {
   const { error } = run;
+  const warnings = run.steps.flatMap(({ key, attempts }) =>
+    attempts.flatMap((attempt) => attempt.warnings.map((text) => ({ key, text }))),
+  );
   return [
     ...factLines({
       run: run.id,
@@ -40,6 +48,7 @@ export function runText(run: RunDetail, columns: number | undefined): string {
     }),
     '',
     ...tableLines(STEPS, run.steps, columns),
+    ...(warnings.length === 0 ? [] : ['', ...tableLines(WARNINGS, warnings, columns)]),
     ...(run.effects.length === 0 ? [] : ['', ...tableLines(EFFECTS, run.effects, columns)]),
     '',
   ].join('\n');

@@ -33,8 +33,8 @@ export async function writeChanges(
     );
   if (changes.ended.length > 0)
     await queries.query(
-      `update attempts a set ended_at = clock_timestamp(), outcome = e.outcome, error = e.error
-         from jsonb_to_recordset($1) as e (step_id uuid, epoch int, outcome text, error jsonb)
+      `update attempts a set ended_at = clock_timestamp(), outcome = e.outcome, error = e.error, warnings = e.warnings
+         from jsonb_to_recordset($1) as e (step_id uuid, epoch int, outcome text, error jsonb, warnings jsonb)
         where a.step_id = e.step_id and a.epoch = e.epoch and a.ended_at is null`,
       [
         JSON.stringify(
@@ -43,6 +43,7 @@ export async function writeChanges(
             epoch: e.epoch,
             outcome: e.outcome,
             error: e.error ?? null,
+            warnings: e.warnings ?? null,
           })),
         ),
       ],

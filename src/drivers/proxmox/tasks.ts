@@ -9,6 +9,8 @@ import { logLines, taskRows, taskStatus, type TaskRow } from './wire.js';
 
 /** How many rows one list may have; a task that does not fit is asked for by itself. */
 const LIST_LIMIT = 500;
+/** Lines of one read of a log. */
+const LOG_LINES = 50;
 
 /** Remote tasks: lists, logs, and following them to their verdict. */
 export class Tasks {
@@ -36,7 +38,31 @@ export class Tasks {
     const upid = parseUpid(task.id);
     if (!upid) return { verdict: 'unknown', text: `"${cleanText(task.id)}" names no task` };
     const tellsProgress = upid.type === 'qmclone' && !this.#linked.has(task.id);
-    return this.#follower(upid.node).follow(task.id, call.signal, tellsProgress ? onProgress : undefined);
+    const follower = this.#follower(upid.node);
+    const verdict = await follower.follow(task.id, call.signal, tellsProgress ? onProgress : undefined);
+    if (verdict.verdict === 'ok' && verdict.warnings > 0)
+      await this.#tellWarnings(task.id, verdict.warnings, call);
+    return verdict;
+  }
+
+  /** The task did its work, so nothing fails for a log that cannot be read. */
+  async #tellWarnings(id: string, count: number, call: Call): Promise<void> {
+    if (call.onWarning === undefined) return;
+    let texts: readonly string[] = [];
+    try {
+      const first = await this.log(id, 0, call.signal);
+      const { lines } =
+        first.total > LOG_LINES ? await this.log(id, first.total - LOG_LINES, call.signal) : first;
+      texts = lines.filter((line) => line.startsWith('WARN: ')).map(cleanText);
+    } catch (error) {
+      if (call.signal.aborted) throw error;
+      this.#cluster.log.warn(
+        { task: id, error: error instanceof Error ? error.message : String(error) },
+        'the warnings of a task cannot be read',
+      );
+    }
+    if (texts.length === 0) texts = [`WARNINGS: ${count}`];
+    for (const text of texts) call.onWarning(`${text} (task ${id})`);
   }
 
   #follower(node: string): TaskFollower {
@@ -95,7 +121,7 @@ export class Tasks {
     const node = parseUpid(id)?.node ?? '';
     const what = `read the log of task ${id}`;
     const path = `/nodes/${node}/tasks/${encodeURIComponent(id)}/log`;
-    const request = { op: 'task-log', what, path, query: { start: from, limit: 50 } };
+    const request = { op: 'task-log', what, path, query: { start: from, limit: LOG_LINES } };
     const { data, total } = await this.#cluster.http.read(request, signal);
     const parsed = logLines.safeParse(data);
     if (!parsed.success)

@@ -19,4 +19,6 @@ export class AttemptEntity {
   outcome: string | null;
   @Column('jsonb', { nullable: true })
   error: ErrorRecord | null;
+  @Column('jsonb', { nullable: true })
+  warnings: readonly string[] | null;
 }

@@ -1,0 +1,2 @@
+-- What an attempt that succeeded said besides: a list of texts.
+alter table attempts add column warnings jsonb;
