@@ -149,8 +149,6 @@ export interface Hypervisor {
   template(name: string, call: Call): Promise<TemplateInfo>;
   lookupVmid(vmid: number, call: Call): Promise<VmidLookup>;
   readOwn(identity: MarkIdentity, call: Call): Promise<OwnLookup>;
-  /** Ids of the volumes that carry this VMID, with or without a guest. Errors as for any read. */
-  volumesOf(vmid: number, call: Call): Promise<readonly string[]>;
   /** Whatever mark the guest carries, ours or not; `undefined` = none, or no guest. Errors as for any read. */
   readMark(vmid: number, call: Call): Promise<Mark | undefined>;
 

@@ -56,17 +56,6 @@ describe('a resting VMID', () => {
     expect(await rests(12_002)).toBe(true);
   });
 
-  it('stays while a volume carries it', async () => {
-    await resting(12_003, 60);
-    site.simulators.proxmox.foreign.create({ vmid: 12_003, node: 'pve3', kind: 'qemu', owner: 'alice' });
-    site.simulators.world.guests.delete(12_003);
-    await expect(release(12_003)).rejects.toMatchObject({
-      code: 'not-applicable',
-      message: expect.stringContaining('vm-12003-disk-0') as string,
-    });
-    expect(await rests(12_003)).toBe(true);
-  });
-
   it('stays when the cluster does not answer', async () => {
     await resting(12_004, 60);
     site.simulators.context.faults.add({

@@ -31,7 +31,6 @@ import { Operations } from './operations.js';
 import { standingOf } from './standing.js';
 import { Tasks } from './tasks.js';
 import { Templates } from './templates.js';
-import { volumesOf } from './volumes.js';
 
 export interface ProxmoxDriverOptions {
   readonly definition: ClusterDefinition;
@@ -102,10 +101,6 @@ export class ProxmoxDriver implements Hypervisor {
 
   lookupVmid(vmid: number, call: Call): Promise<VmidLookup> {
     return this.#guests.lookupVmid(vmid, call);
-  }
-
-  volumesOf(vmid: number, call: Call): Promise<readonly string[]> {
-    return volumesOf(this.#context, this.#reads, vmid, call.signal);
   }
 
   readMark(vmid: number, call: Call): Promise<Mark | undefined> {
