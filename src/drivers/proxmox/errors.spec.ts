@@ -36,6 +36,12 @@ const KNOWN: readonly (readonly [string, string, string, string | undefined])[] 
   ['CT is locked (disk)', 'lock-timeout', 'later', 'locked'],
   ["clone failed: 'storage-ceph'-locked command timed out - aborting", 'outcome-unknown', 'later', undefined],
   ['cluster not ready - no quorum?', 'cluster-no-quorum', 'later', undefined],
+  [
+    "update pools failed: cfs-lock 'file-user_cfg' error: no quorum!",
+    'cluster-no-quorum',
+    'later',
+    undefined,
+  ],
   ['checksum mismatch (file change by other user?)', 'remote-refused', 'later', 'digest-mismatch'],
   [
     'detected modified configuration - file changed by other user? Try again.',

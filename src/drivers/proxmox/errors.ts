@@ -66,8 +66,8 @@ export const TEXT_RULES: readonly TextRule[] = [
     retry: 'later',
   },
   {
-    text: /cluster not ready - no quorum\?/,
-    emitter: 'PVE::Cluster check_cfs_quorum',
+    text: /cluster not ready - no quorum\?|cfs-lock '[^']+' error: no quorum!/,
+    emitter: 'PVE::Cluster check_cfs_quorum, and cfs_lock',
     code: 'cluster-no-quorum',
     retry: 'later',
     hint: 'reads go on, writes resume by themselves when the cluster has quorum again',
