@@ -362,6 +362,45 @@ export type ClusterCheck = {
     }>;
 };
 
+export type ClusterRecording = {
+    format: 1;
+    kind: string;
+    releases: Array<string>;
+    timeScale: number;
+    counts: {
+        nodes: number;
+        guests: number;
+    };
+    calls: Array<{
+        call: string;
+        status: number;
+        shape: Array<{
+            at: string;
+            types: Array<'object' | 'array' | 'string' | 'digits' | 'integer' | 'number' | 'boolean' | 'null'>;
+            isOptional: boolean;
+            words?: Array<string>;
+        }>;
+        timing: {
+            reads: number;
+            medianMs: number;
+            p95Ms: number;
+        };
+    }>;
+    refusals: Array<{
+        case: string;
+        call: string;
+        status: number;
+        reason: string;
+        body: 'empty' | 'json' | 'text';
+        message: string;
+        errors: {
+            [key: string]: string;
+        };
+        contentType: string;
+        connection: string;
+    }>;
+};
+
 export type BlueprintList = {
     items: Array<Blueprint>;
     nextCursor: string | null;
@@ -1177,6 +1216,33 @@ export type CheckClusterResponses = {
 };
 
 export type CheckClusterResponse = CheckClusterResponses[keyof CheckClusterResponses];
+
+export type RecordClusterData = {
+    body?: never;
+    path: {
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/clusters/{name}/record';
+};
+
+export type RecordClusterErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type RecordClusterError = RecordClusterErrors[keyof RecordClusterErrors];
+
+export type RecordClusterResponses = {
+    /**
+     * Shapes, times and refusals of harmless reads, to be compared with another cluster
+     */
+    200: ClusterRecording;
+};
+
+export type RecordClusterResponse = RecordClusterResponses[keyof RecordClusterResponses];
 
 export type ListBlueprintsData = {
     body?: never;

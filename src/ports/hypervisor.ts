@@ -1,3 +1,4 @@
+import type { ClusterRecording } from '../core/cluster-recording.js';
 import type { ErrorCode, Retry } from '../core/errors.js';
 import type { Mark, MarkIdentity } from '../core/mark.js';
 import type { Call } from './call.js';
@@ -192,6 +193,8 @@ export interface Hypervisor {
   standing(call: Call): Promise<Standing>;
   /** Looks whether this use is possible: nodes, rights, pool, range, templates, storages, leftovers. Whatever cannot be looked at is a finding too. */
   check(use: IntendedUse, call: Call): Promise<readonly CheckFinding[]>;
+  /** Shapes, times and refusals of harmless reads, with nothing in it that belongs to the site. */
+  record(call: Call): Promise<ClusterRecording>;
 }
 
 export interface IntendedBlueprint {

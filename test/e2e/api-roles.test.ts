@@ -33,6 +33,7 @@ const ADMIN_ONLY = [
   'createUser',
   'listClusters',
   'checkCluster',
+  'recordCluster',
   'listRestingVmids',
   'releaseVmid',
 ];

@@ -90,6 +90,7 @@ it('shows what the site offers', async () => {
   expect((await ok('listBlueprints')).items).toMatchObject([{ name: 'student-desktop' }]);
   expect((await ok('listClusters')).items).toMatchObject([{ name: 'main' }]);
   expect(await ok('checkCluster')).toMatchObject({ cluster: 'main' });
+  expect(await ok('recordCluster')).toMatchObject({ format: 1, counts: { nodes: 3 } });
   expect((await ok('listRestingVmids')).items).toEqual([]);
 });
 

@@ -119,6 +119,42 @@ describe('signing in', () => {
   });
 });
 
+describe('looking at a cluster', () => {
+  const asAdmin = (...args: string[]) =>
+    start(args, { HATCHERY_URL: product.api.url, HATCHERY_TOKEN: product.api.adminToken }).ended;
+
+  it('says that it is in order, finding by finding', async () => {
+    const { code, out } = await asAdmin('cluster', 'check', 'main');
+    expect(out).toMatch(/^main: in order \(.*\d+ ok\)$/m);
+    expect(out).toMatch(/^ {2}ok {5}rights of workflow student-vm +\/: Sys\.Audit; \/vms: VM\.Audit; /m);
+    expect(code).toBe(0);
+    const [item] = parsed<{ items: { ok: boolean; findings: { level: string }[] }[] }>(
+      await asAdmin('cluster', 'check', '--json'),
+    ).items;
+    expect(item!.ok).toBe(true);
+    expect(item!.findings.every(({ level }) => level !== 'fail')).toBe(true);
+  });
+
+  it('records how it answers, and compares recordings', async () => {
+    const target = join(folder, 'recording.json');
+    const made = await asAdmin('cluster', 'record', '--cluster', 'main', '--out', target);
+    expect(made).toMatchObject({ code: 0, out: '' });
+    expect(made.err).toMatch(/^Recorded \d+ calls and \d+ refusals to /);
+    expect(await cli('cluster', 'compare', target, target)).toMatchObject({
+      code: 0,
+      out: 'No differences.\n',
+    });
+    const changed = (await readFile(target, 'utf8')).replaceAll('does not exist', 'is not there');
+    const other = await file('other.json', changed);
+    const against = await asAdmin('cluster', 'record', '--cluster', 'main', '--compare', other);
+    expect(against.out).toMatch(
+      /^unknown guest$\n {2}reason: ".*does not exist" left, ".*is not there" right$/m,
+    );
+    const none = await cli('cluster', 'compare', target, await file('none.json', '{}'));
+    expect(none).toMatchObject({ code: 2, err: expect.stringContaining('it is no recording of a cluster') });
+  });
+});
+
 describe('what is refused', () => {
   it('is exit code 2 for a roster, with every row, and nothing is made', async () => {
     const bad = await file('bad.csv', 'login\nzo e\nbob\nBOB\n');

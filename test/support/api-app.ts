@@ -119,7 +119,17 @@ export async function startApi(
 }
 
 function givenEngine(intake: Partial<Intake>, wakeUps: WakeUps): DynamicModule {
-  const hypervisors = { get: () => ({ check: () => Promise.resolve([]) }), all: () => [] };
+  const recording = {
+    format: 1,
+    kind: 'proxmox',
+    releases: [],
+    timeScale: 1,
+    counts: { nodes: 0, guests: 0 },
+    calls: [],
+    refusals: [],
+  };
+  const cluster = { check: async () => [], record: async () => recording };
+  const hypervisors = { get: () => cluster, all: () => [] };
   return {
     module: GivenEngine,
     global: true,

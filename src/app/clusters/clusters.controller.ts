@@ -7,10 +7,11 @@ import type { CheckFinding, Hypervisors, IntendedUse } from '../../ports/hypervi
 import { defaultSize, slug } from '../../core/definitions.js';
 import { Operation } from '../api/operation.js';
 import type { AppContext } from '../context.js';
-import { BlueprintList, ClusterCheck, ClusterList } from '../dto/site.dto.js';
+import { BlueprintList, ClusterCheck, ClusterList, RecordingView } from '../dto/site.dto.js';
 import { CLUSTER_STOPS, CONTEXT, HYPERVISORS, USE_OF } from '../tokens.js';
 
 const CHECK_MS = 60_000;
+const RECORD_MS = 100_000;
 
 @ApiTags('site')
 @Controller('api/v1')
@@ -52,6 +53,16 @@ export class ClustersController {
     const hypervisor = this.hypervisors.get(name);
     const findings = await hypervisor.check(await this.useOf(name), plainCall(AbortSignal.timeout(CHECK_MS)));
     return { cluster: name, ok: findings.every(({ ok }) => ok), findings: findings.map(findingView) };
+  }
+
+  @Post('clusters/:name/record')
+  @Operation('recordCluster', {
+    summary: 'Shapes, times and refusals of harmless reads, to be compared with another cluster',
+    access: ['admin'],
+    answer: RecordingView,
+  })
+  async record(@Param('name', { schema: slug }) name: string): Promise<z.infer<typeof RecordingView>> {
+    return this.hypervisors.get(name).record(plainCall(AbortSignal.timeout(RECORD_MS)));
   }
 
   @Get('blueprints')

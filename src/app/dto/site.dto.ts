@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { clusterRecording } from '../../core/cluster-recording.js';
 import { pageOf } from './page.dto.js';
 
 export const ClusterView = z
@@ -43,6 +44,8 @@ export const ClusterCheck = z
     ),
   })
   .meta({ id: 'ClusterCheck' });
+
+export const RecordingView = clusterRecording.meta({ id: 'ClusterRecording' });
 
 export const BlueprintView = z
   .object({

@@ -1,4 +1,4 @@
-import type { Agent } from 'node:http';
+import type { Agent, IncomingHttpHeaders } from 'node:http';
 import { clusterIdentity, type ClusterDefinition } from '../../core/definitions.js';
 import { HatcheryError } from '../../core/errors.js';
 import type { Call } from '../../ports/call.js';
@@ -76,6 +76,10 @@ export interface HttpOptions {
 interface Endpoint {
   readonly url: URL;
   readonly agent: Agent;
+}
+
+export interface RawAnswer extends RemoteAnswer {
+  readonly headers: IncomingHttpHeaders;
 }
 
 interface Attempt {
@@ -161,6 +165,21 @@ export class ProxmoxHttp {
     return this.#judged(found, { ...base, path, signal, timeoutMs: timeoutsMs.read }, remote);
   }
 
+  /** Any answer as it came, judged by nobody; for the recording of a cluster. `path` with its query. */
+  async readRaw(path: string, signal: AbortSignal): Promise<RawAnswer> {
+    const attempt: Attempt = {
+      method: 'GET',
+      op: 'record',
+      path,
+      body: undefined,
+      timeoutMs: this.#options.timeoutsMs.read,
+      signal,
+      beforeSend: undefined,
+    };
+    const endpoint = this.#endpoints[this.#preferred]!;
+    return this.#proven(endpoint, attempt, this.#remote(`read ${path}`, false));
+  }
+
   /** Drops every connection; calls under way fail. */
   close(): void {
     for (const { agent } of this.#endpoints) agent.destroy();
@@ -229,16 +248,19 @@ export class ProxmoxHttp {
   }
 
   async #judged(endpoint: Endpoint, attempt: Attempt, remote: RemoteRequest): Promise<Envelope> {
-    let proof = attempt.isSignIn ? NO_PROOF : await this.#signIn.proof(attempt.signal);
-    let answer = await this.#answered(endpoint, attempt, remote, proof);
-    if (answer.status === 401 && !attempt.isSignIn && this.#signIn.isOutdated(proof)) {
-      proof = await this.#signIn.proof(attempt.signal);
-      answer = await this.#answered(endpoint, attempt, remote, proof);
-    }
+    const answer = await this.#proven(endpoint, attempt, remote);
     if (answer.status !== 200) throw refusal(remote, answer);
     const parsed = envelope(answer.body);
     if (parsed === undefined) throw noAnswer(remote, 'the answer is not JSON of the Proxmox API');
     return parsed;
+  }
+
+  async #proven(endpoint: Endpoint, attempt: Attempt, remote: RemoteRequest): Promise<RawAnswer> {
+    if (attempt.isSignIn) return this.#answered(endpoint, attempt, remote, NO_PROOF);
+    const proof = await this.#signIn.proof(attempt.signal);
+    const answer = await this.#answered(endpoint, attempt, remote, proof);
+    if (answer.status !== 401 || !this.#signIn.isOutdated(proof)) return answer;
+    return this.#answered(endpoint, attempt, remote, await this.#signIn.proof(attempt.signal));
   }
 
   async #answered(
@@ -247,7 +269,7 @@ export class ProxmoxHttp {
     remote: RemoteRequest,
     proof: Proof,
     again = true,
-  ): Promise<RemoteAnswer> {
+  ): Promise<RawAnswer> {
     const { signal, method } = attempt;
     const startedAt = performance.now();
     let outcome = 'aborted';
@@ -268,7 +290,8 @@ export class ProxmoxHttp {
         beforeSend: attempt.beforeSend,
       });
       outcome = answer.status === 200 ? 'ok' : String(answer.status);
-      return { status: answer.status, reasonPhrase: answer.reasonPhrase, body: answer.body.toString('utf8') };
+      const { status, reasonPhrase, headers } = answer;
+      return { status, reasonPhrase, headers, body: answer.body.toString('utf8') };
     } catch (error) {
       if (!(error instanceof RequestFailed)) throw error;
       // Who ends a wait knows why, unless a write is on its way: then its outcome is what matters.

@@ -1,4 +1,5 @@
 import type { ClusterDefinition } from '../../core/definitions.js';
+import type { ClusterRecording } from '../../core/cluster-recording.js';
 import type { Mark, MarkIdentity } from '../../core/mark.js';
 import type { Call } from '../../ports/call.js';
 import type { Clock } from '../../ports/clock.js';
@@ -28,6 +29,7 @@ import { GuestReads } from './guests.js';
 import { ProxmoxHttp, timeoutsFor, type CallMetrics, type TimeoutsMs } from './http.js';
 import { ClusterReads } from './inventory.js';
 import { Operations } from './operations.js';
+import { recordCluster } from './record/record.js';
 import { standingOf } from './standing.js';
 import { Tasks } from './tasks.js';
 import { Templates } from './templates.js';
@@ -160,6 +162,10 @@ export class ProxmoxDriver implements Hypervisor {
   check(use: IntendedUse, call: Call): Promise<readonly CheckFinding[]> {
     const parts = { cluster: this.#context, reads: this.#reads, templates: this.#templates };
     return checkCluster(parts, use, call.signal);
+  }
+
+  record(call: Call): Promise<ClusterRecording> {
+    return recordCluster(this.#context, this.#reads, call.signal);
   }
 
   /** Drops every connection. */

@@ -170,12 +170,17 @@ async function checkCertificate(
         `compare on ${node}: pvenode cert info; then write fingerprints: { ${node}: "${fingerprint}" }`,
       ),
     ];
-  if (notafter === undefined) return [good(subject, `issued by ${issuer ?? 'nobody named'}`)];
+  if (notafter === undefined) return [good(subject, `issued by ${commonName(issuer)}`)];
   const days = Math.floor((notafter - cluster.clock.wallMs() / 1000) / DAY_S);
   const renew = `on ${node}: pvecm updatecerts --force && systemctl restart pveproxy (own certificates: pvenode acme cert renew)`;
   if (days < 0) return [bad(subject, `it ended ${-days} days ago`, renew)];
   if (days < EXPIRY_WARNING_DAYS) return [doubtful(subject, `it ends in ${days} days`, renew)];
-  return [good(subject, `good for ${days} days, issued by ${issuer ?? 'nobody named'}`)];
+  return [good(subject, `good for ${days} days, issued by ${commonName(issuer)}`)];
+}
+
+/** `/O=Proxmox Virtual Environment/CN=Cluster Manager CA` is said shorter. */
+function commonName(issuer: string | undefined): string {
+  return /\/CN=([^/]+)/.exec(issuer ?? '')?.[1] ?? issuer ?? 'nobody named';
 }
 
 /** Why an endpoint on this node would not be trusted. A certificate authority is proved by the endpoints themselves. */

@@ -5,6 +5,7 @@ import type { CheckFinding, GuestInfo, IntendedUse } from '../../../ports/hyperv
 import { readAs, type Cluster } from '../cluster.js';
 import { reasonOf } from '../errors.js';
 import type { ClusterReads } from '../inventory.js';
+import { readRights } from '../standing.js';
 import { vmConfig, volumes } from '../wire.js';
 import type { UsedStorage } from './check-storages.js';
 import { bad, doubtful, good, listed } from './findings.js';
@@ -21,7 +22,8 @@ export async function checkPool(
   const { pool } = cluster.definition;
   const subject = `pool ${pool}`;
   const members = await reads.poolIfSeen(0, signal);
-  if (members !== undefined) return [good(subject, `it has ${members.size} members`)];
+  if (members !== undefined)
+    return [good(subject, `${members.size} ${members.size === 1 ? 'guest is' : 'guests are'} in it`)];
   return [bad(subject, 'there is no such pool, or we may not see it', `pveum pool add ${pool}`)];
 }
 
@@ -152,7 +154,10 @@ function beside(cluster: Cluster, guests: readonly GuestInfo[]): CheckFinding[] 
   ];
 }
 
-/** Disks that a failed clone or a crash left behind: they keep a VMID's name without a guest. */
+/**
+ * Disks that a failed clone or a crash left behind: they keep a VMID's name without a guest. A list shows the disks of others, and of guests
+ * that are gone, only to somebody who may allocate the whole storage, which our token had better not.
+ */
 export async function checkVolumes(
   cluster: Cluster,
   reads: ClusterReads,
@@ -164,8 +169,13 @@ export async function checkVolumes(
   const before = await reads.map(2_000, signal);
   const shared = new Set(before.storages.filter((storage) => storage.shared).map(({ id }) => id));
   const online = new Set(before.nodes.filter((node) => node.online).map(({ name }) => name));
+  const rights = await readRights(cluster, signal);
+  const isShown = ({ id }: UsedStorage): boolean =>
+    rights.get(`/storage/${id}`)?.has('Datastore.Allocate') ??
+    rights.get('/storage')?.has('Datastore.Allocate') ??
+    false;
   const found: { volid: string; vmid: number }[] = [];
-  for (const { id, nodes } of used)
+  for (const { id, nodes } of used.filter(isShown))
     for (const node of nodes.filter((name) => online.has(name)).slice(0, shared.has(id) ? 1 : undefined)) {
       const path = `/nodes/${node}/storage/${id}/content`;
       const what = `list the disks of storage ${id} on ${node}`;
@@ -177,7 +187,8 @@ export async function checkVolumes(
   const { guests } = await reads.map(0, signal);
   const there = new Set(guests.map(({ vmid }) => vmid));
   const left = found.filter(({ vmid }) => !there.has(vmid) && !use.vmids.has(vmid));
-  if (left.length === 0) return [];
+  const hidden = used.filter((storage) => !isShown(storage)).map(({ id }) => id);
+  if (left.length === 0) return hidden.length === 0 ? [] : [notShown(hidden, vmids)];
   return [
     doubtful(
       'leftovers',
@@ -188,4 +199,14 @@ export async function checkVolumes(
         .join('; '),
     ),
   ];
+}
+
+function notShown(storages: readonly string[], { from, to }: { from: number; to: number }): CheckFinding {
+  const lists = storages.map((id) => `pvesm list ${id} --content images`).join('; ');
+  return {
+    ok: true,
+    subject: 'leftovers',
+    detail: `disks without a guest on ${listed(storages)} are not shown to us (that takes Datastore.Allocate); root sees those of ${from}-${to}:`,
+    remedy: `(${lists}) | awk '$NF >= ${from} && $NF <= ${to}'`,
+  };
 }

@@ -50,9 +50,11 @@ function complete(
   const isOf = ({ neededBy }: NeededRight): boolean =>
     neededBy.some((step) => step.startsWith(`${workflow}/`));
   if (missing.some(isOf)) return [];
-  const own = needed.filter(isOf);
-  const detail = own.map(({ privileges, path }) => `${privileges[0]!} on ${path}`).join(', ');
-  return [good(`rights of workflow ${workflow}`, own.length === 0 ? 'it needs none here' : detail)];
+  const byPath = new Map<string, string[]>();
+  for (const { path, privileges } of needed.filter(isOf))
+    byPath.set(path, [...(byPath.get(path) ?? []), privileges[0]!]);
+  const detail = [...byPath].map(([path, rights]) => `${path}: ${rights.join(' ')}`).join('; ');
+  return [good(`rights of workflow ${workflow}`, detail || 'it needs none here')];
 }
 
 /** The dump of all rights lists only paths that somebody named in an access entry. */
