@@ -116,7 +116,12 @@ function statusOf({ pve, node: name }: PveCall): Record<string, unknown> {
       hvm: '1',
       mhz: '2400.000',
     },
-    memory: { total, used, free: total - used, available: total - used },
+    memory: {
+      total,
+      used,
+      free: total - used,
+      ...(pve.world.version === '9.1' ? { available: total - used } : {}),
+    },
     rootfs: { total: 96 * GIB, used: 8 * GIB, free: 88 * GIB, avail: 88 * GIB },
     swap: { total: 8 * GIB, used: 0, free: 8 * GIB },
     pveversion: `pve-manager/${release.version}/${release.repoid}`,

@@ -83,6 +83,13 @@ export const AUDIO = properties({
   driver: oneOf('spice', 'none'),
 });
 export const BOOT: ParamSpec = { ...OPTIONAL_TEXT, format: bootOrder };
+export const BOOT_DISK: ParamSpec = {
+  ...matching(/^(ide|sata|scsi|virtio)\d+$/),
+  format: (value) =>
+    /^(ide[0-3]|sata[0-5]|scsi([12]?[0-9]|30)|virtio([0-9]|1[0-5]))$/.test(value)
+      ? undefined
+      : `invalid boot disk '${value}'`,
+};
 export const CPU_SET: ParamSpec = { ...OPTIONAL_TEXT, format: cpuSet };
 export const CICUSTOM = properties(
   Object.fromEntries(

@@ -47,7 +47,7 @@ const BY_PRIVILEGE: Readonly<Record<string, ParamSpecs>> = {
   },
   'VM.Config.Disk': {
     boot: formats.BOOT,
-    bootdisk: matching(/^(ide|sata|scsi|virtio)\d+$/),
+    bootdisk: formats.BOOT_DISK,
     vmstatestorage: { ...OPTIONAL_TEXT, format: FORMATS['pve-storage-id'] },
   },
   'VM.Config.HWType': {

@@ -39,6 +39,7 @@ export const snapshotRoutes: readonly Route[] = [
     path: `${PATH}/{snapname}`,
     op: 'qemu.snapshot.index',
     kind: 'read',
+    local: true,
     params: {},
     handle: () => ({ data: [{ cmd: 'rollback' }, { cmd: 'config' }] }),
   },
