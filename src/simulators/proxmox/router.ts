@@ -30,7 +30,7 @@ import { storageContentRoutes } from './storage-content.js';
 import { storageRoutes } from './storage.js';
 import { taskRoutes } from './tasks.js';
 
-const ROUTES: readonly Route[] = [
+export const ROUTES: readonly Route[] = [
   ...clusterRoutes,
   resourcesRoute,
   ...nodeRoutes,

@@ -129,6 +129,12 @@ replayDossier('section 2: envelope, errors, encoding', [
     expect: { errors: { name: 'invalid format - value does not look like a valid DNS name\n' } },
   },
   {
+    line: 53,
+    says: 'a parameter that another one requires',
+    send: config({ onboot: 1, force: 1 }),
+    expect: { errors: { delete: "missing property required by 'force'" } },
+  },
+  {
     line: 54,
     says: 'a parameter that contradicts the path',
     send: config({ vmid: 101, onboot: 1 }),

@@ -379,6 +379,18 @@ replayDossier('section 4: locks, clones, storage', [
     expect: { error: "snapshot 'before' does not exist" },
   },
   {
+    line: 130,
+    says: 'a storage of the wrong content',
+    world: {
+      storages: [
+        { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 1000 },
+        { id: 'isos', type: 'nfs', shared: true, sizeGiB: 1000, content: ['iso'] },
+      ],
+    },
+    send: clone(9000, { full: 1, storage: 'isos' }),
+    expect: { errors: { storage: "storage 'isos' does not support vm images" } },
+  },
+  {
     line: 131,
     says: 'the call must go to the node that owns the source',
     send: { call: 'POST /nodes/pve2/qemu/9000/clone', form: { newid: 10_500 } },
@@ -457,6 +469,28 @@ replayDossier('section 4: locks, clones, storage', [
       exit: 'OK',
       after: ({ simulator }) => expect(simulator.guest(10_500)).toBeDefined(),
     },
+  },
+  {
+    line: 133,
+    says: 'a VM with snapshots is made no template',
+    given: async (bench) => {
+      await bench.task({ call: `POST ${GUEST}/snapshot`, form: { snapname: 'before' } });
+      bench.simulator.foreign.setRunning(100, false);
+    },
+    send: `POST ${GUEST}/template`,
+    expect: { error: 'unable to create template, because VM contains snapshots' },
+  },
+  {
+    line: 134,
+    says: 'a template is made no template',
+    send: 'POST /nodes/pve1/qemu/9000/template',
+    expect: { error: "you can't convert a template to a template" },
+  },
+  {
+    line: 134,
+    says: 'a running VM is made no template',
+    send: `POST ${GUEST}/template`,
+    expect: { error: "you can't convert a VM to template if VM is running" },
   },
   {
     line: 134,

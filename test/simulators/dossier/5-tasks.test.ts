@@ -67,6 +67,13 @@ replayDossier('section 5: tasks', [
   },
   {
     line: 139,
+    says: 'qmtemplate',
+    given: ({ simulator }) => simulator.foreign.setRunning(100, false),
+    send: 'POST /nodes/pve1/qemu/100/template',
+    expect: { data: expect.stringMatching(/:qmtemplate:100:/), exit: 'OK' },
+  },
+  {
+    line: 139,
     says: 'qmsnapshot',
     send: { call: 'POST /nodes/pve1/qemu/100/snapshot', form: { snapname: 'before' } },
     expect: { data: expect.stringMatching(/:qmsnapshot:100:/), exit: 'OK' },
@@ -92,6 +99,16 @@ replayDossier('section 5: tasks', [
     says: 'resize',
     send: { call: 'PUT /nodes/pve1/qemu/100/resize', form: { disk: 'scsi0', size: '+1G' } },
     expect: { data: expect.stringMatching(/:resize:100:/), exit: 'OK' },
+  },
+  {
+    line: 139,
+    says: 'qmmove',
+    given: ({ simulator }) => simulator.foreign.setRunning(100, false),
+    send: {
+      call: 'POST /nodes/pve1/qemu/100/move_disk',
+      form: { disk: 'scsi0', storage: 'local-lvm' },
+    },
+    expect: { data: expect.stringMatching(/:qmmove:100:/), exit: 'OK' },
   },
   {
     line: 141,

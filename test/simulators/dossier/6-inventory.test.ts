@@ -386,6 +386,22 @@ replayDossier('section 6: version and inventory', [
   },
   {
     line: 166,
+    says: 'qmpstatus of a paused guest',
+    given: (bench) => bench.task('POST /nodes/pve1/qemu/100/status/suspend'),
+    send: 'GET /nodes/pve1/qemu/100/status/current',
+    expect: { data: expect.objectContaining({ status: 'running', qmpstatus: 'paused' }) },
+  },
+  {
+    line: 166,
+    says: 'ha of a guest that HA manages',
+    world: { ha: ['vm:104'] },
+    send: 'GET /nodes/pve3/qemu/104/status/current',
+    expect: {
+      data: expect.objectContaining({ ha: expect.objectContaining({ managed: 1 }) }),
+    },
+  },
+  {
+    line: 166,
     says: 'template is shown',
     send: 'GET /nodes/pve1/qemu/9000/status/current',
     expect: { data: expect.objectContaining({ template: 1, status: 'stopped', qmpstatus: 'stopped' }) },

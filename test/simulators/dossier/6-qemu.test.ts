@@ -583,6 +583,46 @@ replayDossier('section 6: qemu', [
   },
   {
     line: 192,
+    says: 'PUT cloudinit is synchronous',
+    given: ({ data }) => data({ call: 'POST /nodes/pve1/qemu/9000/clone', form: { newid: 10_500 } }),
+    send: async (bench) => {
+      for (;;) {
+        const [first] = await bench.data<{ status: string }[]>('GET /nodes/pve1/tasks');
+        if (first) return 'PUT /nodes/pve1/qemu/10500/cloudinit';
+      }
+    },
+    expect: { data: null },
+  },
+  {
+    line: 192,
+    says: 'dump of the user data',
+    given: (bench) => bench.clone(),
+    send: 'GET /nodes/pve1/qemu/10500/cloudinit/dump?type=user',
+    expect: { data: expect.stringMatching(/^#cloud-config\n/) },
+  },
+  {
+    line: 192,
+    says: 'dump of the network data',
+    given: (bench) => bench.clone(),
+    send: 'GET /nodes/pve1/qemu/10500/cloudinit/dump?type=network',
+    expect: { data: expect.stringMatching(/^version: 1\n/) },
+  },
+  {
+    line: 192,
+    says: 'template makes base images',
+    given: stopped,
+    send: `POST ${GUEST}/template`,
+    expect: {
+      exit: 'OK',
+      after: ({ simulator }) =>
+        expect(simulator.guest(100)!.config).toMatchObject({
+          template: '1',
+          scsi0: expect.stringMatching(/^ceph:base-100-disk-0,/),
+        }),
+    },
+  },
+  {
+    line: 192,
     says: 'unlink keeps the disk as unused',
     given: stopped,
     send: { call: `PUT ${GUEST}/unlink`, form: { idlist: 'scsi0' } },

@@ -58,6 +58,34 @@ replayDossier('section 7: cloud-init', [
     expect: { errors: { ipconfig0: expect.stringMatching(/^invalid format - /) } },
   },
   {
+    line: 223,
+    says: 'ciupgrade is 1 by default',
+    given: cloned,
+    send: `GET ${GUEST}/cloudinit/dump?type=user`,
+    expect: { data: expect.stringMatching(/^package_upgrade: true$/m) },
+  },
+  {
+    line: 223,
+    says: 'ciupgrade=0 upgrades nothing',
+    given: async (bench) => {
+      await bench.clone();
+      await bench.data(put({ ciupgrade: 0 }));
+    },
+    send: `GET ${GUEST}/cloudinit/dump?type=user`,
+    expect: { data: expect.not.stringMatching(/package_upgrade: true/) },
+  },
+  {
+    line: 224,
+    says: 'a custom part replaces the generated one entirely',
+    world: asked,
+    given: async (bench) => {
+      await bench.clone();
+      await bench.data(put({ cicustom: 'user=nas:snippets/user.yaml' }));
+    },
+    send: `GET ${GUEST}/cloudinit/dump?type=user`,
+    expect: { data: '#cloud-config\nfinal: 1\n' },
+  },
+  {
     line: 224,
     says: 'a missing snippet fails the start',
     world: asked,
@@ -78,6 +106,44 @@ replayDossier('section 7: cloud-init', [
     },
     send: `POST ${GUEST}/status/start`,
     expect: { exit: /is not in the snippets directory/ },
+  },
+  {
+    line: 226,
+    says: 'the host name is the first label of the name, the FQDN is the name',
+    given: async (bench) => {
+      await bench.clone(10_500, { name: 'web.lab.example' });
+    },
+    send: `GET ${GUEST}/cloudinit/dump?type=user`,
+    expect: { data: expect.stringMatching(/^hostname: web$[\s\S]*^fqdn: web\.lab\.example$/m) },
+  },
+  {
+    line: 226,
+    says: 'the instance id is a SHA-1 that changes with the user data',
+    given: cloned,
+    send: async (bench) => {
+      const meta = `GET ${GUEST}/cloudinit/dump?type=meta`;
+      const before = await bench.data<string>(meta);
+      expect(before).toMatch(/^instance-id: [0-9a-f]{40}$/m);
+      await bench.data(put({ ciuser: 'somebody' }));
+      expect(await bench.data<string>(meta)).not.toBe(before);
+      return meta;
+    },
+    expect: {},
+  },
+  {
+    line: 228,
+    says: 'changes on a running VM show as pending in GET cloudinit',
+    given: async (bench) => {
+      await bench.clone();
+      await bench.task(`POST ${GUEST}/status/start`);
+      await bench.data(put({ ciuser: 'later' }));
+    },
+    send: `GET ${GUEST}/cloudinit`,
+    expect: {
+      data: expect.arrayContaining([
+        expect.objectContaining({ key: 'ciuser', value: 'debian', pending: 'later' }),
+      ]),
+    },
   },
   {
     line: 229,
@@ -140,5 +206,15 @@ replayDossier('section 7: cloud-init', [
     given: cloned,
     send: put({ ide3: 'ceph:cloudinit' }),
     expect: { error: /cloud-init drive is already attached at 'ide2'/ },
+  },
+  {
+    line: 291,
+    says: 'PUT cloudinit needs VM.Config.Cloudinit',
+    world: {
+      tokens: [{ id: 'eve@pve!tok', acl: [{ path: '/vms', privileges: ['VM.Config.Network'] }] }],
+    },
+    given: cloned,
+    send: { call: `PUT ${GUEST}/cloudinit`, as: { token: 'eve@pve!tok' } },
+    expect: { status: 403, error: /VM\.Config\.Cloudinit/ },
   },
 ]);
