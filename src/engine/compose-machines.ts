@@ -158,7 +158,12 @@ export function newMachine(
     isClusterStopped: false,
     nowMs: 0,
   };
-  const model = new RunModel(loaded, registry, { settleMs: 0, backOffScale: 1, random: () => 0 });
+  const model = new RunModel(loaded, registry, {
+    settleMs: 0,
+    backOffScale: 1,
+    waitLimitMs: 0,
+    random: () => 0,
+  });
   model.advance();
   return {
     id: input.id,

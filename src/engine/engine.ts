@@ -22,6 +22,8 @@ export interface EngineTimes {
   readonly longestRequestMs: number;
   /** Factor on the gaps between tries. */
   readonly backOffScale: number;
+  /** How long a step waits for a cluster without quorum, a node that is off or somebody's job on its guest. */
+  readonly waitLimitMs: number;
 }
 
 export const DEFAULT_TIMES: EngineTimes = {
@@ -32,6 +34,7 @@ export const DEFAULT_TIMES: EngineTimes = {
   lockWaitMs: 30_000,
   longestRequestMs: 35_000,
   backOffScale: 1,
+  waitLimitMs: 1_800_000,
 };
 
 export interface EngineLog {
@@ -74,6 +77,7 @@ export async function changeRun<T>(
     const model = new RunModel(loaded, parts, {
       settleMs: times.leaseMs + times.longestRequestMs,
       backOffScale: times.backOffScale,
+      waitLimitMs: times.waitLimitMs,
       random: parts.random,
     });
     const answer = work(model, loaded);

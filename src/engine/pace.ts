@@ -1,4 +1,4 @@
-import type { ErrorCode } from '../core/errors.js';
+import type { ErrorCode, ErrorRecord } from '../core/errors.js';
 import type { CompiledStep } from '../plan/compiled-plan.js';
 import type { AttemptOutcome } from '../ports/run-store.js';
 
@@ -8,6 +8,8 @@ export interface Pace {
   readonly settleMs: number;
   /** Factor on the gaps between tries; below 1 only where the remote side itself is faster than a real one. */
   readonly backOffScale: number;
+  /** How long a step waits for what passes by itself before a person has to look, milliseconds. */
+  readonly waitLimitMs: number;
   /** 0 to 1: what failed together must not come back together. */
   readonly random: () => number;
 }
@@ -22,6 +24,19 @@ export function backOff(retry: RetryGaps, tries: number, pace: Pace): number {
 
 /** A gap that the thrower chose is kept, and up to a quarter longer. */
 export const noSoonerThan = (afterMs: number, pace: Pace): number => afterMs * (1 + pace.random() / 4);
+
+/** Gap while a step waits for what passes by itself: a quarter of what it waited so far, within the step's own gaps. */
+export function waitGap(retry: RetryGaps, waitedMs: number, pace: Pace): number {
+  const { backOffScale } = pace;
+  const fullMs = Math.min(retry.maxMs * backOffScale, Math.max(retry.firstMs * backOffScale, waitedMs / 4));
+  return fullMs * (0.5 + pace.random() / 2);
+}
+
+const PASSING_CODES: ReadonlySet<ErrorCode> = new Set(['cluster-no-quorum', 'cluster-unreachable']);
+
+/** The cluster as a whole, or a job of somebody else on the guest (`facts.lock`), is in the way: waiting for that is not a try. */
+export const passesByItself = ({ code, facts }: ErrorRecord): boolean =>
+  PASSING_CODES.has(code) || facts?.['lock'] !== undefined;
 
 const UNSURE_CODES: ReadonlySet<ErrorCode> = new Set(['outcome-unknown', 'step-timeout', 'internal']);
 

@@ -1,11 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
+import type { ErrorCode } from '../core/errors.js';
 import type { CompiledPlan, CompiledStep } from '../plan/compiled-plan.js';
 import { defineEffect, defineStep, type AnyStep } from '../plan/step.js';
 import type { AttemptEnd, EffectRow, HeldStep, LoadedRun, StepRow } from '../ports/run-store.js';
 import { RunModel, type Registry } from './run-model.js';
 
 const SETTLE_MS = 40_000;
+const WAIT_LIMIT_MS = 600_000;
 const worker = { id: 'w1', isAlone: false };
 
 const anyStep = (id: string, slots?: string[]): AnyStep =>
@@ -141,6 +143,7 @@ class Bench {
     this.model = new RunModel(this.loaded, this.known, {
       settleMs: SETTLE_MS,
       backOffScale: 1,
+      waitLimitMs: WAIT_LIMIT_MS,
       random: () => random,
     });
     return this.model;
@@ -168,10 +171,7 @@ class Bench {
   }
 }
 
-const failure = (
-  retry: 'later' | 'never' | 'after-fix',
-  code: 'remote-refused' | 'outcome-unknown' = 'remote-refused',
-) => ({
+const failure = (retry: 'later' | 'never' | 'after-fix', code: ErrorCode = 'remote-refused') => ({
   error: { code, message: 'no' } as const,
   retry,
   afterMs: undefined,
@@ -326,6 +326,18 @@ describe('a step that fails', () => {
     bench.next().done(other, {}, {});
     bench.run('a');
     expect(bench.loaded.run.state).toBe('done');
+  });
+
+  it('waits for a cluster without quorum without spending a try, and asks a person only at the limit', () => {
+    const bench = new Bench([compiled('a')]);
+    for (let ask = 0; ask < 20; ask += 1) {
+      bench.next().failed(bench.claim('a'), failure('later', 'cluster-no-quorum'), {});
+      bench.loaded.nowMs = bench.step('a').dueAtMs!;
+    }
+    expect(bench.step('a')).toMatchObject({ state: 'ready', tries: 0 });
+    bench.loaded.nowMs += WAIT_LIMIT_MS;
+    bench.next().failed(bench.claim('a'), failure('later', 'cluster-no-quorum'), {});
+    expect(bench.step('a')).toMatchObject({ state: 'parked', error: { code: 'cluster-no-quorum' } });
   });
 
   it('with onFailure continue lets the others go on', () => {

@@ -13,7 +13,15 @@ import { evaluate, isTruthy } from '../plan/expression.js';
 import { durationMs, type AnyEffect, type AnyStep, type MachineFacts } from '../plan/step.js';
 import { render } from '../plan/workflow.js';
 import type { HeldStep, LoadedRun, RunChanges, StepRow } from '../ports/run-store.js';
-import { backOff, mayStillArrive, noSoonerThan, type Pace, type RetryGaps } from './pace.js';
+import {
+  backOff,
+  mayStillArrive,
+  noSoonerThan,
+  passesByItself,
+  waitGap,
+  type Pace,
+  type RetryGaps,
+} from './pace.js';
 
 /** Steps by id, effects by `kind@version`: what the model asks for slots. */
 export interface Registry {
@@ -124,8 +132,13 @@ export class RunModel {
     const step = this.step(held.stepId);
     const retry = this.retryOf(step);
     this.learn(facts);
-    step.tries += 1;
     step.error = failure.error;
+    if (failure.retry === 'later' && passesByItself(failure.error)) {
+      this.waitForOthers(held, step, failure);
+      this.advance();
+      return;
+    }
+    step.tries += 1;
     if (failure.retry === 'later' && step.tries < retry.attempts) {
       this.release(held, 'retry', failure.error);
       if (!this.isUnsure(step)) this.letSlotsGo(step);
@@ -136,6 +149,18 @@ export class RunModel {
       this.again(step, afterMs);
     } else this.giveUp(held, step, failure);
     this.advance();
+  }
+
+  /** Not one of its tries: it is asked for again until the limit, then a person has to look. */
+  private waitForOthers(held: HeldStep, step: StepRow, failure: Failure): void {
+    const waitedMs = this.at.nowMs - (step.firstClaimedAtMs ?? this.at.nowMs);
+    if (waitedMs >= this.pace.waitLimitMs) {
+      this.giveUp(held, step, { ...failure, retry: 'after-fix' });
+      return;
+    }
+    this.release(held, 'retry', failure.error);
+    if (!this.isUnsure(step)) this.letSlotsGo(step);
+    this.again(step, waitGap(this.retryOf(step), waitedMs, this.pace));
   }
 
   private giveUp(held: HeldStep, step: StepRow, failure: Failure): void {
@@ -331,6 +356,7 @@ export class RunModel {
     this.toRunIfNot('undoing');
     this.toMachine('deleting');
     step.tries = 0;
+    step.firstClaimedAtMs = undefined;
     // A slot that a request of the step itself may still need stays its own, and is not asked for a second time.
     const kept = this.isUnsure(step) ? (this.slotsOf(step) ?? []) : [];
     if (kept.length === 0) this.changes.freed.push(step.id);

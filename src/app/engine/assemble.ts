@@ -97,6 +97,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     ...DEFAULT_TIMES,
     longestRequestMs: Math.max(2_000, DEFAULT_TIMES.longestRequestMs * options.remoteTimeScale),
     backOffScale: options.remoteTimeScale,
+    waitLimitMs: DEFAULT_TIMES.waitLimitMs * options.remoteTimeScale,
     ...options.times,
   };
   // A lock outlives its holder no longer than the holder's lease does.
