@@ -14,7 +14,7 @@ const act = <Name extends string, Shape extends z.ZodRawShape>(
   z.strictObject({ do: z.literal(name), inMs: z.number().positive().optional(), ...shape });
 
 /**
- * What a fault rule can do to the world (`effect: act`). A `vmid` or `node` that is left out is the operation's; texts may name them: `{vmid}`, `{node}`.
+ * What a fault rule can do to the world (`effect: act`). A `vmid` or `node` that is left out is the operation's; texts may name them and the request's name: `{vmid}`, `{node}`, `{name}`.
  * Somebody else: `foreign-*` · the cluster: `lose-quorum`, `power-off`, `fill-storage`, `forget-tasks`, `expire-tickets`, `revoke`, `grant` ·
  * locks: `lock-guest` (the `lock` key), `hold-file-lock` (its flock), `hold-cluster-lock` (`storage-ceph`, `file-user_cfg`) ·
  * what a guest shows: `hide-config`, `hide-volume`, `drop-drive`, `same-mac`, `same-lease`, `agent` · the operation's own task: `kill-task`, `skip-cleanup`, `leave-volume`, `warn`.
@@ -45,7 +45,7 @@ export const actSchema = z.discriminatedUnion('do', [
   act('unlock-guest', { vmid }),
   act('hold-file-lock', { vmid, node, forMs: z.number().positive() }),
   act('hold-cluster-lock', { lock: z.string().min(1), forMs: z.number().positive() }),
-  act('leave-volume', { vmid, storage: z.string(), node }),
+  act('leave-volume', { vmid, storage: z.string(), node, name: z.string().default('vm-{vmid}-disk-0') }),
   act('forget-tasks', { node }),
   act('kill-task', {}),
   act('skip-cleanup', {}),
@@ -74,6 +74,8 @@ export interface ActTarget {
   readonly node?: string;
   readonly vmid?: number;
   readonly upid?: string;
+  /** Of the request. */
+  readonly params?: Readonly<Record<string, unknown>>;
 }
 
 /** Does an act; called with every field that the target can give filled in. */

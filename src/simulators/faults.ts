@@ -62,6 +62,7 @@ interface FaultTarget {
   readonly op: string;
   readonly node?: string;
   readonly vmid?: number;
+  readonly params?: Readonly<Record<string, unknown>>;
 }
 
 const statusValue = z.strictObject({ status: z.number().int(), message: z.string().default('') }).or(

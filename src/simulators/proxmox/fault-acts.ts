@@ -130,7 +130,7 @@ export class FaultActs {
       case 'unlock-guest':
         return foreign.edit(vmid, { lock: null }, 'job');
       case 'leave-volume':
-        return this.#leaveVolume(vmid, act.storage, given(act.node, 'node'));
+        return this.#leaveVolume(vmid, act.storage, act.name, given(act.node, 'node'));
       case 'drop-drive':
         return this.#dropDrive(this.#guest(vmid), act.key);
       case 'same-mac':
@@ -168,11 +168,11 @@ export class FaultActs {
   }
 
   /** A volume that no config knows any more. */
-  #leaveVolume(vmid: number, id: string, node: string): void {
+  #leaveVolume(vmid: number, id: string, name: string, node: string): void {
     const { world, conditions } = this.pve;
     const storage = world.storages.find((one) => one.id === id);
     if (!storage) throw new Error(`there is no storage ${id}`);
-    const volid = `${id}:vm-${vmid}-disk-0`;
+    const volid = `${id}:${name}`;
     const at = storage.shared ? undefined : node;
     const sizes = { sizeGiB: 8, usedGiB: 2 };
     world.volumes.set(volumeKey(at, volid), {
@@ -221,19 +221,22 @@ export class FaultActs {
   }
 }
 
-/** The act with the operation's guest and node where its rule names none. */
-function filledIn(act: Act, { vmid, node }: ActTarget): Act {
-  const names = { vmid, node };
-  const named = Object.fromEntries(
-    Object.entries(names).filter(([key, value]) => value !== undefined && !(key in act)),
-  );
+/** The act with the operation's guest and node where its rule names none, and the names in its texts filled in. */
+function filledIn(act: Act, { node, vmid, params }: ActTarget): Act {
+  const own = vmid ?? (params?.['vmid'] === undefined ? undefined : Number(params['vmid']));
+  const about = { ...(own !== undefined && { vmid: own }), ...(node !== undefined && { node }), ...act };
+  const names = new Map<string, string | undefined>([
+    ['vmid', about.vmid === undefined ? undefined : String(about.vmid)],
+    ['node', about.node],
+    ['name', typeof params?.['name'] === 'string' ? params['name'] : undefined],
+  ]);
   const texts = (value: unknown): unknown => {
     if (typeof value === 'string')
-      return value.replace(/\{(vmid|node)\}/g, (_, key: 'vmid' | 'node') => String(names[key] ?? ''));
+      return value.replace(/\{([a-z]+)\}/g, (whole, key: string) => names.get(key) ?? whole);
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
     return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, texts(inner)]));
   };
-  return { ...named, ...(texts(act) as Act) } as Act;
+  return texts(about) as Act;
 }
 
 function given<T>(value: T | undefined, what: string): T {
