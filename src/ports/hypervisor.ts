@@ -99,7 +99,14 @@ export interface TaskRef {
 export type TaskVerdict =
   | { readonly verdict: 'ok'; readonly warnings: number }
   /** `code` and `retry` are the driver's reading of the text, e.g. `lock-timeout` and `later` for a busy lock. */
-  | { readonly verdict: 'error'; readonly text: string; readonly code?: ErrorCode; readonly retry?: Retry }
+  | {
+      readonly verdict: 'error';
+      readonly text: string;
+      readonly code?: ErrorCode;
+      readonly retry?: Retry;
+      /** A volume with the guest's VMID is there, or may be, that no config knows: no other guest may get this id. */
+      readonly leavesVolume?: boolean;
+    }
   /** Ended without a verdict (worker killed, node crashed, log rotated away): decide by state. */
   | { readonly verdict: 'unknown'; readonly text: string };
 

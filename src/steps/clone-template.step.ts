@@ -1,11 +1,13 @@
 import { z } from 'zod';
 import { HatcheryError } from '../core/errors.js';
 import { describeWithMark, formatMark } from '../core/mark.js';
-import type { CloneRequest, Hypervisor, OwnGuest } from '../ports/hypervisor.js';
+import type { CloneRequest, Hypervisor, OwnGuest, TaskVerdict } from '../ports/hypervisor.js';
 import { StepWait, defineStep, type StepRun } from '../plan/step.js';
-import { burnVmid } from './burn-vmid.js';
+import { burnVmid, replaceVmid } from './burn-vmid.js';
 import { guestEffect } from './guest-effect.js';
 import { guestLock, onMachine, type OnMachine } from './machine-step.js';
+
+type FailedTask = Extract<TaskVerdict, { verdict: 'error' }>;
 
 /** Copies the pinned template into a new, stopped guest under our VMID, with our mark, in our pool. */
 export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number }>({
@@ -64,7 +66,9 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
           run.call,
         );
       await run.forget(key);
-      throw cloneFailed(run, verdict.text);
+      if (verdict.leavesVolume)
+        return replaceVmid(hypervisor, run, `a volume of it is left: ${verdict.text}`);
+      throw cloneFailed(run, verdict);
     }
     throw unknown(run, `its task ended (${verdict.verdict}) and the guest is not there`);
   },
@@ -131,15 +135,9 @@ const unknown = (run: StepRun, why: string): HatcheryError =>
     { retry: 'later', afterMs: 2_000 },
   );
 
-const cloneFailed = (run: StepRun, text: string): HatcheryError => {
-  const isBusy = /got timeout|got lock request timeout|is locked/.test(text);
-  return new HatcheryError(
-    isBusy ? 'lock-timeout' : 'remote-refused',
-    `Unable to clone guest ${run.machine.vmid}: ${text}`,
-    {
-      retry: isBusy ? 'later' : 'never',
-      facts: { vmid: run.machine.vmid, task: text },
-      hint: `Read the task log on the node, then: hatchery run retry ${run.runId}`,
-    },
-  );
-};
+const cloneFailed = (run: StepRun, { text, code, retry }: FailedTask): HatcheryError =>
+  new HatcheryError(code ?? 'remote-refused', `Unable to clone guest ${run.machine.vmid}: ${text}`, {
+    retry: retry ?? 'never',
+    facts: { vmid: run.machine.vmid, task: text },
+    hint: `Read the task log on the node, then: hatchery run retry ${run.runId}`,
+  });

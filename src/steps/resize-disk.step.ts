@@ -1,6 +1,6 @@
-import { HatcheryError } from '../core/errors.js';
 import { defineStep } from '../plan/step.js';
 import { guestLock, noOutput, onMachine, type OnMachine } from './machine-step.js';
+import { taskFailed } from './task-failed.js';
 
 export const resizeDisk = defineStep<OnMachine, object>({
   id: 'resize-disk',
@@ -24,13 +24,6 @@ export const resizeDisk = defineStep<OnMachine, object>({
     if (task === undefined) return {};
     const verdict = await hypervisor.followTask(task, run.call);
     if (verdict.verdict === 'ok') return {};
-    const isBusy = /got timeout|is locked/.test(verdict.text);
-    throw new HatcheryError(
-      isBusy || verdict.verdict === 'unknown' ? 'lock-timeout' : 'remote-refused',
-      `Unable to resize the disk of guest ${run.machine.vmid}: ${verdict.text}`,
-      {
-        retry: isBusy || verdict.verdict === 'unknown' ? 'later' : 'never',
-      },
-    );
+    throw taskFailed(`resize the disk of guest ${run.machine.vmid}`, verdict);
   },
 });

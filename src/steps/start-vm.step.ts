@@ -1,6 +1,6 @@
-import { HatcheryError } from '../core/errors.js';
 import { defineStep } from '../plan/step.js';
 import { guestLock, noOutput, onMachine, type OnMachine } from './machine-step.js';
+import { taskFailed } from './task-failed.js';
 
 export const startVm = defineStep<OnMachine, object>({
   id: 'start-vm',
@@ -20,12 +20,6 @@ export const startVm = defineStep<OnMachine, object>({
     if (task === undefined) return {};
     const verdict = await hypervisor.followTask(task, run.call);
     if (verdict.verdict === 'ok') return {};
-    const text = verdict.text;
-    const isAgain = verdict.verdict === 'unknown' || /got timeout|is locked|already running/.test(text);
-    throw new HatcheryError(
-      isAgain ? 'lock-timeout' : 'remote-refused',
-      `Unable to start guest ${run.machine.vmid}: ${text}`,
-      { retry: isAgain ? 'later' : 'never' },
-    );
+    throw taskFailed(`start guest ${run.machine.vmid}`, verdict);
   },
 });

@@ -12,7 +12,8 @@ export type RemoteReason =
   | 'node-unreachable'
   | 'protected'
   | 'pool-missing'
-  | 'locked';
+  | 'locked'
+  | 'volume-left';
 
 /** A request as error texts speak of it: "Unable to <what>: ...". */
 export interface RemoteRequest {
@@ -47,6 +48,7 @@ const BUSY = { code: 'lock-timeout', retry: 'later', reason: 'locked' } as const
 const EXISTS = { code: 'remote-refused', retry: 'later', reason: 'already-exists' } as const;
 const MISSING = { code: 'remote-refused', retry: 'later', reason: 'config-missing' } as const;
 const SILENT = { code: 'remote-refused', retry: 'later', reason: 'agent-silent' } as const;
+const LEFT = { code: 'remote-refused', retry: 'later', reason: 'volume-left' } as const;
 const CHANGED = { code: 'remote-refused', retry: 'later', reason: 'digest-mismatch' } as const;
 
 /** The one table of remote sentences. Each is matched narrowly and has a case in the spec; what is not here is `remote-refused`, never retried. */
@@ -63,6 +65,25 @@ export const TEXT_RULES: readonly TextRule[] = [
     text: /'[^']+'-locked command timed out - aborting/,
     emitter: 'PVE::Cluster cfs_lock, work longer than 60 s',
     code: 'outcome-unknown',
+    retry: 'later',
+    // It was cut in the middle: what it was making may be there.
+    reason: 'volume-left',
+  },
+  { text: /rbd: create error: \(17\) File exists/, emitter: 'PVE::Storage::RBDPlugin', ...LEFT },
+  { text: /Logical Volume "[^"]+" already exists in volume group/, emitter: 'lvcreate', ...LEFT },
+  { text: /cannot create '[^']+': dataset already exists/, emitter: 'zfs create', ...LEFT },
+  { text: /disk image '[^']+' already exists/, emitter: 'PVE::Storage::Plugin alloc_image', ...LEFT },
+  {
+    text: /no space left on device/i,
+    emitter: 'the storage (ENOSPC)',
+    code: 'no-capacity',
+    retry: 'after-fix',
+    hint: 'make room on the storage, then retry the runs that wait for it',
+  },
+  {
+    text: /^volume '[^']+' does not exist$/,
+    emitter: 'PVE::Storage::Plugin activate_volume: an old attribute cache, or another node made it',
+    code: 'remote-refused',
     retry: 'later',
   },
   {

@@ -36,8 +36,14 @@ export function verdictOf(exitText: string, type: string): TaskVerdict {
     return { verdict: 'unknown', text: text || 'no exit status' };
   // PVE::QemuServer vm_start: what was to be reached is there.
   if (type === 'qmstart' && /^VM \d+ already running$/.test(text)) return { verdict: 'ok', warnings: 0 };
-  const { code, retry } = readText(text);
-  return { verdict: 'error', text, code, retry };
+  const { code, retry, reason } = readText(text.replace(/^clone failed: /, ''));
+  return {
+    verdict: 'error',
+    text,
+    code,
+    retry,
+    ...(reason === 'volume-left' && { leavesVolume: true }),
+  };
 }
 
 /** The last percentage of qemu-img's "transferred 1.2 GiB of 10.0 GiB (12.00%)" lines. */
