@@ -17,7 +17,7 @@ const act = <Name extends string, Shape extends z.ZodRawShape>(
  * What a fault rule can do to the world (`effect: act`). A `vmid` or `node` that is left out is the operation's; texts may name them and the request's name: `{vmid}`, `{node}`, `{name}`.
  * Somebody else: `foreign-*` · the cluster: `lose-quorum`, `power-off`, `fill-storage`, `forget-tasks`, `expire-tickets`, `revoke`, `grant` ·
  * locks: `lock-guest` (the `lock` key), `hold-file-lock` (its flock), `hold-cluster-lock` (`storage-ceph`, `file-user_cfg`) ·
- * what a guest shows: `hide-config`, `hide-volume`, `drop-drive`, `same-mac`, `same-lease`, `agent` · the operation's own task: `kill-task`, `skip-cleanup`, `leave-volume`, `warn`.
+ * what a guest shows: `hide-config`, `hide-volume`, `drop-drive`, `same-mac`, `same-lease`, `agent` · the operation's own task: `kill-task`, `leave-volume`, `warn`.
  */
 export const actSchema = z.discriminatedUnion('do', [
   act('foreign-create', {
@@ -48,7 +48,6 @@ export const actSchema = z.discriminatedUnion('do', [
   act('leave-volume', { vmid, storage: z.string(), node, name: z.string().default('vm-{vmid}-disk-0') }),
   act('forget-tasks', { node }),
   act('kill-task', {}),
-  act('skip-cleanup', {}),
   act('warn', { count: z.number().int().min(1).default(1) }),
   act('drop-drive', { vmid, key: z.string().min(1) }),
   act('agent', {

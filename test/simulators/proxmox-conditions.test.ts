@@ -160,15 +160,6 @@ describe('fault rules that act', () => {
     expect(running.proxmox.guest(10_100)?.config).toMatchObject({ lock: 'clone' });
   });
 
-  it('keep what an interrupted clone had made', async () => {
-    add({ match: { op: 'qemu.clone' }, effect: 'act', value: { do: 'skip-cleanup' } });
-    running.proxmox.conditions.fillStorage('ceph', 1);
-    const { exit } = await client.task(await clone(10_100, { full: 1 }));
-    expect(exit).toContain('clone failed');
-    expect(running.proxmox.guest(10_100)).toBeUndefined();
-    expect([...running.world.volumes.keys()]).toContain('ceph:vm-10100-cloudinit');
-  });
-
   it('hold a lock that others need', async () => {
     const act = { do: 'hold-file-lock', vmid: 9_000, forMs: 100_000 };
     add({ match: { op: 'qemu.clone', nth: 1 }, effect: 'act', value: act });

@@ -9,7 +9,7 @@ import type { LockUser } from './locks.js';
 import type { Pve } from './pve.js';
 import { lockFile, lockUser } from './qemu-task.js';
 import { TaskFailure, type Task, type TaskResult } from './task-engine.js';
-import { allocate, freeAll, occupyStorages, ownName, storageOf, volumeOf } from './volumes.js';
+import { allocate, freeAll, occupyStorages, storageOf, volumeOf } from './volumes.js';
 import { failure } from './wire.js';
 
 export interface CloneJob {
@@ -52,9 +52,7 @@ async function cloneLocked(pve: Pve, task: Task, user: LockUser, job: CloneJob):
     await copyFirewall(pve, user, job.newid);
     guest.node = job.target;
   } catch (error) {
-    const left = job.faults.own('skip-cleanup')
-      ? made.map(ownName)
-      : await freeAll(pve, user, made, job.newid);
+    const left = await freeAll(pve, user, made, job.newid);
     pve.world.guests.delete(job.newid);
     throw new TaskFailure(`clone failed: ${causeOf(error)}`, { effect: false, params: { left } });
   }

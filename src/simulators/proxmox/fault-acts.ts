@@ -86,8 +86,7 @@ export class FaultActs {
       case 'hold-file-lock':
       case 'hold-cluster-lock':
         return this.#holdLock(act);
-      // The operation itself looks for these.
-      case 'skip-cleanup':
+      // The task itself looks for it.
       case 'warn':
         return undefined;
       default:
@@ -207,7 +206,7 @@ export class FaultActs {
   #sameLease(guest: WorldGuest, as: number | undefined): void {
     const { guests, dhcp } = this.pve.world;
     const other =
-      as === undefined ? [...guests.values()].find((one) => one !== guest && one.address) : guests.get(as);
+      as === undefined ? [...guests.values()].findLast((one) => one !== guest && one.address) : guests.get(as);
     const mac = macOf(guest);
     if (mac === undefined || other?.address === undefined) throw new Error('no other guest has an address');
     dhcp.leases.set(mac, other.address);
