@@ -79,6 +79,7 @@ async function actOnce(attempt: Attempt): Promise<void> {
   const definition = parts.steps.get(step.uses)!;
   const input: unknown = definition.input.parse(step.input);
   const at = { step: step.key, runId: claimed.runId };
+  if (held.epoch === 1) await needNoRefusal(attempt);
   const names = definition.locks(input, claimed.machine);
   const outcome = await parts.locks.with(
     names,
@@ -122,6 +123,18 @@ async function actOnce(attempt: Attempt): Promise<void> {
   await parts.checkpoints.reach('K7', at);
 }
 
+/** What the cluster refused to one for good it would refuse to a whole class: nothing is sent before a person retried the first. */
+async function needNoRefusal({ parts, claimed: { held, step } }: Attempt): Promise<void> {
+  const refused = await parts.store.refusedBefore(held);
+  if (refused === undefined) return;
+  const { code, message, hint, facts } = refused;
+  throw new HatcheryError(code, `Unable to begin step ${step.key}, for another machine failed: ${message}`, {
+    retry: 'after-fix',
+    ...(hint !== undefined && { hint }),
+    ...(facts !== undefined && { facts }),
+  });
+}
+
 function stepRun(
   attempt: Attempt,
   signal: AbortSignal,
@@ -160,6 +173,11 @@ function stepRun(
       return next;
     },
     reportIntruder: (intruder) => stopFor(parts, claimed.cluster, parts.rangeOf(claimed.cluster), [intruder]),
+    claimAddress: async (address) => {
+      const claim = await parts.store.claimAddress(held, address);
+      if (claim.stale) throw new StaleHolder();
+      return claim.holder;
+    },
     progress: progressWriter(parts, held, moved),
     learn: (more) => Object.assign(facts, more),
   };

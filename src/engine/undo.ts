@@ -44,6 +44,9 @@ export async function undoEffects(attempt: Attempt): Promise<void> {
             remote: Object.fromEntries(
               Object.entries(claimed.step.remote).map(([key, note]) => [key, note.value]),
             ),
+            noteVmid: async (note) => {
+              if (!(await parts.store.noteVmid(held, note))) throw new StaleHolder();
+            },
           }),
         );
         await parts.checkpoints.reach('K8', at);

@@ -78,10 +78,22 @@ export interface StepRun {
   replaceVmid(used: ReadonlySet<number>, why: string): Promise<number>;
   /** Stops dispatch to the machine's cluster: this guest of another deployment was found in our VMID range. */
   reportIntruder(intruder: Intruder): Promise<void>;
+  /**
+   * Another machine of the cluster that is known under this address. Without one the address is the machine's from this moment on: of two
+   * that ask at once only one gets it.
+   */
+  claimAddress(address: string): Promise<AddressHolder | undefined>;
   /** 0..100; written at most a few times a second. The attempt's timeout counts from the last time that it grew. */
   progress(percent: number): void;
   /** Facts about the machine that were read back (incarnation, node, address, link); saved with the step. */
   learn(facts: MachineFacts): void;
+}
+
+export interface AddressHolder {
+  readonly machineId: string;
+  readonly name: string;
+  readonly vmid: number;
+  readonly mac: string;
 }
 
 export interface MachineFacts {
@@ -150,6 +162,8 @@ export interface UndoRun {
   readonly intendedAtMs: number;
   /** Remote ids that the effect's step stored with `once`, by key. */
   readonly remote: Readonly<Record<string, unknown>>;
+  /** What a person must know about the machine's VMID; kept at its reservation, while it rests too. */
+  noteVmid(note: string): Promise<void>;
 }
 
 /** A step as the engine holds it: the types of input and output are checked at run time by the schemas. */

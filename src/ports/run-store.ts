@@ -1,7 +1,7 @@
 import type { ErrorCode, ErrorRecord } from '../core/errors.js';
 import type { MachineState, RunState, StepState, Wanted } from '../core/states.js';
 import type { CompiledPlan } from '../plan/compiled-plan.js';
-import type { EffectIntent } from '../plan/step.js';
+import type { AddressHolder, EffectIntent } from '../plan/step.js';
 
 /** Rows of one run as loaded under its row lock. Times are Unix milliseconds of the database clock. */
 export interface RunRow {
@@ -157,6 +157,15 @@ export interface RunStore {
   /** Keeps (or with `undefined` forgets) a note of `run.once`. */
   note(held: HeldStep, key: string, note: RemoteNote | undefined): Promise<boolean>;
   progress(held: HeldStep, percent: number): Promise<boolean>;
+  /**
+   * Why a step that was never tried need not be sent: for good, the cluster refused the same step of another machine, which waits for a
+   * person now. A missing permission counts for its batch, a full storage for all that goes to it.
+   */
+  refusedBefore(held: HeldStep): Promise<ErrorRecord | undefined>;
+  /** `holder` = another live machine of the cluster has this address; without one it is the machine's from now on. */
+  claimAddress(held: HeldStep, address: string): Promise<{ stale: boolean; holder?: AddressHolder }>;
+  /** Keeps a note at the reservation of the machine's VMID. */
+  noteVmid(held: HeldStep, note: string): Promise<boolean>;
   replaceVmid(held: HeldStep, used: ReadonlySet<number>, why: string): Promise<number | undefined>;
 
   /** Lets go of a shared effect; `undo: true` = we were the last holder, it is marked `undoing` and ours to remove. */

@@ -32,11 +32,27 @@ export const waitAddress = defineStep<OnMachine, { address: string }>({
   async act({ machine }, ports, run) {
     const scale = ports.remoteTimeScale;
     if (run.attempt === 1) return new StepWait(FIRST_ASK_MS * scale, 'the machine boots');
-    const address = await ports
-      .hypervisor(machine.cluster)
-      .guestAddress(run.machine.identity, run.machine.mac, run.call);
+    const hypervisor = ports.hypervisor(machine.cluster);
+    const address = await hypervisor.guestAddress(run.machine.identity, run.machine.mac, run.call);
     if (address === undefined) return new StepWait(NEXT_ASK_MS * scale, 'no address yet');
+    const other = await run.claimAddress(address);
+    if (other !== undefined) {
+      const identity = { ...run.machine.identity, machine: other.machineId, vmid: other.vmid };
+      // A lease goes from one to another in time: only who still answers with it is in the way.
+      if ((await hypervisor.guestAddress(identity, other.mac, run.call)) === address)
+        throw twice(machine.name, other.name, address);
+    }
     run.learn({ address });
     return { address };
   },
 });
+
+const twice = (name: string, other: string, address: string): HatcheryError =>
+  new HatcheryError(
+    'address-unknown',
+    `Unable to use the address ${address} of ${name}: ${other} has it at the same time`,
+    {
+      retry: 'after-fix',
+      hint: 'Both have one identity towards the DHCP server, copied with the template. In the template: truncate -s 0 /etc/machine-id; in this machine: the same and a reboot. Then retry its run.',
+    },
+  );

@@ -1,6 +1,7 @@
+import type { ErrorRecord } from '../../core/errors.js';
 import { v7 as uuidv7 } from 'uuid';
 import type { CompiledPlan } from '../../plan/compiled-plan.js';
-import type { EffectIntent } from '../../plan/step.js';
+import type { AddressHolder, EffectIntent } from '../../plan/step.js';
 import type { HeldStep, LoadedRun, RemoteNote, RunChanges, RunStore } from '../../ports/run-store.js';
 import type { Database, Queries } from './database.js';
 import { writeChanges, type QuarantineOf } from './run-changes.js';
@@ -84,6 +85,48 @@ export class PostgresRunStore implements RunStore {
       [held.stepId, held.epoch, held.workerId, percent],
     );
     return rows.length === 1;
+  }
+
+  async refusedBefore(held: HeldStep): Promise<ErrorRecord | undefined> {
+    const [row] = await this.database.query<{ error: ErrorRecord }>(
+      `select p.error from steps s join runs r on r.id = s.run_id join machines m on m.id = r.machine_id
+         join steps p on p.uses = s.uses and p.state = 'parked' join runs q on q.id = p.run_id join machines n on n.id = q.machine_id
+        where s.id = $1 and n.cluster = m.cluster
+          and (p.error ->> 'code' = 'permission-missing' and n.batch_id = m.batch_id
+               or p.error ->> 'code' = 'no-capacity' and p.input #>> '{machine,storage}' = s.input #>> '{machine,storage}'
+                  and (s.input #>> '{machine,template,storageShared}' = 'true' or n.node = m.node))
+        limit 1`,
+      [held.stepId],
+    );
+    return row?.error;
+  }
+
+  async claimAddress(held: HeldStep, address: string): Promise<{ stale: boolean; holder?: AddressHolder }> {
+    return this.database.transaction(async (queries) => {
+      const at = await lockHeld(queries, held);
+      if (!at) return { stale: true };
+      await queries.query(`select pg_advisory_xact_lock(hashtextextended('address:' || $1, 0))`, [address]);
+      const [holder] = await queries.query<{ machineId: string; name: string; vmid: number; mac: string }>(
+        `select o.id as "machineId", o.name, o.vmid, o.mac from machines m join machines o on o.cluster = m.cluster and o.id <> m.id
+          where m.id = $1 and o.address = $2 and o.state not in ('deleted', 'failed') limit 1`,
+        [at.machine_id, address],
+      );
+      if (holder) return { stale: false, holder };
+      await queries.query('update machines set address = $2 where id = $1', [at.machine_id, address]);
+      return { stale: false };
+    });
+  }
+
+  async noteVmid(held: HeldStep, note: string): Promise<boolean> {
+    return this.database.transaction(async (queries) => {
+      const at = await lockHeld(queries, held);
+      if (!at) return false;
+      await queries.query(`update reservations set note = $2 where machine_id = $1 and kind = 'vmid'`, [
+        at.machine_id,
+        note,
+      ]);
+      return true;
+    });
   }
 
   async replaceVmid(held: HeldStep, used: ReadonlySet<number>, why: string): Promise<number | undefined> {
