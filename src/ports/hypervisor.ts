@@ -88,6 +88,7 @@ export interface OwnGuest {
   readonly mac: string | undefined;
   readonly ciUser: string | undefined;
   readonly disks: Readonly<Record<string, { volume: string; sizeGiB: number | undefined }>>;
+  readonly cloudInitDrives: number;
   readonly configDigest: string;
 }
 

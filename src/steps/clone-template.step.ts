@@ -4,7 +4,7 @@ import { describeWithMark, formatMark } from '../core/mark.js';
 import type { CloneRequest, Hypervisor, OwnGuest, TaskVerdict } from '../ports/hypervisor.js';
 import { StepWait, defineStep, type StepRun } from '../plan/step.js';
 import { burnVmid, replaceVmid } from './burn-vmid.js';
-import { guestEffect } from './guest-effect.js';
+import { guestEffect, leftNote } from './guest-effect.js';
 import { guestLock, onMachine, type OnMachine } from './machine-step.js';
 
 type FailedTask = Extract<TaskVerdict, { verdict: 'error' }>;
@@ -51,7 +51,14 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
       (progress) => progress.percent !== undefined && run.progress(progress.percent),
     );
     const made = await hypervisor.readOwn(run.machine.identity, run.call);
-    if (made.answer === 'ours' && verdict.verdict !== 'error') return accept(made.guest, machine.pool, run);
+    if (made.answer === 'ours') needPool(made.guest, machine.pool, verdict.verdict === 'error', run);
+    if (made.answer === 'ours' && verdict.verdict !== 'error') {
+      const lack = lackOf(made.guest, machine.template.disk);
+      if (lack === undefined) return accept(made.guest, run);
+      await hypervisor.destroyOwn(run.machine.identity, ourAttempt(run), run.call);
+      await run.forget(key);
+      throw notWhole(run, lack);
+    }
     if (made.answer === 'foreign') {
       if (verdict.verdict !== 'error') throw changedHands(run, made.why);
       return burnVmid(hypervisor, run, made.why);
@@ -60,14 +67,9 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
     if (verdict.verdict === 'error') {
       // What a failed clone left behind under our mark is ours to remove before the next try.
       if (made.answer === 'ours')
-        await hypervisor.destroyOwn(
-          run.machine.identity,
-          { smbiosUuid: undefined, deletingRun: run.runId },
-          run.call,
-        );
+        await hypervisor.destroyOwn(run.machine.identity, ourAttempt(run), run.call);
       await run.forget(key);
-      if (verdict.leavesVolume)
-        return replaceVmid(hypervisor, run, `a volume of it is left: ${verdict.text}`);
+      if (verdict.leavesVolume) return replaceVmid(hypervisor, run, leftNote(run.machine.vmid, verdict.text));
       throw cloneFailed(run, verdict);
     }
     throw unknown(run, `its task ended (${verdict.verdict}) and the guest is not there`);
@@ -86,20 +88,45 @@ function cloneRequest(machine: OnMachine['machine'], run: StepRun): CloneRequest
   };
 }
 
-function accept(guest: OwnGuest, pool: string, run: StepRun): { node: string; vmid: number } {
+/** Outside our pool we may not even remove it: a person has to. What a failed clone left has no disks any more. */
+function needPool({ vmid, node, pool }: OwnGuest, wanted: string, isRest: boolean, run: StepRun): void {
+  if (pool === wanted) return;
+  const command = isRest
+    ? `as root on ${node}: qm destroy ${vmid} --purge`
+    : `pvesh set /pools --poolid ${wanted} --vms ${vmid}`;
+  const what = isRest ? 'remove what a failed clone left of' : 'use';
+  throw new HatcheryError('remote-refused', `Unable to ${what} guest ${vmid}: it is not in pool ${wanted}`, {
+    retry: 'after-fix',
+    hint: `${isRest ? 'Remove it' : 'Put it into the pool'} (${command}), then: hatchery run retry ${run.runId}`,
+  });
+}
+
+/** What is missing of a clone whose task ended well: it would not boot, or boot with the identity of its template. */
+function lackOf({ disks, cloudInitDrives }: OwnGuest, mainDisk: string): string | undefined {
+  if (disks[mainDisk]?.sizeGiB === undefined) return `it has no disk ${mainDisk}`;
+  return cloudInitDrives === 1 ? undefined : `it has ${cloudInitDrives} cloud-init drives instead of one`;
+}
+
+const ourAttempt = ({ runId }: StepRun): { smbiosUuid: undefined; deletingRun: string } => ({
+  smbiosUuid: undefined,
+  deletingRun: runId,
+});
+
+const notWhole = ({ machine }: StepRun, lack: string): HatcheryError =>
+  new HatcheryError('remote-refused', `Unable to use guest ${machine.vmid}: ${lack}; it was removed`, {
+    retry: 'later',
+    hint: 'Look at the template: each clone needs its disk and exactly one cloud-init drive.',
+  });
+
+function accept(guest: OwnGuest, run: StepRun): { node: string; vmid: number } {
   if (guest.lock !== undefined)
     throw new HatcheryError(
       'lock-timeout',
       `Unable to go on with guest ${guest.vmid}: its config is still locked (${guest.lock})`,
-      { retry: 'later', afterMs: 1_000 },
-    );
-  if (guest.pool !== pool)
-    throw new HatcheryError(
-      'remote-refused',
-      `Unable to use guest ${guest.vmid}: it is not in pool ${pool}`,
       {
-        retry: 'after-fix',
-        hint: `Put it into the pool (pvesh set /pools --poolid ${pool} --vms ${guest.vmid}), then: hatchery run retry ${run.runId}`,
+        retry: 'later',
+        facts: { lock: guest.lock },
+        hint: `Wait for the job that holds it; if nothing runs any more: qm unlock ${guest.vmid}`,
       },
     );
   run.learn({

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { HatcheryError } from '../core/errors.js';
 import { defineEffect, type AnyEffect } from '../plan/step.js';
 import type { TaskRef } from '../ports/hypervisor.js';
+import { leftNote } from './guest-effect.js';
 import { userMark } from './register-desktop.step.js';
 
 /** How everything that steps make is removed again. A kind and its version stay here for ever: old runs need them. */
@@ -42,6 +43,7 @@ const guest = defineEffect({
         run.call,
       ),
     );
+    if (made?.verdict === 'error' && made.leavesVolume) await run.noteVmid(leftNote(vmid, made.text));
   },
 });
 

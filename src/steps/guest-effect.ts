@@ -8,3 +8,7 @@ export const guestEffect = (cluster: string, vmid: number, pool: string): Effect
   key: String(vmid),
   payload: { cluster, vmid, pool },
 });
+
+/** For the reservation of a VMID under which a clone was cut short: nobody but a person may remove what it left. */
+export const leftNote = (vmid: number, why: string): string =>
+  `a volume of it may be left (pvesm list <storage> --vmid ${vmid} shows it): ${why}`;

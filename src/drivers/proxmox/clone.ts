@@ -63,8 +63,9 @@ export class Clones {
     try {
       return await this.#send(request, call);
     } catch (error) {
-      // The lock of the refusal is the template's: it may have come since the look before.
-      if (reasonOf(error) === 'locked') await this.#templates.verifyNow(request.template, call.signal);
+      // The lock or the missing config of the refusal is the template's: it may have changed since the look before.
+      if (['locked', 'config-missing'].includes(reasonOf(error) ?? ''))
+        await this.#templates.verifyNow(request.template, call.signal);
       if (reasonOf(error) !== 'already-exists') throw error;
       const earlier = await this.#resolveTaken(request, identity, call);
       // Free again since the refusal: the next attempt sends.

@@ -80,6 +80,8 @@ const KNOWN: readonly (readonly [string, string, string, string | undefined])[] 
     'later',
     'config-missing',
   ],
+  ['interrupted by signal', 'remote-refused', 'never', 'volume-left'],
+  ['received interrupt', 'remote-refused', 'never', 'volume-left'],
   [
     "rbd create 'vm-1021-cloudinit' error: rbd: create error: (17) File exists",
     'remote-refused',

@@ -69,6 +69,13 @@ export const TEXT_RULES: readonly TextRule[] = [
     // It was cut in the middle: what it was making may be there.
     reason: 'volume-left',
   },
+  {
+    text: /^(?:interrupted by signal|received interrupt)$/,
+    emitter: 'somebody stopped the task',
+    code: 'remote-refused',
+    retry: 'never',
+    reason: 'volume-left',
+  },
   { text: /rbd: create error: \(17\) File exists/, emitter: 'PVE::Storage::RBDPlugin', ...LEFT },
   { text: /Logical Volume "[^"]+" already exists in volume group/, emitter: 'lvcreate', ...LEFT },
   { text: /cannot create '[^']+': dataset already exists/, emitter: 'zfs create', ...LEFT },

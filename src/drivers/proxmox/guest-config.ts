@@ -117,6 +117,7 @@ export function ownGuest(
     disks: Object.fromEntries(
       [...drivesOf(config)].map(([key, { volume, sizeGiB: size }]) => [key, { volume, sizeGiB: size }]),
     ),
+    cloudInitDrives: [...drivesOf(config).values()].filter((drive) => drive.isCloudInit).length,
     configDigest: config.digest,
   };
 }
