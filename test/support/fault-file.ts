@@ -18,7 +18,9 @@ export function faultRules(name: string): FaultRule[] {
 export interface CausedFaults {
   /** How often each rule fired, by its id in the file. */
   fired(): Record<string, number>;
-  /** Takes the rules away. Each must have fired, else the test proved nothing. */
+  /** Takes the rules away. */
+  remove(): void;
+  /** The same; each must have fired, else the test proved nothing. */
   end(): void;
 }
 
@@ -44,10 +46,14 @@ export function causeFaults(
       rules.map(({ id, own }) => [own, lines.filter((line) => line.fault === id).length]),
     );
   };
+  const remove = (): void => {
+    for (const { id } of rules) faults.remove(id);
+  };
   return {
     fired,
+    remove,
     end() {
-      for (const { id } of rules) faults.remove(id);
+      remove();
       for (const [id, count] of Object.entries(fired())) expect([id, count > 0]).toEqual([id, true]);
     },
   };

@@ -5,7 +5,7 @@ import type { RosterRow } from '../../src/core/roster/roster.js';
 import { BullStepWorker } from '../../src/drivers/bullmq/bull-dispatch.js';
 import { connectRedis } from '../../src/drivers/redis/connect-redis.js';
 import { systemClock } from '../../src/drivers/system-clock.js';
-import type { EngineLog } from '../../src/engine/engine.js';
+import type { EngineLog, EngineTimes } from '../../src/engine/engine.js';
 import type { Actor } from '../../src/engine/intake.js';
 import { EngineWorker } from '../../src/engine/worker.js';
 import type { JournalLine } from '../../src/simulators/journal.js';
@@ -56,12 +56,13 @@ export class StepWorld {
       site?: Parameters<typeof simulatedSite>[0];
       /** Milliseconds that `until` waits at most. */
       waitMs?: number;
+      times?: Partial<EngineTimes>;
     } = {},
   ): Promise<StepWorld> {
     const [site, database] = await Promise.all([simulatedSite(options.site), testDatabase()]);
     await options.prepare?.(site);
     const config = loadSite({ configDir: site.configDir, env: {} });
-    const settings = assembleOptions(site, config, database, options.log ?? quiet);
+    const settings = assembleOptions(site, config, database, options);
     const assembly = await assemble(settings);
     const admin: Actor = { userId: randomUUID(), login: 'admin', role: 'admin' };
     await assembly.database.query(`insert into users (id, login, role) values ($1, 'admin', 'admin')`, [
@@ -297,7 +298,7 @@ function assembleOptions(
   site: SimulatedSite,
   config: SiteConfig,
   database: TestDatabase,
-  log: EngineLog,
+  { log = quiet, times = {} }: { log?: EngineLog; times?: Partial<EngineTimes> },
 ): AssembleOptions {
   return {
     databaseUrl: database.url,
@@ -307,7 +308,7 @@ function assembleOptions(
     secretKey: randomBytes(32),
     site: config,
     remoteTimeScale: site.timeScale,
-    times: TIMES,
+    times: { ...TIMES, ...times },
     log,
     observe: () => {},
     webhook: { post: async () => {} },
