@@ -206,7 +206,9 @@ export class FaultActs {
   #sameLease(guest: WorldGuest, as: number | undefined): void {
     const { guests, dhcp } = this.pve.world;
     const other =
-      as === undefined ? [...guests.values()].findLast((one) => one !== guest && one.address) : guests.get(as);
+      as === undefined
+        ? [...guests.values()].findLast((one) => one !== guest && one.address)
+        : guests.get(as);
     const mac = macOf(guest);
     if (mac === undefined || other?.address === undefined) throw new Error('no other guest has an address');
     dhcp.leases.set(mac, other.address);
