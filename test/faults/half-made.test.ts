@@ -12,6 +12,8 @@ beforeAll(async () => {
   });
 });
 afterAll(async () => {
+  // F41 and F42 are about addresses that two have.
+  await at?.expectCleanJournal(['address-collision', 'mac-collision']);
   await at?.close();
 });
 
@@ -100,6 +102,18 @@ describe('half-made guests', () => {
       expect([code, message]).toEqual(['address-unknown', expect.stringContaining(first.name)]);
       const connections = at.lines({ op: 'guacamole.connection.create', effect: true });
       expect(connections.map((line) => line.params?.['name'])).toEqual([first.name]);
+    });
+  });
+
+  it('F41: an address that a guest had which is off now is no conflict', async () => {
+    await at.with('F41-same-lease', async () => {
+      const first = await at.ready();
+      const second = await at.world.create(BLUEPRINT);
+      await at.upTo('start', second);
+      at.proxmox.foreign.setRunning(await at.world.vmid(first), false);
+      await at.world.open(second);
+      await at.world.runsAre('done', [second]);
+      await at.expectOneGuest(second);
     });
   });
 
