@@ -15,11 +15,13 @@ function aNode() {
   const troubles: string[] = [];
   const asked: string[] = [];
   let failure: Error | undefined;
+  let nowMs = 0;
   let wake: (() => void) | undefined;
   const follower = new TaskFollower({
     tickMs: 1_000,
+    patienceMs: 5_000,
     clock: {
-      monotonicMs: () => 0,
+      monotonicMs: () => nowMs,
       wallMs: () => 0,
       sleep: (_, signal) =>
         new Promise((resolve, reject) => {
@@ -43,6 +45,7 @@ function aNode() {
   });
   const tick = async (times = 1): Promise<void> => {
     for (let n = 0; n < times; n += 1) {
+      nowMs += 1_000;
       wake?.();
       await new Promise((resolve) => setImmediate(resolve));
     }
@@ -118,6 +121,21 @@ describe('following tasks', () => {
     node.end(upid(1), 'WARNINGS: 2');
     await node.tick();
     expect(await verdict).toEqual({ verdict: 'ok', warnings: 2 });
+  });
+
+  it('tells those who wait for a node that stays away, when its patience is over', async () => {
+    const node = aNode();
+    node.running(upid(1));
+    const verdict = node.follower.follow(upid(1), never, undefined);
+    node.fail(new HatcheryError('cluster-unreachable', 'Unable to list: down', { retry: 'later' }));
+    const failed = verdict.catch((error: HatcheryError) => error.code);
+    await node.tick(6);
+    expect(await failed).toBe('cluster-unreachable');
+    node.fail();
+    node.end(upid(1), 'OK');
+    const next = node.follower.follow(upid(1), never, undefined);
+    await node.tick();
+    expect(await next).toMatchObject({ verdict: 'ok' });
   });
 
   it('ends everybody on an error that no waiting cures, and begins anew for the next', async () => {

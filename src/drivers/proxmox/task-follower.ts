@@ -7,6 +7,8 @@ import type { TaskRow } from './wire.js';
 export interface FollowerOptions {
   readonly clock: Clock;
   readonly tickMs: number;
+  /** How long lists may fail in a row before those who wait are told. */
+  readonly patienceMs: number;
   /** Tasks started at or after `sinceS` (seconds of the node's clock). */
   readonly list: (sinceS: number, signal: AbortSignal) => Promise<readonly TaskRow[]>;
   readonly verdict: (upid: string, signal: AbortSignal) => Promise<TaskVerdict | undefined>;
@@ -39,7 +41,8 @@ const PROGRESS_AT_ONCE = 4;
 
 /**
  * Follows all awaited tasks of one node with one list per tick. Starts with the first caller and stops with the last.
- * A list that fails is tried again at the next tick, as long as somebody waits; an error that no waiting cures ends every caller.
+ * A list that fails is tried again at the next tick, as long as patience lasts; then, and at once for an error that no waiting cures, every
+ * caller gets the error: nobody keeps a worker for a node that is down.
  */
 export class TaskFollower {
   readonly #options: FollowerOptions;
@@ -103,20 +106,22 @@ export class TaskFollower {
   }
 
   async #run(stop: AbortController): Promise<void> {
-    let isTroubled = false;
+    let troubledSinceMs: number | undefined;
     for (let tick = 1; !stop.signal.aborted; tick += 1) {
       try {
         await this.#options.clock.sleep(this.#options.tickMs, stop.signal);
         await this.#tick(tick, stop.signal);
-        isTroubled = false;
+        troubledSinceMs = undefined;
       } catch (error) {
         if (stop.signal.aborted) return;
-        if (!isWorthWaiting(error)) {
+        const nowMs = this.#options.clock.monotonicMs();
+        const isOver = troubledSinceMs !== undefined && nowMs - troubledSinceMs >= this.#options.patienceMs;
+        if (isOver || !isWorthWaiting(error)) {
           for (const task of [...this.#tasks.values()]) failAll(task, toError(error));
           return;
         }
-        if (!isTroubled) this.#options.onTrouble(toError(error));
-        isTroubled = true;
+        if (troubledSinceMs === undefined) this.#options.onTrouble(toError(error));
+        troubledSinceMs ??= nowMs;
       }
     }
   }

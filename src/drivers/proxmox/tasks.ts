@@ -71,6 +71,7 @@ export class Tasks {
       follower = new TaskFollower({
         clock: this.#cluster.clock,
         tickMs: Math.max(200, 1_000 * this.#cluster.remoteTimeScale),
+        patienceMs: Math.max(2_000, 60_000 * this.#cluster.remoteTimeScale),
         list: (sinceS, signal) => this.list(node, { since: sinceS }, signal),
         verdict: (upid, signal) => this.verdict(upid, signal),
         progress: (upid, from, signal) => this.#progress(upid, from, signal),
