@@ -36,6 +36,8 @@ export class OnceNotes {
     if (earlier && 'value' in earlier) return earlier.value as T;
     if (earlier) {
       const trace = await hooks.resolve(earlier.sinceMs, call);
+      // What cannot be read now is asked for again when it can: that is a matter of the cluster, not of this request.
+      if (trace.found === 'unknown' && trace.cause?.retry === 'later') throw trace.cause;
       if (trace.found === 'unknown')
         throw new HatcheryError(
           'outcome-unknown',

@@ -1,5 +1,5 @@
 import type { ClusterRecording } from '../core/cluster-recording.js';
-import type { ErrorCode, Retry } from '../core/errors.js';
+import type { ErrorCode, HatcheryError, Retry } from '../core/errors.js';
 import type { Mark, MarkIdentity } from '../core/mark.js';
 import type { Call } from './call.js';
 
@@ -60,18 +60,24 @@ export interface TemplateInfo {
   readonly problems: readonly string[];
 }
 
+/** Why something cannot be told; `cause` = the read that failed, where one did. */
+interface Unknown {
+  readonly why: string;
+  readonly cause?: HatcheryError;
+}
+
 /** Three-valued on purpose: an error, an unreadable node or a 403 is `unknown`, never `free`. */
 export type VmidLookup =
   | { readonly answer: 'free' }
   | { readonly answer: 'used'; readonly by: string }
-  | { readonly answer: 'unknown'; readonly why: string };
+  | ({ readonly answer: 'unknown' } & Unknown);
 
 /** The guest that a mark should be on. `foreign`: a config is there and proves not to be ours; `unknown`: cannot be told now (e.g. a clone's temporary config without a mark). */
 export type OwnLookup =
   | { readonly answer: 'none' }
   | { readonly answer: 'ours'; readonly guest: OwnGuest }
   | { readonly answer: 'foreign'; readonly why: string }
-  | { readonly answer: 'unknown'; readonly why: string };
+  | ({ readonly answer: 'unknown' } & Unknown);
 
 export interface OwnGuest {
   readonly vmid: number;
@@ -116,7 +122,7 @@ export type Trace<T> =
   | { readonly found: 'done'; readonly value: T }
   | { readonly found: 'running'; readonly value: T }
   | { readonly found: 'nothing' }
-  | { readonly found: 'unknown'; readonly why: string };
+  | ({ readonly found: 'unknown' } & Unknown);
 
 export interface CloneRequest {
   readonly template: { vmid: number; node: string; digest: string };

@@ -43,7 +43,7 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
     } catch (error) {
       if (error instanceof HatcheryError && error.code === 'foreign-guest')
         return resolveTaken(hypervisor, run, error);
-      throw error;
+      throw withNextCommand(run, error);
     }
     const verdict = await hypervisor.followTask(
       task,
@@ -63,7 +63,7 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
       if (verdict.verdict !== 'error') throw changedHands(run, made.why);
       return burnVmid(hypervisor, run, made.why);
     }
-    if (made.answer === 'unknown') throw unknown(run, made.why);
+    if (made.answer === 'unknown') throw waitsFor(made.cause) ?? unknown(run, made.why);
     if (verdict.verdict === 'error') {
       // What a failed clone left behind under our mark is ours to remove before the next try.
       if (made.answer === 'ours')
@@ -72,7 +72,11 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
       if (verdict.leavesVolume) return replaceVmid(hypervisor, run, leftNote(run.machine.vmid, verdict.text));
       throw cloneFailed(run, verdict);
     }
-    throw unknown(run, `its task ended (${verdict.verdict}) and the guest is not there`);
+    if (verdict.verdict === 'ok')
+      throw unknown(run, `its task ended (${verdict.verdict}) and the guest is not there`);
+    // Nobody says how it ended, but its id is free: whatever it began is gone, and it is asked for again after another look.
+    await run.forget(key);
+    throw unknown(run, `its task ended (${verdict.text}) and nothing of it is there`);
   },
 });
 
@@ -136,11 +140,16 @@ function accept(guest: OwnGuest, run: StepRun): { node: string; vmid: number } {
   return { node: guest.node, vmid: guest.vmid };
 }
 
+/** A clone that died with its node leaves a config that says `lock: clone`, which only root may take away; its disks are not whole. */
+const halfMade = ({ machine: { vmid, node }, runId }: StepRun): string =>
+  `If no task makes it any more, it is half made: look at it on its node (qm config ${vmid}; planned: ${node}), and if it is a clone that died, remove it: qm unlock ${vmid} && qm destroy ${vmid}. Then: hatchery run retry ${runId}`;
+
 /** "Already exists" is resolved before anything else: ours = follow it, foreign = burn the id, neither = wait. */
 async function resolveTaken(hypervisor: Hypervisor, run: StepRun, refusal: HatcheryError): Promise<StepWait> {
   const own = await hypervisor.readOwn(run.machine.identity, run.call);
   if (own.answer === 'foreign') return burnVmid(hypervisor, run, own.why);
-  throw unknown(run, own.answer === 'unknown' ? own.why : refusal.message);
+  if (own.answer === 'unknown') throw waitsFor(own.cause) ?? unknown(run, own.why);
+  throw unknown(run, refusal.message);
 }
 
 /** Burning the id of what we made ourselves would forget a guest of ours whose mark a person wiped out. */
@@ -155,11 +164,28 @@ const changedHands = (run: StepRun, why: string): HatcheryError =>
     },
   );
 
+/** What stays unknown until it parks is for a person to look at. */
+function withNextCommand(run: StepRun, error: unknown): unknown {
+  if (!(error instanceof HatcheryError) || error.code !== 'outcome-unknown' || error.hint !== undefined)
+    return error;
+  const { retry, afterMs } = error;
+  return new HatcheryError(error.code, error.message, {
+    retry,
+    ...(afterMs !== undefined && { afterMs }),
+    hint: halfMade(run),
+    cause: error,
+  });
+}
+
+/** A cluster that cannot be read now is waited for, and tells nothing about the clone. */
+const waitsFor = (cause: HatcheryError | undefined): HatcheryError | undefined =>
+  cause?.retry === 'later' ? cause : undefined;
+
 const unknown = (run: StepRun, why: string): HatcheryError =>
   new HatcheryError(
     'outcome-unknown',
     `Unable to tell whether guest ${run.machine.vmid} was cloned: ${why}`,
-    { retry: 'later', afterMs: 2_000 },
+    { retry: 'later', afterMs: 2_000, hint: halfMade(run) },
   );
 
 const cloneFailed = (run: StepRun, { text, code, retry }: FailedTask): HatcheryError =>

@@ -154,14 +154,14 @@ export class Clones {
   ): Promise<Evidence> {
     const { vmid, node } = request;
     const tasks = await this.#cloneTasks(request, sinceMs, signal);
-    if ('why' in tasks) return { found: 'unknown', why: tasks.why };
+    if ('why' in tasks) return { found: 'unknown', ...tasks };
     if (tasks.running !== undefined) return { found: 'running', value: { id: tasks.running } };
     const own = await this.#guests.readOwn(identity, { signal, beforeSend: () => undefined });
     switch (own.answer) {
       case 'foreign':
         throw foreignGuest(`clone into VMID ${vmid}`, vmid, own.why);
       case 'unknown':
-        return { found: 'unknown', why: own.why };
+        return { found: 'unknown', why: own.why, ...(own.cause && { cause: own.cause }) };
       case 'none':
         if (tasks.ended.some((task) => task.isOk))
           return { found: 'unknown', why: `a clone into VMID ${vmid} succeeded, but the guest is gone` };
@@ -193,7 +193,10 @@ export class Clones {
     request: CloneRequest,
     sinceMs: number,
     signal: AbortSignal,
-  ): Promise<{ running: string | undefined; ended: { id: string; isOk: boolean }[] } | { why: string }> {
+  ): Promise<
+    | { running: string | undefined; ended: { id: string; isOk: boolean }[] }
+    | { why: string; cause?: HatcheryError }
+  > {
     const since = Math.max(0, Math.floor(sinceMs / 1_000) - SKEW_S);
     const { template, vmid } = request;
     const ended: { id: string; isOk: boolean; startedAtS: number }[] = [];
@@ -223,7 +226,7 @@ export class Clones {
       return { running, ended: ended.sort((a, b) => b.startedAtS - a.startedAtS) };
     } catch (error) {
       if (signal.aborted || !(error instanceof HatcheryError) || error.retry !== 'later') throw error;
-      return { why: error.message };
+      return { why: error.message, cause: error };
     }
   }
 

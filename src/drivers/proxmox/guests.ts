@@ -16,7 +16,7 @@ type Found =
   | { readonly found: 'config'; readonly node: string; readonly config: VmConfig }
   | { readonly found: 'container'; readonly node: string }
   | { readonly found: 'none' }
-  | { readonly found: 'unknown'; readonly why: string };
+  | { readonly found: 'unknown'; readonly why: string; readonly cause?: HatcheryError };
 
 /** A guest that was just read and bears our mark. */
 export interface Owned {
@@ -46,7 +46,7 @@ export class GuestReads {
       const row = await this.#row(vmid, MAP_AGE_MS, signal);
       if (row) return { answer: 'used', by: `${row.kind} ${vmid} on ${row.node}` };
     } catch (error) {
-      return { answer: 'unknown', why: whyUnknown(error, signal) };
+      return { answer: 'unknown', ...unread(error, signal) };
     }
     return this.#isTaken(vmid, signal);
   }
@@ -61,7 +61,7 @@ export class GuestReads {
       const status = config.lock === undefined ? await this.status(node, identity.vmid, signal) : 'unknown';
       return { answer: 'ours', guest: ownGuest(config, mark, { node, pool, status }) };
     } catch (error) {
-      return { answer: 'unknown', why: whyUnknown(error, signal) };
+      return { answer: 'unknown', ...unread(error, signal) };
     }
   }
 
@@ -125,14 +125,17 @@ export class GuestReads {
       if (first) return first;
       const taken = await this.#isTaken(vmid, signal);
       if (taken.answer === 'free') return { found: 'none' };
-      if (taken.answer === 'unknown') return { found: 'unknown', why: taken.why };
+      if (taken.answer === 'unknown') {
+        const { answer: found, ...unknown } = taken;
+        return { found, ...unknown };
+      }
       const fresh = await this.#row(vmid, 0, signal);
       const second = await this.#at(vmid, fresh?.node, fresh?.kind, signal);
       return (
         second ?? { found: 'unknown', why: `guest ${vmid} exists, but its config is not to be seen yet` }
       );
     } catch (error) {
-      return { found: 'unknown', why: whyUnknown(error, signal) };
+      return { found: 'unknown', ...unread(error, signal) };
     }
   }
 
@@ -179,10 +182,11 @@ export class GuestReads {
       if (answer !== vmid)
         return { answer: 'unknown', why: `the cluster answers ${answer} when asked about ${vmid}` };
       const isQuorate = await this.#reads.quorate(MAP_AGE_MS, signal);
-      return isQuorate ? { answer: 'free' } : { answer: 'unknown', why: 'the cluster has no quorum' };
+      if (isQuorate) return { answer: 'free' };
+      throw new HatcheryError('cluster-no-quorum', 'the cluster has no quorum', { retry: 'later' });
     } catch (error) {
       if (reasonOf(error) === 'already-exists') return { answer: 'used', by: `a guest with VMID ${vmid}` };
-      return { answer: 'unknown', why: whyUnknown(error, signal) };
+      return { answer: 'unknown', ...unread(error, signal) };
     }
   }
 
@@ -233,8 +237,10 @@ function judge(found: Found, identity: MarkIdentity): OwnedLookup {
   switch (found.found) {
     case 'none':
       return { answer: 'none' };
-    case 'unknown':
-      return { answer: 'unknown', why: found.why };
+    case 'unknown': {
+      const { found: answer, ...unknown } = found;
+      return { answer, ...unknown };
+    }
     case 'container':
       return { answer: 'foreign', why: `VMID ${identity.vmid} is a container on ${found.node}` };
     case 'config': {
@@ -261,8 +267,8 @@ function lockedGuest(what: string, vmid: number, { config, node }: Owned): Hatch
   });
 }
 
-/** The sentence of a failed read, for a three-valued answer. What is not a remote failure (abort, bug) goes on as it is. */
-function whyUnknown(error: unknown, signal: AbortSignal): string {
+/** A failed read, for a three-valued answer. What is not a remote failure (abort, bug) goes on as it is. */
+function unread(error: unknown, signal: AbortSignal): { why: string; cause: HatcheryError } {
   if (signal.aborted || !(error instanceof HatcheryError)) throw error;
-  return error.message;
+  return { why: error.message, cause: error };
 }
