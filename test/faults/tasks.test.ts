@@ -36,6 +36,14 @@ const cloneOutcomes = async (machine: TestMachine): Promise<(string | null)[]> =
   return rows.map(({ outcome }) => outcome);
 };
 
+const errorOf = (machine: TestMachine): Promise<{ code: string; message: string; hint: string }> =>
+  world
+    .one<{ error: { code: string; message: string; hint: string } }>(
+      `select error from steps where run_id = $1 and key = 'clone'`,
+      [machine.runId],
+    )
+    .then(({ error }) => error);
+
 describe('tasks', { timeout: 90_000 }, () => {
   it('F26: a task that fails after its 200 is followed to its verdict and done again, deletes too', async () => {
     world = await faultyWorld('F26');
@@ -135,5 +143,39 @@ describe('tasks', { timeout: 90_000 }, () => {
     expect(done(world, 'qemu.resize')).toEqual({});
     expect(Object.values(done(world, 'qemu.start'))).toEqual([1]);
     await expectWhole(world, machines);
+  });
+
+  it('F33: a clone whose node died waits, then parks with all that is its own; when the node is back it is cleaned and made again', async () => {
+    world = await faultyWorld('F33', { site: { timeScale: 0.004 } });
+    const { proxmox } = world.site.simulators;
+    const [machine] = (await openBatch(world, 1)) as [TestMachine];
+    const vmid = await world.vmid(machine);
+    await world.runsAre('parked', [machine]);
+    expectFired(world, 'dies-mid-clone');
+    expect(await errorOf(machine)).toMatchObject({ code: 'cluster-unreachable' });
+    const held = await world.query<{ kind: string }>(
+      'select kind from reservations where machine_id = $1 and released_at is null order by kind',
+      [machine.id],
+    );
+    expect(held.map(({ kind }) => kind)).toEqual(['mac', 'name', 'person', 'vmid']);
+    expect(cloneRequests(world)).toHaveLength(1);
+
+    await proxmox.conditions.powerOn('pve1');
+    expect(proxmox.guest(vmid)?.config).toMatchObject({ lock: 'clone' });
+    await world.assembly.intake.retryRun(machine.runId, world.admin);
+    await world.runsAre('running', [machine]);
+    await world.runsAre('parked', [machine]);
+    const { code, hint } = await errorOf(machine);
+    expect(code).toBe('outcome-unknown');
+    expect(hint).toContain(`qm unlock ${vmid} && qm destroy ${vmid}`);
+    expect(cloneRequests(world)).toHaveLength(1);
+
+    // The admin does what the hint says.
+    proxmox.foreign.remove(vmid, 'root');
+    await world.assembly.intake.retryRun(machine.runId, world.admin);
+    await world.runsAre('done', [machine]);
+    expect(await world.vmid(machine)).toBe(vmid);
+    expect(cloneRequests(world)).toHaveLength(2);
+    await expectWhole(world, [machine]);
   });
 });

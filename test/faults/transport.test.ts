@@ -75,6 +75,16 @@ describe('transport', { timeout: 90_000 }, () => {
     await expectWhole(world, machines);
   });
 
+  it('F21: work on a node that is down waits for it, reads go through the others', async () => {
+    world = await faultyWorld('F21');
+    const machines = await openBatch(world, 4);
+    await world.runsAre('done', machines);
+    expectFired(world, 'node-down');
+    expect(world.journal().filter(({ status }) => status === 595).length).toBeGreaterThan(0);
+    await expectClonedOnce(machines);
+    await expectWhole(world, machines);
+  });
+
   it('F22: a node that is off makes the picture partial: its guests keep their ids, and machines go elsewhere', async () => {
     const guests = [10_001, 10_003].map((vmid) => ({
       vmid,
