@@ -198,6 +198,7 @@ export class BatchIntake implements Intake {
     const hypervisor = this.parts.hypervisors.get(cluster.name);
     const call = plainCall(AbortSignal.timeout(60_000));
     const inventory = await hypervisor.inventory({ signal: call.signal });
+    refuseUnknownNodes(cluster.name, inventory);
     await this.refuseStopped(cluster.name, inventory, call.signal);
     const names = new Set(inventory.guests.filter((guest) => guest.template).map((guest) => guest.name));
     const name =
@@ -272,6 +273,18 @@ export class BatchIntake implements Intake {
     await this.parts.batches.wantBatchGone(head, actor.login, onlyIfSettled);
     this.parts.engine.wakeUps.notify('outbox');
   }
+}
+
+/** A misspelt name excludes nothing: machines would be placed on the node that was to get none. */
+function refuseUnknownNodes(cluster: string, { nodes, unknownNodes }: Inventory): void {
+  if (unknownNodes.length === 0) return;
+  throw new HatcheryError(
+    'settings-invalid',
+    `Unable to place machines on cluster ${cluster}: its definition excludes ${unknownNodes.join(', ')}, and the cluster has no such node`,
+    {
+      hint: `Write names of the cluster's nodes in nodes.exclude (others are ${nodes.map(({ name }) => name).join(', ')}).`,
+    },
+  );
 }
 
 /** Accepted machines that the inventory does not count yet, added up. */

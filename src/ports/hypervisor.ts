@@ -41,6 +41,8 @@ export interface GuestInfo {
 export interface Inventory {
   readonly takenAtMs: number;
   readonly nodes: readonly NodeInfo[];
+  /** Nodes that the cluster's definition names and the cluster does not have. */
+  readonly unknownNodes: readonly string[];
   readonly storages: readonly StorageInfo[];
   readonly guests: readonly GuestInfo[];
 }

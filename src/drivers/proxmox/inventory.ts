@@ -87,6 +87,7 @@ export class ClusterReads {
       takenAtMs,
       allNodes,
       nodes: allNodes.filter((node) => !excluded.has(node.name)),
+      unknownNodes: [...excluded].filter((name) => !allNodes.some((node) => node.name === name)),
       storages: storageInfos(rows.storages),
       guests: rows.guests.map(guestInfo),
     };
