@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { WireClient } from '../simulators/proxmox-client.js';
 import type { JournalLine } from '../../src/simulators/journal.js';
 import {
   cloneRequests,
@@ -134,6 +135,24 @@ describe('transport', { timeout: 90_000 }, () => {
     const reads = world.journal().filter(({ event }) => event === 'request');
     expect(reads.filter(({ op }) => op === 'qemu.list' || op === 'storage.content')).toEqual([]);
     await expectWhole(world, machines);
+  });
+
+  it('F25: a node that the cluster does not have is refused at the plan, and never asked for', async () => {
+    world = await faultyWorld('F25', { site: { cluster: { nodes: { exclude: ['pve33'] } } } });
+    await expect(openBatch(world, 1)).rejects.toMatchObject({
+      code: 'settings-invalid',
+      message: expect.stringContaining('excludes pve33') as string,
+    });
+    expect(world.journal().filter(({ effect }) => effect === true)).toEqual([]);
+    // The fault is what it would have met; the cluster was asked, and for no such node.
+    expect(world.journal().some(({ op }) => op === 'cluster.resources')).toBe(true);
+    expect(
+      world.journal().filter(({ node, fault }) => node === 'pve33' || fault === 'misspelt-node'),
+    ).toEqual([]);
+    const client = new WireClient(world.site.simulators.proxmox);
+    expect(await client.get('/nodes/pve33/qemu')).toMatchObject({ status: 596 });
+    client.close();
+    expectFired(world, 'misspelt-node');
   });
 });
 
