@@ -9,7 +9,7 @@ import type { SimRandom } from './seed.js';
  * `window` is [from, to] in simulated milliseconds since the start.
  * `when`: before the effect, after the effect and before the answer, during (in the middle of the task: for a clone its temporary config is there and no disk yet) or end (the task's work is done, its verdict not written).
  * `effect` and `value`: `status` {status, message} answers that · `reset` cuts the connection (RST) · `drop` ends it without an answer (FIN) · `silence` never answers · `truncate` n: the connection ends after n bytes of the answer ·
- * `omit` text: this field is missing in the answer's data · `delay` ms (simulated) · `task-error` the text the task ends with (`after`: the work is done nevertheless; `unexpected status` = its log ends without a verdict) ·
+ * `omit` text: this field is missing in the answer's data, or in every row of a list · `delay` ms (simulated) · `task-error` the text the task ends with (`after`: the work is done nevertheless; `unexpected status` = its log ends without a verdict) ·
  * `hold-lock` ms: somebody else holds the lock of the operation's storage that long · `act` {do, ...}: changes the world, see acts.ts.
  */
 const VALUES = {

@@ -94,9 +94,10 @@ export async function perform(
   }
 }
 
-/** The answer without one field of its data. */
+/** The answer without one field of its data, or of every row of a list. */
 function withoutField(body: SimReply['body'], field: string): string {
-  const whole = JSON.parse(String(body)) as { data?: Record<string, unknown> | null };
-  if (whole.data) delete whole.data[field];
+  type Row = Record<string, unknown>;
+  const whole = JSON.parse(String(body)) as { data?: Row | readonly Row[] | null };
+  for (const row of [whole.data ?? []].flat() as Row[]) delete row[field];
   return JSON.stringify(whole);
 }
