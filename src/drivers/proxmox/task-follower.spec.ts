@@ -96,6 +96,17 @@ describe('following tasks', () => {
     expect(await verdict).toEqual({ verdict: 'unknown', text: 'no such task' });
   });
 
+  it('asks a task by itself that has ended in the list without a verdict', async () => {
+    const node = aNode();
+    node.rows.set(upid(1), { upid: upid(1), endtime: 1 });
+    const verdict = node.follower.follow(upid(1), never, undefined);
+    await node.tick();
+    expect(node.asked).toEqual([upid(1)]);
+    node.alone.set(upid(1), { verdict: 'ok', warnings: 0 });
+    await node.tick();
+    expect(await verdict).toEqual({ verdict: 'ok', warnings: 0 });
+  });
+
   it('ends only the one caller whose task cannot be asked for', async () => {
     const node = aNode();
     node.running(upid(2));

@@ -133,7 +133,8 @@ export class TaskFollower {
       const row = rows.get(upid);
       if (row) {
         task.missingTicks = 0;
-        if (hasEnded(row)) settleAll(task, verdictOf(row.status ?? '', parseUpid(upid)?.type ?? ''));
+        if (hasEnded(row) && (row.status ?? '') === '') await this.#askAlone(upid, task, signal);
+        else if (hasEnded(row)) settleAll(task, verdictOf(row.status ?? '', parseUpid(upid)?.type ?? ''));
       } else {
         task.missingTicks += 1;
         if (task.missingTicks % MISSING_TICKS !== 0) continue;

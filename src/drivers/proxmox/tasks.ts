@@ -99,14 +99,17 @@ export class Tasks {
     );
   }
 
-  /** The verdict of one task by its own status; `undefined` while it runs. */
+  /** The verdict of one task by its own status; `undefined` while it runs, and while it has ended without a word. */
   async verdict(id: string, signal: AbortSignal): Promise<TaskVerdict | undefined> {
     const { node, type } = parseUpid(id) ?? { node: '', type: '' };
     const path = `/nodes/${node}/tasks/${encodeURIComponent(id)}/status`;
     try {
       const request = { op: 'task-status', what: `read the status of task ${id}`, path };
       const status = await readAs(this.#cluster, taskStatus, request, signal);
-      return status.status === 'stopped' ? verdictOf(status.exitstatus ?? '', type) : undefined;
+      const { exitstatus } = status;
+      return status.status === 'stopped' && exitstatus !== undefined
+        ? verdictOf(exitstatus, type)
+        : undefined;
     } catch (error) {
       if (reasonOf(error) === 'task-missing') return { verdict: 'unknown', text: 'no such task' };
       throw error;
