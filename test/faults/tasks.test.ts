@@ -82,6 +82,16 @@ describe('tasks', { timeout: 90_000 }, () => {
     expect(Object.values(done(world, 'qemu.destroy'))).toEqual([1, 1, 1]);
   });
 
+  it('F28: a task whose verdict is not told yet is asked again, and nothing fails', async () => {
+    world = await faultyWorld('F28');
+    const machines = await openBatch(world, 2);
+    await world.runsAre('done', machines);
+    expectFired(world, 'list-without-verdict', 'status-without-verdict');
+    expect(cloneRequests(world)).toHaveLength(2);
+    expect(await world.query('select outcome from attempts where error is not null')).toEqual([]);
+    await expectWhole(world, machines);
+  });
+
   it('F29: a task that ended without a verdict is judged by what is there', async () => {
     world = await faultyWorld('F29');
     const machines = await openBatch(world, 2);
