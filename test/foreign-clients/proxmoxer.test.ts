@@ -64,6 +64,9 @@ describe.skipIf(why !== '')(`Debian's python3-proxmoxer${why}`, () => {
       config: { name: 'tour', cores: '4', memory: '4096', ciuser: 'guest', tags: 'tour' },
       resize: 'OK',
       disk: expect.stringMatching(/size=10G/),
+      snapshot: 'OK',
+      snapshots: ['current', 'fresh'],
+      unsnapshot: 'OK',
       start: 'OK',
       status: 'running',
       destroyRunning: { status: 500, text: 'VM 10000 is running - destroy failed' },
@@ -73,6 +76,8 @@ describe.skipIf(why !== '')(`Debian's python3-proxmoxer${why}`, () => {
     expect(lifeInJournal(actor)).toEqual([
       ['qemu.clone', true, 'OK'],
       ['qemu.resize', true, 'OK'],
+      ['qemu.snapshot', true, 'OK'],
+      ['qemu.snapshot.delete', true, 'OK'],
       ['qemu.start', true, 'OK'],
       ['qemu.stop', true, 'OK'],
       ['qemu.destroy', true, 'OK'],

@@ -48,6 +48,9 @@ seen["config"] = {key: str(before[key]) for key in ("name", "cores", "memory", "
 seen["stale"] = refusal(lambda: guest.config.put(cores=8, digest="0" * 40))
 seen["resize"] = follow(guest.resize.put(disk="scsi0", size="+2G"))
 seen["disk"] = guest.config.get()["scsi0"]
+seen["snapshot"] = follow(guest.snapshot.post(snapname="fresh", description="before the start"))
+seen["snapshots"] = sorted(row["name"] for row in guest.snapshot.get())
+seen["unsnapshot"] = follow(guest.snapshot("fresh").delete())
 seen["start"] = follow(guest.status.start.post())
 seen["status"] = guest.status.current.get()["status"]
 seen["destroyRunning"] = refusal(lambda: guest.delete())
