@@ -7,9 +7,9 @@ import {
   expectNoBlindClone,
   expectRemoved,
   expectWhole,
-  faultyWorld,
+  worldWithFaults,
   openBatch,
-} from '../support/faulty-world.js';
+} from '../support/faulty-class.js';
 import { StepWorld, type TestMachine } from '../support/step-world.js';
 
 /* Tasks and half-made guests: rows F26-F33. Each test says the reaction that its row asks for, and is judged on the journal. */
@@ -46,7 +46,7 @@ const errorOf = (machine: TestMachine): Promise<{ code: string; message: string;
 
 describe('tasks', { timeout: 90_000 }, () => {
   it('F26: a task that fails after its 200 is followed to its verdict and done again, deletes too', async () => {
-    world = await faultyWorld('F26');
+    world = await worldWithFaults('F26');
     const machines = await openBatch(world, 4);
     await world.runsAre('done', machines);
     const once = await onceEach(machines);
@@ -60,7 +60,7 @@ describe('tasks', { timeout: 90_000 }, () => {
   });
 
   it('F27: a task that ends with warnings is a success: nothing is made twice, deletes included', async () => {
-    world = await faultyWorld('F27');
+    world = await worldWithFaults('F27');
     const machines = await openBatch(world, 3);
     await world.runsAre('done', machines);
     expectFired(world, 'clone-warns-first', 'warns');
@@ -83,7 +83,7 @@ describe('tasks', { timeout: 90_000 }, () => {
   });
 
   it('F28: a task whose verdict is not told yet is asked again, and nothing fails', async () => {
-    world = await faultyWorld('F28');
+    world = await worldWithFaults('F28');
     const machines = await openBatch(world, 2);
     await world.runsAre('done', machines);
     expectFired(world, 'list-without-verdict', 'status-without-verdict');
@@ -93,7 +93,7 @@ describe('tasks', { timeout: 90_000 }, () => {
   });
 
   it('F29: a task that ended without a verdict is judged by what is there', async () => {
-    world = await faultyWorld('F29');
+    world = await worldWithFaults('F29');
     const machines = await openBatch(world, 2);
     await world.runsAre('done', machines);
     expectFired(world, 'clone-cut-short', 'resize-cut-short', 'start-cut-short');
@@ -105,7 +105,7 @@ describe('tasks', { timeout: 90_000 }, () => {
   });
 
   it('F30: a task that its node has forgotten is judged by what is there', async () => {
-    world = await faultyWorld('F30');
+    world = await worldWithFaults('F30');
     const machines = await openBatch(world, 2);
     await world.runsAre('done', machines);
     expectFired(world, 'clone-forgotten', 'start-forgotten');
@@ -116,7 +116,9 @@ describe('tasks', { timeout: 90_000 }, () => {
   });
 
   it('F31: a clone that outlives its patience is followed again, and no second one is started', async () => {
-    world = await faultyWorld('F31', { prepare: (site) => addBlueprint(site, 'impatient', impatient('2s')) });
+    world = await worldWithFaults('F31', {
+      prepare: (site) => addBlueprint(site, 'impatient', impatient('2s')),
+    });
     const machines = await openBatch(world, 1, 'impatient');
     await world.runsAre('done', machines);
     expectFired(world, 'long-clone');
@@ -146,7 +148,7 @@ describe('tasks', { timeout: 90_000 }, () => {
     const templates = [
       { vmid: 9000, node: 'pve1', name: 'debian-12-xfce', storage: 'ceph', diskGiB: 20, usedGiB: 3 },
     ];
-    world = await faultyWorld('F32', { site: { world: { templates } } });
+    world = await worldWithFaults('F32', { site: { world: { templates } } });
     const machines = await openBatch(world, 2);
     await world.runsAre('done', machines);
     expectFired(world, 'started-by-hand');
@@ -156,7 +158,7 @@ describe('tasks', { timeout: 90_000 }, () => {
   });
 
   it('F33: a clone whose node died waits, then parks with all that is its own; when the node is back it is cleaned and made again', async () => {
-    world = await faultyWorld('F33', { site: { timeScale: 0.004 } });
+    world = await worldWithFaults('F33', { site: { timeScale: 0.004 } });
     const { proxmox } = world.site.simulators;
     const [machine] = (await openBatch(world, 1)) as [TestMachine];
     const vmid = await world.vmid(machine);

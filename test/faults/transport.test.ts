@@ -8,9 +8,9 @@ import {
   expectNoBlindClone,
   expectRemoved,
   expectWhole,
-  faultyWorld,
+  worldWithFaults,
   openBatch,
-} from '../support/faulty-world.js';
+} from '../support/faulty-class.js';
 import type { StepWorld, TestMachine } from '../support/step-world.js';
 
 /* Transport and unknown outcomes: rows F18-F25. Each test says the reaction that its row asks for, and is judged on the journal. */
@@ -31,7 +31,7 @@ async function expectClonedOnce(machines: readonly TestMachine[]): Promise<void>
 
 describe('transport', { timeout: 90_000 }, () => {
   it('F18: a clone that goes on after 596 or silence is found, and never asked for again', async () => {
-    world = await faultyWorld('F18');
+    world = await worldWithFaults('F18');
     const machines = await openBatch(world, 3);
     await world.runsAre('done', machines);
     expectFired(world, 'proxy-gave-up', 'no-answer-at-all', 'start-596');
@@ -41,7 +41,7 @@ describe('transport', { timeout: 90_000 }, () => {
   });
 
   it('F19: what was accepted before the cut is found by its traces, deletes included', async () => {
-    world = await faultyWorld('F19');
+    world = await worldWithFaults('F19');
     const machines = await openBatch(world, 4);
     await world.runsAre('done', machines);
     await expectClonedOnce(machines);
@@ -55,7 +55,7 @@ describe('transport', { timeout: 90_000 }, () => {
   });
 
   it('F20: what was never done is sent again under the same VMID, after at least two looks', async () => {
-    world = await faultyWorld('F20');
+    world = await worldWithFaults('F20');
     const machines = await openBatch(world, 6);
     await world.runsAre('done', machines);
     expectFired(world, 'lost-first', 'lost-second', 'lost-before');
@@ -77,7 +77,7 @@ describe('transport', { timeout: 90_000 }, () => {
   });
 
   it('F21: work on a node that is down waits for it, reads go through the others', async () => {
-    world = await faultyWorld('F21');
+    world = await worldWithFaults('F21');
     const machines = await openBatch(world, 4);
     await world.runsAre('done', machines);
     expectFired(world, 'node-down');
@@ -93,7 +93,7 @@ describe('transport', { timeout: 90_000 }, () => {
       kind: 'lxc' as const,
       owner: 'carol',
     }));
-    world = await faultyWorld('F22', { site: { world: { guests } } });
+    world = await worldWithFaults('F22', { site: { world: { guests } } });
     const machines = await openBatch(world, 6);
     await world.runsAre('done', machines);
     expectFired(world, 'node-off');
@@ -106,7 +106,7 @@ describe('transport', { timeout: 90_000 }, () => {
   });
 
   it('F23: a ticket that is refused is replaced once, and the request is repeated: nothing is done twice', async () => {
-    world = await faultyWorld('F23', {
+    world = await worldWithFaults('F23', {
       site: {
         cluster: ({ userPassword }) => ({ account: { username: 'hatchery@pve', password: userPassword } }),
       },
@@ -125,7 +125,7 @@ describe('transport', { timeout: 90_000 }, () => {
   });
 
   it('F24: never more than three writes at once for a node, and no listing for each machine', async () => {
-    world = await faultyWorld('F24');
+    world = await worldWithFaults('F24');
     const machines = await openBatch(world, 12);
     await world.runsAre('done', machines);
     expectFired(world, 'slow-clone', 'slow-config', 'slow-resize', 'slow-start');
@@ -138,7 +138,7 @@ describe('transport', { timeout: 90_000 }, () => {
   });
 
   it('F25: a node that the cluster does not have is refused at the plan, and never asked for', async () => {
-    world = await faultyWorld('F25', { site: { cluster: { nodes: { exclude: ['pve33'] } } } });
+    world = await worldWithFaults('F25', { site: { cluster: { nodes: { exclude: ['pve33'] } } } });
     await expect(openBatch(world, 1)).rejects.toMatchObject({
       code: 'settings-invalid',
       message: expect.stringContaining('excludes pve33') as string,

@@ -7,8 +7,8 @@ import { StepWorld, type TestMachine } from './step-world.js';
 
 const FOLDER = join(import.meta.dirname, '..', 'faults');
 
-/** The whole engine against simulated systems whose rules are those of one row's file in test/faults. */
-export async function faultyWorld(
+/** A world of its own for one row, whose faults hold from the first request (see fault-world.ts for rows that share a world). */
+export async function worldWithFaults(
   row: string,
   options: Parameters<typeof StepWorld.start>[0] = {},
 ): Promise<StepWorld> {
