@@ -14,6 +14,7 @@ function aNode() {
   const lists: number[] = [];
   const troubles: string[] = [];
   const asked: string[] = [];
+  const looked: string[] = [];
   let failure: Error | undefined;
   let nowMs = 0;
   let wake: (() => void) | undefined;
@@ -40,7 +41,10 @@ function aNode() {
       if (answer instanceof Error) throw answer;
       return answer;
     },
-    progress: async (_, from) => ({ percent: from + 10, next: from + 10 }),
+    progress: async (id, from = 0) => {
+      looked.push(id);
+      return { percent: from + 10, next: from + 10 };
+    },
     onTrouble: (error) => troubles.push(error.message),
   });
   const tick = async (times = 1): Promise<void> => {
@@ -59,6 +63,7 @@ function aNode() {
     lists,
     troubles,
     asked,
+    looked,
     tick,
     running,
     end,
@@ -187,5 +192,27 @@ describe('following tasks', () => {
     node.end(upid(1), 'OK');
     await node.tick();
     await verdict;
+  });
+
+  it('looks into a few logs at a time, into fewer while their ends must be found, and into each in turn', async () => {
+    const node = aNode();
+    const ids = [1, 2, 3, 4, 5].map((n) => upid(n));
+    for (const id of ids) {
+      node.running(id);
+      void node.follower.follow(id, never, () => undefined);
+    }
+    const looks: string[][] = [];
+    for (let round = 0; round < 5; round += 1) {
+      await node.tick(3);
+      looks.push(node.looked.splice(0));
+    }
+    const [a, b, c, d, e] = ids;
+    expect(looks).toEqual([
+      [a, b],
+      [c, d],
+      [e, a, b],
+      [c, d, e, a],
+      [b, c, d, e],
+    ]);
   });
 });

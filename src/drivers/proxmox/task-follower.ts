@@ -12,9 +12,10 @@ export interface FollowerOptions {
   /** Tasks started at or after `sinceS` (seconds of the node's clock). */
   readonly list: (sinceS: number, signal: AbortSignal) => Promise<readonly TaskRow[]>;
   readonly verdict: (upid: string, signal: AbortSignal) => Promise<TaskVerdict | undefined>;
+  /** Without `fromLine` it must find the end of the log first: two reads instead of one. */
   readonly progress: (
     upid: string,
-    fromLine: number,
+    fromLine: number | undefined,
     signal: AbortSignal,
   ) => Promise<{ percent: number | undefined; next: number }>;
   readonly onTrouble: (error: Error) => void;
@@ -29,7 +30,7 @@ interface Followed {
 interface FollowedTask {
   readonly callers: Set<Followed>;
   missingTicks: number;
-  nextLogLine: number;
+  nextLogLine: number | undefined;
   percent: number;
 }
 
@@ -37,7 +38,7 @@ interface FollowedTask {
 const MISSING_TICKS = 3;
 /** Logs are looked into every few ticks, and never many at once: each read occupies one of three workers of the node. */
 const PROGRESS_TICKS = 3;
-const PROGRESS_AT_ONCE = 4;
+const PROGRESS_READS = 4;
 
 /**
  * Follows all awaited tasks of one node with one list per tick. Starts with the first caller and stops with the last.
@@ -87,7 +88,7 @@ export class TaskFollower {
       const task = this.#tasks.get(upid) ?? {
         callers: new Set(),
         missingTicks: 0,
-        nextLogLine: 0,
+        nextLogLine: undefined,
         percent: -1,
       };
       task.callers.add(followed);
@@ -159,7 +160,10 @@ export class TaskFollower {
     const asked = [...this.#tasks].filter(([, task]) =>
       [...task.callers].some((caller) => caller.onProgress),
     );
-    for (const [upid, task] of asked.slice(0, PROGRESS_AT_ONCE)) {
+    let reads = PROGRESS_READS;
+    for (const [upid, task] of asked) {
+      reads -= task.nextLogLine === undefined ? 2 : 1;
+      if (reads < 0) return;
       if (!this.#tasks.delete(upid)) continue;
       this.#tasks.set(upid, task);
       try {

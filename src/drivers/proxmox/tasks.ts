@@ -11,6 +11,8 @@ import { logLines, taskRows, taskStatus, type TaskRow } from './wire.js';
 const LIST_LIMIT = 500;
 /** Lines of one read of a log. */
 const LOG_LINES = 50;
+/** The end of a running task's log that is read again: what it says last may be a warning. */
+const TAIL_LINES = 10;
 
 /** Remote tasks: lists, logs, and following them to their verdict. */
 export class Tasks {
@@ -121,11 +123,12 @@ export class Tasks {
     id: string,
     from: number,
     signal: AbortSignal,
+    limit = LOG_LINES,
   ): Promise<{ lines: readonly string[]; total: number }> {
     const node = parseUpid(id)?.node ?? '';
     const what = `read the log of task ${id}`;
     const path = `/nodes/${node}/tasks/${encodeURIComponent(id)}/log`;
-    const request = { op: 'task-log', what, path, query: { start: from, limit: LOG_LINES } };
+    const request = { op: 'task-log', what, path, query: { start: from, limit } };
     const { data, total } = await this.#cluster.http.read(request, signal);
     const parsed = logLines.safeParse(data);
     if (!parsed.success)
@@ -136,13 +139,19 @@ export class Tasks {
     return { lines, total: total ?? from + lines.length };
   }
 
+  /** Two reads when nobody knows yet how long the log is, then one: what counts is its end. */
   async #progress(
     id: string,
-    from: number,
+    from: number | undefined,
     signal: AbortSignal,
   ): Promise<{ percent: number | undefined; next: number }> {
-    const { lines, total } = await this.log(id, from, signal);
-    // The end of a long log is what counts: the next read starts near it.
-    return { percent: percentOf(lines), next: Math.max(from, total - 10) };
+    const start = from ?? tailOf((await this.log(id, 0, signal, 1)).total);
+    const { lines, total } = await this.log(id, start, signal);
+    return { percent: percentOf(lines), next: Math.max(start, tailOf(total)) };
   }
+}
+
+/** The line at which the last lines of a log of so many start. */
+function tailOf(total: number): number {
+  return Math.max(0, total - TAIL_LINES);
 }
