@@ -17,13 +17,15 @@ describe('one HTTP request', () => {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
     const agent = endpointAgent(new URL(url), { trust: undefined, maxSockets: 1, connectMs: 5_000 });
+    let connections = 0;
+    server.on('connection', () => (connections += 1));
     closing.push(() => {
       agent.destroy();
       server.closeAllConnections();
       server.close();
     });
     const signal = new AbortController().signal;
-    return (more: Partial<HttpRequest> = {}) =>
+    const send = (more: Partial<HttpRequest> = {}) =>
       sendRequest({
         method: 'POST',
         url,
@@ -35,6 +37,7 @@ describe('one HTTP request', () => {
         signal,
         ...more,
       });
+    return Object.assign(send, { connections: () => connections });
   }
 
   it('answers with every status', async () => {
@@ -47,6 +50,19 @@ describe('one HTTP request', () => {
     const send = await start((_, response) => response.end());
     const [first, second] = [await send(), await send()];
     expect(first.socket).toBe(second.socket);
+  });
+
+  it('opens no more connections than it may, also when many ask before the first one stands', async () => {
+    const send = await start((_, response) => response.end());
+    await Promise.all(Array.from({ length: 20 }, () => send()));
+    expect(send.connections()).toBe(1);
+  });
+
+  it('gives its connection up after so many requests, also while others wait for it', async () => {
+    const send = await start((_, response) => response.end());
+    const answers = await Promise.all([1, 2, 3, 4, 5].map(() => send({ requestsPerConnection: 2 })));
+    const [a, b, c, d, e] = answers.map(({ socket }) => socket);
+    expect([a === b, b === c, c === d, d === e]).toEqual([true, false, true, false]);
   });
 
   it('sends nothing when the last check before the bytes throws', async () => {

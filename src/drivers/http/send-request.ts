@@ -1,9 +1,10 @@
-import axios from 'axios';
+import axios, { type AxiosResponse } from 'axios';
 import http from 'node:http';
 import https from 'node:https';
 import type { Socket } from 'node:net';
 import type { Clock } from '../../ports/clock.js';
 import { UntrustedPeer } from './endpoint-agent.js';
+import { Permits } from './permits.js';
 
 const ANSWER_LIMIT_BYTES = 32 * 1024 * 1024;
 
@@ -14,6 +15,8 @@ export interface HttpRequest {
   readonly body?: Buffer;
   /** Made by `endpointAgent`. */
   readonly agent: http.Agent;
+  /** Its connection is given up after so many requests; left out = when the server says so. */
+  readonly requestsPerConnection?: number;
   readonly clock: Clock;
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
@@ -55,22 +58,9 @@ export async function sendRequest(request: HttpRequest): Promise<HttpAnswer> {
     () => undefined, // the request ended first
   );
   const passage: Passage = { socket: undefined, refusal: undefined };
+  const end = AbortSignal.any([signal, late.signal]);
   try {
-    const response = await axios.request<Buffer>({
-      method: request.method,
-      url: request.url,
-      headers: { ...request.headers },
-      ...(request.body !== undefined && { data: request.body }),
-      transport: guardedTransport(request, passage),
-      httpAgent: request.agent,
-      httpsAgent: request.agent,
-      proxy: false,
-      maxRedirects: 0,
-      maxContentLength: ANSWER_LIMIT_BYTES,
-      responseType: 'arraybuffer',
-      validateStatus: () => true,
-      signal: AbortSignal.any([signal, late.signal]),
-    });
+    const response = await placesOf(request.agent).with('', end, () => transfer(request, passage, end));
     return {
       status: response.status,
       reasonPhrase: response.statusText,
@@ -88,6 +78,37 @@ export async function sendRequest(request: HttpRequest): Promise<HttpAnswer> {
   } finally {
     ended.abort();
   }
+}
+
+function transfer(
+  request: HttpRequest,
+  passage: Passage,
+  signal: AbortSignal,
+): Promise<AxiosResponse<Buffer>> {
+  return axios.request<Buffer>({
+    method: request.method,
+    url: request.url,
+    headers: { ...request.headers },
+    ...(request.body !== undefined && { data: request.body }),
+    transport: guardedTransport(request, passage),
+    httpAgent: request.agent,
+    httpsAgent: request.agent,
+    proxy: false,
+    maxRedirects: 0,
+    maxContentLength: ANSWER_LIMIT_BYTES,
+    responseType: 'arraybuffer',
+    validateStatus: () => true,
+    signal,
+  });
+}
+
+const places = new WeakMap<http.Agent, Permits>();
+
+/** The agent counts a connection only when it stands, so that many requests at once would get one each. */
+function placesOf(agent: http.Agent): Permits {
+  const known = places.get(agent) ?? new Permits(agent.maxSockets);
+  places.set(agent, known);
+  return known;
 }
 
 interface Passage {
@@ -109,6 +130,7 @@ function guardedTransport(request: HttpRequest, passage: Passage) {
         try {
           request.beforeSend?.();
           passage.socket = socket;
+          if (countRequest(socket) === request.requestsPerConnection) outgoing.shouldKeepAlive = false;
         } catch (error) {
           passage.refusal = { error };
           outgoing.destroy(toError(error));
@@ -117,6 +139,15 @@ function guardedTransport(request: HttpRequest, passage: Passage) {
       return outgoing;
     },
   };
+}
+
+const requestsOf = new WeakMap<Socket, number>();
+
+/** How many requests the connection has carried, with this one. */
+function countRequest(socket: Socket): number {
+  const count = (requestsOf.get(socket) ?? 0) + 1;
+  requestsOf.set(socket, count);
+  return count;
 }
 
 /** The error of axios itself carries the whole request, headers with secrets included: it goes no further. */

@@ -5,6 +5,7 @@ import type { Call } from '../../ports/call.js';
 import type { Clock } from '../../ports/clock.js';
 import type { Secret } from '../../ports/secrets.js';
 import { endpointAgent } from '../http/endpoint-agent.js';
+import { Permits } from '../http/permits.js';
 import { RequestFailed, sendRequest } from '../http/send-request.js';
 import {
   needsSecondFactor,
@@ -16,7 +17,6 @@ import {
   type RemoteRequest,
 } from './errors.js';
 import { encodeForm, withQuery, type Params } from './form.js';
-import { Permits } from './permits.js';
 import { tokenSignIn, TicketSignIn, type Proof, type SignIn, type Ticket } from './sign-in.js';
 import { envelope, ticket, type Envelope } from './wire.js';
 
@@ -61,6 +61,8 @@ export function timeoutsFor(remoteTimeScale: number): TimeoutsMs {
 
 /** The server closes idle connections after 5 s; ours are gone long before, so that a request rarely meets a closing one. */
 const IDLE_MS = 2_000;
+/** The server closes a connection with its 100th answer; ours are gone before, so that no write meets one that is being closed. */
+const REQUESTS_PER_CONNECTION = 90;
 /** Three blocking workers stand behind an endpoint: more parallel calls would only queue up there. */
 const MAX_SOCKETS = 16;
 
@@ -104,6 +106,7 @@ const NO_PROOF: Proof = { read: {}, write: {} };
  */
 export class ProxmoxHttp {
   readonly #endpoints: readonly Endpoint[];
+  /** The API servers of a node are three blocking workers: a fourth write of ours only makes everybody else wait. */
   readonly #permits: Permits;
   readonly #signIn: SignIn;
   readonly #options: HttpOptions;
@@ -284,6 +287,7 @@ export class ProxmoxHttp {
         },
         ...(attempt.body !== undefined && { body: Buffer.from(attempt.body) }),
         agent: endpoint.agent,
+        requestsPerConnection: REQUESTS_PER_CONNECTION,
         clock: this.#options.clock,
         timeoutMs: attempt.timeoutMs,
         signal,

@@ -1,7 +1,4 @@
-/**
- * Counted permits per name, first come first served.
- * The API servers of a node are three blocking workers: a fourth write of ours only makes everybody else wait.
- */
+/** Counted permits per name, first come first served. */
 export class Permits {
   readonly #limit: number;
   readonly #taken = new Map<string, number>();
