@@ -310,6 +310,8 @@ function addGuest(
     cloudInit: {},
     snapshots: new Map(),
     processes: [],
+    files: new Map(),
+    isFrozen: false,
   };
   world.guests.set(spec.vmid, guest);
   if (spec.pool !== undefined) world.pools.get(spec.pool)?.members.add(spec.vmid);

@@ -42,9 +42,11 @@ import { z } from 'zod';
  * - disk grown:       task-end `qemu.resize` params `{ disk, sizeGiB }`.
  * - snapshots:        task-end `qemu.snapshot`, `qemu.snapshot.delete` params `{ snapshot }`; `qemu.rollback` besides `{ mac, mark, name }` as they are afterwards.
  * - other changes:    task-end `qemu.template`, `qemu.move-disk` params `{ disk, freed | receiver }`, `qemu.migrate` (node = where it is now, params `{ target }`), `qemu.reset`;
- *                     request `qemu.unlink` (as a config write), `qemu.cloudinit.put`, `qemu.snapshot.config.put`; `qemu.agent.exec` ran a program in the guest (effect false).
+ *                     request `qemu.unlink` (as a config write), `qemu.cloudinit.put`, `qemu.snapshot.config.put`; `qemu.agent.exec` and `qemu.agent.file-write`
+ *                     did something inside the guest (effect false).
  * - started:          task-end `qemu.start`, effect true, params `{ mac, address, allowed }` (`allowed` = the MAC was on the DHCP allow list at this moment, `address` = what the guest will report).
  * - stopped:          task-end `qemu.stop` or `qemu.shutdown`, effect true only if it was running; `qemu.suspend` with params `{ state: "disk" }`. `qemu.reboot` and `qemu.resume` from disk are starts.
+ *                     request `qemu.agent.shutdown`, `qemu.agent.suspend-disk` (or `qemu.agent` with that `command`), effect true = it went down by itself.
  * - destroyed:        task-end `qemu.destroy`, effect true, vmid, incarnation. Foreign: `foreign.delete`.
  * - volume deleted:   task-end `storage.volume.delete` (without a guest's config), effect true = it was there, params `{ freed }` (whole volume ids).
  * - volume:           task-end params `freed` / `left` = volumes removed / orphaned, as `storage:own-name` (a linked clone without its base: `ceph:vm-105-disk-0`).

@@ -61,6 +61,10 @@ export interface WorldGuest {
   readonly snapshots: Map<string, WorldSnapshot>;
   /** What its agent ran and nobody has asked about yet. */
   readonly processes: { readonly pid: number; readonly output: string }[];
+  /** What was written into it through its agent: base64 by path. It lies on the guest's disks, as far as snapshots and clones go. */
+  files: Map<string, string>;
+  /** Its agent froze its file systems. */
+  isFrozen: boolean;
 }
 
 /** Sections of a guest's config file. */
@@ -74,6 +78,8 @@ export interface WorldSnapshot {
   readonly state: string | undefined;
   /** Sizes of its volumes by volume id. */
   readonly sizesGiB: Readonly<Record<string, number>>;
+  /** As in `WorldGuest`. */
+  readonly files: ReadonlyMap<string, string>;
 }
 
 export interface WorldVolume {

@@ -94,45 +94,4 @@ describe('the power of a guest', () => {
     bench.simulator.foreign.edit(105, { scsi0: 'off:105/vm-105-disk-0.raw,size=1G' });
     expect(await bench.exit('POST /nodes/pve1/qemu/105/status/start')).toBe("storage 'off' is disabled");
   });
-
-  describe('its agent', () => {
-    const agent = `${GUEST}/agent`;
-    beforeEach(() => bench.simulator.foreign.edit(100, { agent: '1' }));
-
-    it('answers calls of its own and the generic one', async () => {
-      expect(await bench.read(`POST ${agent}/ping`)).toEqual({ result: {} });
-      expect(await bench.read(`GET ${agent}/get-host-name`)).toEqual({ result: { 'host-name': 'gitlab' } });
-      expect(await bench.read(`POST ${agent}`, { command: 'get-osinfo' })).toMatchObject({
-        result: { id: 'debian' },
-      });
-      expect(await bench.read(`GET ${agent}/get-vcpus`)).toMatchObject({ result: [{ 'logical-id': 0 }, {}] });
-      expect(await bench.refusal(`POST ${agent}`, { command: 'fstrim' })).toMatch(/^Agent error: /);
-    });
-
-    it('runs programs and tells their end once', async () => {
-      const { pid } = await bench.read<{ pid: number }>(`POST ${agent}/exec`, {
-        command: ['echo', 'hello', 'you'],
-      });
-      expect(await bench.read(`GET ${agent}/exec-status?pid=${pid}`)).toEqual({
-        exited: 1,
-        exitcode: 0,
-        'out-data': 'hello you\n',
-      });
-      expect(await bench.refusal(`GET ${agent}/exec-status?pid=${pid}`)).toBe(
-        "Agent error: Invalid parameter 'pid'",
-      );
-      expect(await bench.refusal(`POST ${agent}/exec`, { command: 'rm' })).toContain(
-        "qmp command 'guest-exec' failed",
-      );
-    });
-
-    it('is silent while the guest is paused, and is not there when it is off or not configured', async () => {
-      await bench.exit(status('suspend'));
-      expect(await bench.refusal(`POST ${agent}/ping`)).toBe('QEMU guest agent is not running');
-      off();
-      expect(await bench.refusal(`POST ${agent}/ping`)).toBe('VM 100 is not running');
-      bench.simulator.foreign.edit(100, { agent: null });
-      expect(await bench.refusal(`POST ${agent}/ping`)).toBe('No QEMU guest agent configured');
-    });
-  });
 });

@@ -53,7 +53,7 @@ function startClone(call: PveCall): Handled {
   for (const key of ['storage', 'format'])
     if (!isFull && params.has(key)) throw failure(`parameter '${key}' not allowed for linked clones`);
   const snapshot = params.text('snapname');
-  const config = snapshot === undefined ? source.config : snapshotOf(source, snapshot).config;
+  const { config, files } = snapshot === undefined ? source : snapshotOf(source, snapshot);
   checkDisks(call, config, target, storage, isFull);
   if (!account.isRoot)
     for (const [key, value] of Object.entries(config)) if (/^net[0-9]+$/.test(key)) needBridge(call, value);
@@ -65,6 +65,7 @@ function startClone(call: PveCall): Handled {
   const job: CloneJob = {
     source,
     config,
+    files,
     newid,
     name: params.text('name') ?? `Copy-of-VM-${source.config['name'] ?? vmid}`,
     description: params.text('description'),

@@ -16,6 +16,8 @@ export interface CloneJob {
   readonly source: WorldGuest;
   /** What is copied: the source's config, or that of one of its snapshots. */
   readonly config: Readonly<Record<string, string>>;
+  /** What lies on its disks. */
+  readonly files: ReadonlyMap<string, string>;
   readonly newid: number;
   readonly name: string;
   readonly description: string | undefined;
@@ -47,6 +49,7 @@ async function cloneLocked(pve: Pve, task: Task, user: LockUser, job: CloneJob):
     const storages = disksOf(job.config).map((disk) => job.storage?.id ?? disk.storage);
     if (job.faults.holdLockMs > 0) occupyStorages(pve, task.node, storages, job.faults.holdLockMs);
     await copyDisks(pve, task, user, job, guest, made);
+    guest.files = new Map(job.files);
     pve.conditions.needQuorum();
     delete guest.config['lock'];
     await copyFirewall(pve, user, job.newid);
@@ -122,6 +125,8 @@ function reserveId(pve: Pve, task: Task, newid: number): WorldGuest {
     cloudInit: {},
     snapshots: new Map(),
     processes: [],
+    files: new Map(),
+    isFrozen: false,
   };
   pve.world.guests.set(newid, guest);
   return guest;

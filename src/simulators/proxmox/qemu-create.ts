@@ -115,6 +115,8 @@ function reserve({ pve, node, account }: PveCall, vmid: number): Promise<WorldGu
         cloudInit: {},
         snapshots: new Map(),
         processes: [],
+        files: new Map(),
+        isFrozen: false,
       };
       pve.world.guests.set(vmid, guest);
       await pve.context.clock.sleep(drawMs(pve.context, 'cluster-write', vmid));

@@ -89,6 +89,7 @@ async function rollBack(
       lock: 'rollback',
     };
     guest.pending = {};
+    guest.files = new Map(snapshot.files);
   } finally {
     delete guest.config['lock'];
   }

@@ -8,6 +8,7 @@ export function bringUp({ context, world }: Pve, guest: WorldGuest): Record<stri
   const mac = macOf(guest);
   guest.status = 'running';
   guest.isPaused = false;
+  guest.isFrozen = false;
   guest.startedAtMs = context.clock.elapsedMs();
   guest.agentUpAtMs = guest.startedAtMs + drawMs(context, 'agent-up', guest.vmid);
   guest.address = mac === undefined ? undefined : leaseFor(world, mac);

@@ -182,6 +182,7 @@ async function takeNow(
     parent,
     state,
     sizesGiB,
+    files: new Map(guest.files),
   });
   guest.config['parent'] = name;
   const { incarnation } = guest;
