@@ -168,6 +168,7 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
       ),
       rules: new Map(),
       groups: new Map(),
+      moves: [],
     },
     ...emptyAccess(spec.version),
     authKey: randomUUID(),

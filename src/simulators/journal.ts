@@ -53,8 +53,9 @@ import { z } from 'zod';
  * - pool membership:  request `pools.put`, effect true, params `{ pool, added, removed }`; `pools.create`, `pools.delete` params `{ pool }`.
  * - sign-in:          request `access.ticket` (actor `anonymous`), params `{ user }` when it was let in.
  * - access:           request `access.users.*`, `access.tokens.*`, `access.roles.*`, `access.acl.put`, `access.password`, effect true = it was written.
- * - HA:               request `ha.resources.*`, `ha.rules.*`, `ha.groups.*`, effect true = the configuration changed; a managed guest's `qemu.start` and `qemu.stop` requests end as
- *                     `hastart` / `hastop` tasks with effect false, the real task follows with actor `root@pam`; a guest that HA moved away from a dead node is `foreign.migrate` of
+ * - HA:               request `ha.resources.*`, `ha.rules.*`, `ha.groups.*`, effect true = the configuration changed; a managed guest's `qemu.start`, `qemu.stop` and `qemu.migrate`
+ *                     requests end as `hastart` / `hastop` / `hamigrate` tasks with effect false, and so do `ha.resources.migrate` and `ha.resources.relocate` without a task: the real
+ *                     task follows with actor `root@pam`; a guest that HA moved away from a dead node is `foreign.migrate` of
  *                     `foreign:ha-manager`.
  * - reads:            `version`, `cluster.status`, `cluster.resources`, `cluster.nextid`, `nodes.list`, `node.status`, `tasks.list`, `task.status`, `task.log`, `storage.list`,
  *                     `storage.content`, `qemu.list`, `qemu.config.get`, `qemu.status`, `qemu.agent.interfaces`, `lxc.list`, `access.permissions`, `pools.get`, ...; `unrouted` = no such path.

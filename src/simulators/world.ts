@@ -120,11 +120,20 @@ export interface WorldHaResource {
   group: string | undefined;
 }
 
+/** A move that somebody asked the HA manager for: live, or stopped here and started there. */
+export interface WorldHaMove {
+  readonly sid: string;
+  readonly how: 'migrate' | 'relocate';
+  readonly node: string;
+}
+
 export interface WorldHa {
   readonly resources: Map<string, WorldHaResource>;
   /** Keys as in the configuration, by name: node-affinity rules (9), groups (8). */
   readonly rules: Map<string, Record<string, string>>;
   readonly groups: Map<string, Record<string, string>>;
+  /** Asked for, and not yet read by the manager. */
+  readonly moves: WorldHaMove[];
 }
 
 /** A user of Proxmox VE. */

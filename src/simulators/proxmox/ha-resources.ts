@@ -1,4 +1,4 @@
-import type { WorldHaResource } from '../world.js';
+import type { WorldHaMove, WorldHaResource } from '../world.js';
 import type { ParamSpec } from './check-value.js';
 import {
   CHANGE,
@@ -10,6 +10,8 @@ import {
   permitRead,
   permitWrite,
 } from './ha-config.js';
+import { queueMove } from './ha-request.js';
+import { FORMATS } from './formats.js';
 import { OPTIONAL_COUNT } from './params.js';
 import type { Handled, Pve, PveCall, Route } from './pve.js';
 import { failure } from './wire.js';
@@ -94,6 +96,8 @@ export const haResourceRoutes: readonly Route[] = [
     permit: permitWrite,
     handle: update,
   },
+  moveRoute('migrate'),
+  moveRoute('relocate'),
   {
     method: 'DELETE',
     path: ONE,
@@ -202,6 +206,38 @@ function remove(call: PveCall): Promise<Handled> {
   const sid = parseSid(pve, path['sid'] ?? '');
   if (!pve.world.ha.resources.has(sid)) throw failure(`cannot delete service '${sid}', not HA managed!`);
   return changeHa(call, 'delete resource', () => pve.ha.forget(sid));
+}
+
+function moveRoute(how: WorldHaMove['how']): Route {
+  return {
+    method: 'POST',
+    path: `${ONE}/${how}`,
+    op: `ha.resources.${how}`,
+    kind: 'config-write',
+    params: { sid: SID, node: { type: 'string', format: FORMATS['pve-node'] } },
+    permit: permitWrite,
+    handle: (call) => move(call, how),
+  };
+}
+
+/** Asks for it; what is in the way, or goes along, is told by 9. */
+async function move(
+  { pve, account, node, params, path }: PveCall,
+  how: WorldHaMove['how'],
+): Promise<Handled> {
+  const [sid, target] = [parseSid(pve, path['sid'] ?? ''), params.need('node')];
+  const { companions, blockers } = await queueMove(
+    pve,
+    { actor: account.id, node },
+    { sid, how, node: target },
+  );
+  const answer = {
+    sid,
+    'requested-node': target,
+    ...(blockers.length > 0 && { 'blocking-resources': blockers }),
+    ...(blockers.length === 0 && companions.length > 0 && { 'comigrated-resources': companions }),
+  };
+  return { data: pve.world.version === '9.1' ? answer : null };
 }
 
 function statusRows(pve: Pve): unknown[] {

@@ -1,7 +1,7 @@
 import type { SimulatorContext } from '../context.js';
 import type { FiredFaults } from '../faults.js';
 import type { JournalEntry } from '../journal.js';
-import type { World, WorldGuest, WorldStorage } from '../world.js';
+import type { World, WorldGuest, WorldHaMove, WorldStorage } from '../world.js';
 import type { Account } from './auth.js';
 import type { ClusterLocks, FileLocks } from './locks.js';
 import type { Params, ParamSpecs } from './params.js';
@@ -21,6 +21,7 @@ interface HaManager {
   isInError(sid: string): boolean;
   stateOf(vmid: number): string | undefined;
   requestState(vmid: number, state: 'started' | 'stopped'): void;
+  requestMove(move: WorldHaMove): void;
   forget(sid: string): void;
   clearError(sid: string): void;
 }

@@ -4,11 +4,14 @@ import { copyBlocks } from './copy-blocks.js';
 import { drawMs } from './durations.js';
 import { FORMATS } from './formats.js';
 import { digestOf, disksOf, formatDisk, type DiskLine } from './guest-config.js';
+import { affinityOf, type Affinity } from './ha-affinity.js';
+import { askHaToMove } from './ha-request.js';
 import type { LockUser } from './locks.js';
+import type { PowerUser } from './power.js';
 import { OPTIONAL_COUNT, OPTIONAL_FLAG, OPTIONAL_TEXT } from './params.js';
 import { checkUnlocked, guestOn, type Handled, type Pve, type PveCall, type Route } from './pve.js';
 import { oneOf } from './qemu-formats.js';
-import { checkRootParams, FLOCK_MS, forkTask, lockFile } from './qemu-task.js';
+import { checkRootParams, FLOCK_MS, lockFile, lockUser } from './qemu-task.js';
 import { migrationLock } from './snapshot.js';
 import type { Task, TaskResult } from './task-engine.js';
 import { allocate, free, isOn, storageOf, usableStorage, volumeOf } from './volumes.js';
@@ -55,6 +58,11 @@ function localDisks(pve: Pve, guest: WorldGuest): DiskLine[] {
   return disksOf(guest.config).filter((disk) => !storageOf(pve, disk.storage).shared);
 }
 
+interface Refusal {
+  readonly unavailable_storages?: readonly string[];
+  readonly 'blocking-ha-resources'?: ReturnType<Affinity['blockersOn']>;
+}
+
 function preconditions({ pve, node, vmid }: PveCall): Handled {
   const guest = guestOn(pve, node, vmid);
   const disks = localDisks(pve, guest).map((disk) => ({
@@ -65,12 +73,18 @@ function preconditions({ pve, node, vmid }: PveCall): Handled {
   }));
   const used = [...new Set(disksOf(guest.config).map(({ storage }) => storage))];
   const allowed: string[] = [];
-  const refused: Record<string, { unavailable_storages: string[] }> = {};
+  const refused: Record<string, Refusal> = {};
+  const affinity = pve.ha.isManaged(vmid) ? affinityOf(pve.world, `vm:${vmid}`) : undefined;
   for (const { name } of pve.world.nodes) {
     if (name === node) continue;
     const missing = used.filter((id) => !isOn(storageOf(pve, id), name));
-    if (missing.length === 0) allowed.push(name);
-    else refused[name] = { unavailable_storages: missing };
+    const blocking = affinity?.blockersOn(name) ?? [];
+    if (missing.length === 0 && blocking.length === 0) allowed.push(name);
+    else
+      refused[name] = {
+        ...(missing.length > 0 && { unavailable_storages: missing }),
+        ...(blocking.length > 0 && { 'blocking-ha-resources': blocking }),
+      };
   }
   const isRunning = guest.status === 'running';
   return {
@@ -81,6 +95,7 @@ function preconditions({ pve, node, vmid }: PveCall): Handled {
       'mapped-resources': [],
       'mapped-resource-info': {},
       ...(pve.world.version === '9.1' ? { 'has-dbus-vmstate': 1 } : {}),
+      ...(affinity && pve.world.version === '9.1' ? { 'dependent-ha-resources': affinity.companions } : {}),
       ...(isRunning ? {} : { allowed_nodes: allowed, not_allowed_nodes: refused }),
     },
   };
@@ -92,23 +107,49 @@ function startMigrate(call: PveCall): Handled {
   if (target === node) throw parameterErrors({ target: 'target is local node.' });
   if (!pve.world.nodes.some(({ name }) => name === target)) throw failure(`no such cluster node '${target}'`);
   checkRootParams(call, 'force', 'migration_type', 'migration_network');
+  const storageFor = targetStorages(params.list('targetstorage'));
+  const move: Move = {
+    target,
+    storageFor,
+    isOnline: params.flag('online') ?? false,
+    withLocalDisks: params.flag('with-local-disks') ?? false,
+  };
+  checkMove(call, move);
+  for (const { storage } of disksOf(guestOn(pve, node, vmid).config))
+    if (storageFor(storage) !== storage)
+      need(account, `/storage/${storageFor(storage)}`, 'Datastore.AllocateSpace');
+  if (pve.ha.isManaged(vmid)) return askHaToMove(call, target);
+  const { upid } = migrateTask(call, move);
+  return { data: upid, journal: { upid } };
+}
+
+/** Where a guest goes, and what of it. */
+export interface Move {
+  readonly target: string;
+  readonly isOnline: boolean;
+  readonly withLocalDisks: boolean;
+  readonly storageFor: (storage: string) => string;
+}
+
+/** What is refused before there is a task. */
+function checkMove({ pve, node, vmid }: PowerUser, { target, isOnline, storageFor }: Move): void {
   const guest = guestOn(pve, node, vmid);
   checkUnlocked(guest);
-  if (guest.status === 'running' && !params.flag('online'))
-    throw failure("can't migrate running VM without --online");
-  const map = targetStorages(params.list('targetstorage'));
-  for (const disk of disksOf(guest.config)) {
-    const to = map(disk.storage);
-    if (to !== disk.storage) need(account, `/storage/${to}`, 'Datastore.AllocateSpace');
-    usableStorage(pve, to, target);
-  }
-  return forkTask(call, 'qmigrate', (task, user) =>
-    pve.files.with(user, migrationLock(vmid), 'exclusive', FLOCK_MS, () =>
-      pve.files.with(user, lockFile(vmid), 'exclusive', FLOCK_MS, () =>
-        migrate(call, task, user, target, map),
-      ),
-    ),
-  );
+  if (guest.status === 'running' && !isOnline) throw failure("can't migrate running VM without --online");
+  for (const { storage } of disksOf(guest.config)) usableStorage(pve, storageFor(storage), target);
+}
+
+/** The real task, whoever wants it. Throws what is refused at once. */
+export function migrateTask(by: PowerUser, move: Move): Task {
+  const { pve, node, vmid, account, op, faults } = by;
+  checkMove(by, move);
+  const setup = { node, type: 'qmigrate', id: String(vmid), actor: account.id, op, vmid, faults };
+  return pve.tasks.start(setup, (task) => {
+    const user = lockUser(task);
+    return pve.files.with(user, migrationLock(vmid), 'exclusive', FLOCK_MS, () =>
+      pve.files.with(user, lockFile(vmid), 'exclusive', FLOCK_MS, () => migrate(by, task, user, move)),
+    );
+  });
 }
 
 /** `1` = the same names, `a` = all to one, `a:b,c:d` = each by its name. */
@@ -121,11 +162,10 @@ function targetStorages(list: readonly string[]): (storage: string) => string {
 
 /** Disks of local storages are copied, the memory of a running guest after them; then the config moves. */
 async function migrate(
-  { pve, node, vmid, params }: PveCall,
+  { pve, node, vmid }: PowerUser,
   task: Task,
   user: LockUser,
-  target: string,
-  map: (storage: string) => string,
+  { target, withLocalDisks, storageFor }: Move,
 ): Promise<TaskResult> {
   const guest = guestOn(pve, node, vmid);
   checkUnlocked(guest);
@@ -133,7 +173,7 @@ async function migrate(
   pve.conditions.needQuorum();
   const disks = localDisks(pve, guest);
   task.log(`starting migration of VM ${vmid} to node '${target}'`);
-  if (isRunning && !params.flag('with-local-disks') && disks[0]) {
+  if (isRunning && !withLocalDisks && disks[0]) {
     task.log(
       `can't migrate local disk '${disks[0].volid}': can't live migrate attached local disks without with-local-disks option`,
     );
@@ -147,7 +187,7 @@ async function migrate(
   try {
     await task.pass('task');
     for (const disk of disks) {
-      const volid = await copyTo(pve, user, guest, disk, target, map(disk.storage));
+      const volid = await copyTo(pve, user, guest, disk, target, storageFor(disk.storage));
       moved.push({ key: disk.key, value: formatDisk(volid, disk.options), old: disk.volid });
     }
     const memoryMs = (Number(guest.config['memory'] ?? 512) / MEMORY_MIB_PER_S) * 1_000;
