@@ -154,6 +154,16 @@ describe('fault rules that act', () => {
     expect(running.proxmox.guest(10_100)?.config['lock']).toBeUndefined();
   });
 
+  it('end by themselves also after a restart of the simulator', async () => {
+    add({ match: { op: 'version' }, effect: 'act', value: { do: 'lose-quorum', forMs: 500_000 } });
+    await client.get('/version');
+    await stop();
+    await start();
+    expect((await clone(10_100)).reason).toBe(NO_QUORUM);
+    await expect.poll(() => running.world.conditions.quorumLost, { timeout: 10_000 }).toBe(false);
+    await made(10_100);
+  });
+
   it('kill the task in its middle', async () => {
     add({ match: { op: 'qemu.clone' }, when: 'during', effect: 'act', value: { do: 'kill-task' } });
     expect((await client.task(await clone(10_100))).exit).toBe('unexpected status');
