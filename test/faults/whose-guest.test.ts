@@ -10,7 +10,8 @@ beforeAll(async () => {
 });
 afterAll(async () => world?.close());
 
-const WRITES = /^qemu\.(config\.p(os|u)t|resize|destroy|start|stop|shutdown|template|snapshot)/;
+const WRITES =
+  /^qemu\.(config\.p(os|u)t|resize|destroy|start|stop|shutdown|template|snapshot|rollback|move_?disk|unlink|migrate)/;
 
 /** Requests that would have changed the guest under this VMID since somebody else has it. */
 function writesSinceForeign(vmid: number): string[] {

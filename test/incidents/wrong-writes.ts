@@ -1,8 +1,12 @@
 import type { JournalLine } from '../../src/simulators/journal.js';
+import { ROUTES } from '../../src/simulators/proxmox/router.js';
 
-/** Requests that change the guest of their VMID. */
-const WRITES =
-  /^qemu\.(config\.p(os|u)t|resize|destroy|start|stop|shutdown|reboot|reset|suspend|resume|template|unlink|move_?disk|migrate|snapshot\.(create|delete|rollback)|rollback|cloudinit\.put)$/;
+/** Calls that change the guest of their path; a clone only reads it. */
+const WRITES = new Set(
+  ROUTES.filter(
+    ({ method, path, op }) => method !== 'GET' && path.includes('/qemu/{vmid}') && op !== 'qemu.clone',
+  ).map(({ op }) => op),
+);
 
 /**
  * Every request that would have changed a guest of somebody else, carried out or refused: the sender is told by the node that it talks to,
@@ -34,7 +38,7 @@ export function wrongWrites(
       if (op === 'qemu.destroy') owners.delete(vmid);
     }
     const owner = owners.get(vmid);
-    if (line.event === 'request' && WRITES.test(op) && owner !== undefined && owner !== senderOf(line))
+    if (line.event === 'request' && WRITES.has(op) && owner !== undefined && owner !== senderOf(line))
       wrong.push(`${senderOf(line)}: ${op} on guest ${vmid} of ${owner}`);
   }
   return wrong;
