@@ -9,9 +9,11 @@ export interface RecordedRequest {
   readonly body: string;
   readonly contentType: string | undefined;
   readonly authorization: string | undefined;
+  /** Of the answer. */
+  readonly status: number;
 }
 
-/** Stands before one server, shows that server's own certificate, and keeps every request that passes. */
+/** Stands before one server, shows that server's own certificate, and keeps every request that was answered. */
 export class RecordingProxy {
   private constructor(
     private readonly server: Server,
@@ -34,9 +36,10 @@ export class RecordingProxy {
           const body = Buffer.concat(chunks);
           const [path = '', query = ''] = url.split('?');
           const { authorization, 'content-type': contentType } = headers;
-          keep({ method, path, query, body: body.toString('utf8'), contentType, authorization });
           const onward = request(`${target}${url}`, { method, headers, ca: caPem }, (answer) => {
-            outgoing.writeHead(answer.statusCode ?? 0, answer.statusMessage, answer.headers);
+            const status = answer.statusCode ?? 0;
+            keep({ method, path, query, body: body.toString('utf8'), contentType, authorization, status });
+            outgoing.writeHead(status, answer.statusMessage, answer.headers);
             answer.pipe(outgoing);
           });
           onward.on('error', () => outgoing.destroy());
