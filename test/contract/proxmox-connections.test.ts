@@ -127,6 +127,17 @@ describe('connections of the Proxmox driver', () => {
       });
     });
 
+    it('are given up before the 100th request, so that no write can meet the one that the server closes', async () => {
+      const requests = new Map<number, number>();
+      const driver = await aDriver(({ port }) => {
+        requests.set(port, (requests.get(port) ?? 0) + 1);
+        return { body: { data: 'taken' } };
+      });
+      for (let n = 0; n < 200; n += 1) await driver.lookupVmid(10_404, plainCall());
+      expect([...requests.values()].reduce((sum, count) => sum + count, 0)).toBe(200);
+      expect(Math.max(...requests.values())).toBeLessThan(100);
+    });
+
     it('read a long log of a running task from its end', async () => {
       const upid = 'UPID:pve1:0000FFFF:000F4240:6553F100:qmclone:9000:hatchery@pve!demo:';
       const log = Array.from({ length: 3_000 }, (_, n) => `transferred 1.0 GiB of 3.0 GiB (${n / 30}%)`);

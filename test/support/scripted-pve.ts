@@ -1,4 +1,3 @@
-import type { IncomingMessage } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { certificateAuthority } from '../../src/simulators/tls.js';
@@ -8,7 +7,8 @@ export interface ScriptedRequest {
   /** After `/api2/json`, without the query. */
   readonly path: string;
   readonly query: URLSearchParams;
-  readonly headers: IncomingMessage['headers'];
+  /** The same for all requests of one connection. */
+  readonly port: number;
 }
 
 export interface ScriptedReply {
@@ -34,7 +34,7 @@ export class ScriptedPve {
           method: incoming.method ?? 'GET',
           path: pathname.replace(/^\/api2\/json/, ''),
           query: searchParams,
-          headers: incoming.headers,
+          port: incoming.socket.remotePort ?? 0,
         });
         outgoing.writeHead(status ?? 200, reason ?? 'OK', { 'content-type': 'application/json' });
         outgoing.end(JSON.stringify(body));
