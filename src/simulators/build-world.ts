@@ -10,6 +10,7 @@ import {
   STORAGE_CONTENTS,
   STORAGE_TYPES,
   volumeKey,
+  WORLD_FORMAT,
   type World,
   type WorldGuest,
   type WorldStorage,
@@ -124,6 +125,7 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
   const tokenId = `hatchery@pve!${spec.deployment}`;
   const rootTokenId = 'root@pam!simulator';
   const world: World = {
+    format: WORLD_FORMAT,
     cluster: spec.cluster,
     version: spec.version,
     lockPolling: spec.lockPolling ?? (spec.version === '8.4' ? 'legacy' : 'current'),

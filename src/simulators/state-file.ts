@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import type { World } from './world.js';
+import { HatcheryError } from '../core/errors.js';
+import { WORLD_FORMAT, type World } from './world.js';
 
 type Tagged = { readonly $map: [unknown, unknown][] } | { readonly $set: unknown[] };
 
@@ -24,6 +25,12 @@ export function loadWorld(file: string): World | undefined {
     if ('$set' in value) return new Set((value as { $set: unknown[] }).$set);
     return value;
   }) as World;
+  if (world.format !== WORLD_FORMAT)
+    throw new HatcheryError(
+      'settings-invalid',
+      `Unable to read the world in ${file}: another version of the simulators saved it`,
+      { hint: 'Remove the file: a new world is made.' },
+    );
   world.life += 1;
   return world;
 }

@@ -62,6 +62,8 @@ describe('the simulated world', () => {
     expect(statSync(file).mode & 0o777).toBe(0o600);
     expect(loadWorld(file)).toEqual({ ...world, life: 2 });
     expect(loadWorld(join(dir, 'none.json'))).toBeUndefined();
+    saveWorld(file, { ...world, format: 1 });
+    expect(() => loadWorld(file)).toThrow('another version of the simulators saved it');
   });
 
   it('leases one address per allowed MAC, always the same', () => {

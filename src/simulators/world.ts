@@ -232,8 +232,13 @@ export interface WorldConditions {
   readonly due: { readonly atMs: number; readonly act: Act }[];
 }
 
+/** Counts up whenever a saved world would lack something. */
+export const WORLD_FORMAT = 2;
+
 /** Everything that exists, plain data and Maps, so that `--state` can save it. */
 export interface World {
+  /** Of the saved form: a world of another one is not read. */
+  readonly format: number;
   readonly cluster: string;
   /** Proxmox VE that the cluster runs: what differs between them follows from it. */
   readonly version: '8.4' | '9.1';
