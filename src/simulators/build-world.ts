@@ -7,6 +7,7 @@ import { addAccess, emptyAccess, tokenSpec, userSpec } from './build-access.js';
 import { SimRandom } from './seed.js';
 import {
   holdsFiles,
+  newGuest,
   STORAGE_CONTENTS,
   STORAGE_TYPES,
   volumeKey,
@@ -297,25 +298,14 @@ function addGuest(
           vmgenid: draw.uuid(),
         }
       : { hostname: spec.name ?? '', net0: `name=eth0,bridge=vmbr0,hwaddr=${mac},ip=dhcp,type=veth` };
-  const guest: WorldGuest = {
+  const guest = newGuest({
     vmid: spec.vmid,
     kind: spec.kind,
     node: spec.node,
     owner: spec.owner,
     incarnation: draw.uuid(),
     config: { ...config, ...identity },
-    pending: {},
-    status: 'stopped',
-    startedAtMs: 0,
-    agentUpAtMs: 0,
-    address: undefined,
-    isPaused: false,
-    cloudInit: {},
-    snapshots: new Map(),
-    processes: [],
-    files: new Map(),
-    isFrozen: false,
-  };
+  });
   world.guests.set(spec.vmid, guest);
   if (spec.pool !== undefined) world.pools.get(spec.pool)?.members.add(spec.vmid);
   return guest;

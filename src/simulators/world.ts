@@ -67,6 +67,26 @@ export interface WorldGuest {
   isFrozen: boolean;
 }
 
+/** A guest that has just come to be: it is off, and nothing was ever done with it. */
+export function newGuest(
+  about: Pick<WorldGuest, 'vmid' | 'kind' | 'node' | 'owner' | 'incarnation' | 'config'>,
+): WorldGuest {
+  return {
+    ...about,
+    pending: {},
+    status: 'stopped',
+    startedAtMs: 0,
+    agentUpAtMs: 0,
+    address: undefined,
+    isPaused: false,
+    cloudInit: {},
+    snapshots: new Map(),
+    processes: [],
+    files: new Map(),
+    isFrozen: false,
+  };
+}
+
 /** Sections of a guest's config file. */
 export interface WorldSnapshot {
   readonly config: Record<string, string>;

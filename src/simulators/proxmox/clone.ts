@@ -1,6 +1,6 @@
 import { Interrupted } from '../clock.js';
 import type { FiredFaults } from '../faults.js';
-import { poolOf, type WorldGuest, type WorldStorage } from '../world.js';
+import { newGuest, poolOf, type WorldGuest, type WorldStorage } from '../world.js';
 import { copyBlocks } from './copy-blocks.js';
 import { drawMs } from './durations.js';
 import { disksOf, formatDisk, macOf, markLine, metaLine, randomMac, sizeGiB } from './guest-config.js';
@@ -109,25 +109,14 @@ function reserveId(pve: Pve, task: Task, newid: number): WorldGuest {
     throw failure(
       `close (rename) atomic file '/etc/pve/nodes/${task.node}/qemu-server/${newid}.conf' failed: File exists`,
     );
-  const guest: WorldGuest = {
+  const guest = newGuest({
     vmid: newid,
     kind: 'qemu',
     node: task.node,
     owner: task.actor,
     incarnation: pve.context.random.stream('incarnation', newid).uuid(),
     config: { description: 'qmclone temporary file\n', lock: 'clone' },
-    pending: {},
-    status: 'stopped',
-    startedAtMs: 0,
-    agentUpAtMs: 0,
-    address: undefined,
-    isPaused: false,
-    cloudInit: {},
-    snapshots: new Map(),
-    processes: [],
-    files: new Map(),
-    isFrozen: false,
-  };
+  });
   pve.world.guests.set(newid, guest);
   return guest;
 }

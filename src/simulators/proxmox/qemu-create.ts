@@ -1,4 +1,4 @@
-import { poolOf, type WorldGuest } from '../world.js';
+import { newGuest, poolOf, type WorldGuest } from '../world.js';
 import { need } from './auth.js';
 import { drawMs } from './durations.js';
 import { FORMATS } from './formats.js';
@@ -99,25 +99,14 @@ function reserve({ pve, node, account }: PveCall, vmid: number): Promise<WorldGu
           `${taken.kind === 'qemu' ? 'VM' : 'CT'} ${vmid} already exists on node '${taken.node}'`,
         );
       pve.conditions.needQuorum();
-      const guest: WorldGuest = {
+      const guest = newGuest({
         vmid,
         kind: 'qemu',
         node,
         owner: account.id,
         incarnation: pve.context.random.stream('incarnation', vmid).uuid(),
         config: { lock: 'create' },
-        pending: {},
-        status: 'stopped',
-        startedAtMs: 0,
-        agentUpAtMs: 0,
-        address: undefined,
-        isPaused: false,
-        cloudInit: {},
-        snapshots: new Map(),
-        processes: [],
-        files: new Map(),
-        isFrozen: false,
-      };
+      });
       pve.world.guests.set(vmid, guest);
       await pve.context.clock.sleep(drawMs(pve.context, 'cluster-write', vmid));
       return guest;
