@@ -190,6 +190,13 @@ describe('the check of a cluster', () => {
     });
   });
 
+  it('tells a misspelt name among the nodes that are to be left out', async () => {
+    const found = failed(await checked(aDriver({ nodes: { exclude: ['pve2', 'pve22'] } })));
+    expect(found).toMatchObject([
+      { subject: 'node pve22', remedy: expect.stringContaining('pve1, pve2, pve3') as string },
+    ]);
+  });
+
   it('looks at the templates of every blueprint', async () => {
     const { config } = simulator.guest(9000)!;
     config['lock'] = 'backup';

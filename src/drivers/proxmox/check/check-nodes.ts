@@ -46,6 +46,15 @@ export async function checkNodes(
   return [
     ...(await checkQuorum(reads, signal)),
     ...looks.flatMap(({ findings }) => findings),
+    ...[...excluded]
+      .filter((name) => !allNodes.some((node) => node.name === name))
+      .map((name) =>
+        bad(
+          `node ${name}`,
+          'nodes.exclude names it, and the cluster has no such node',
+          `write names of the cluster's nodes: ${allNodes.map((node) => node.name).join(', ')}`,
+        ),
+      ),
     ...(mixed
       ? [
           doubtful(
