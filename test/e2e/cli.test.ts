@@ -244,16 +244,16 @@ describe('a class', () => {
     'ends with 6 when one machine is not ready, and the command that is shown mends it',
     { timeout: 60_000 },
     async () => {
-      const value = { status: 403, message: 'Permission check failed (/vms/9000, VM.Clone)' };
+      // Of this machine only: a right that is missing would hold back the other one too.
       product.site.simulators.context.faults.add({
-        id: 'no-right',
+        id: 'broken-image',
         match: { op: 'qemu.clone', nth: 1 },
-        effect: 'status',
-        value,
+        effect: 'task-error',
+        value: 'clone failed: rbd create error: (5) Input/output error',
       });
       const made = await start(await create('stuck', ['eva', 'fay'], '--wait')).ended;
       expect(made.code).toBe(6);
-      expect(made.err).toMatch(/^stuck: (eva|fay) \(vm-\w+\): permission-missing: /m);
+      expect(made.err).toMatch(/^stuck: (eva|fay) \(vm-\w+\): remote-refused: /m);
       expect(made.out).toContain('stuck: 1 of 2 ready, 1 parked\n1 x ');
       const next = /hatchery (run retry .*)/.exec(made.out)?.[1]?.split(' ') ?? [];
       expect(await cli(...next)).toMatchObject({ code: 0, out: '1 run goes on.\n' });

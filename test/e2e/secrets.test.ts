@@ -95,10 +95,10 @@ it(
 
     // One goes well, one meets a refusal whose text must not carry what we sent.
     context.faults.add({
-      id: 'no-right',
-      match: { op: 'qemu.config', nth: 2 },
+      id: 'refused',
+      match: { op: 'qemu.config.put', nth: 1 },
       effect: 'status',
-      value: { status: 403, message: 'Permission check failed (/vms/10001, VM.Config.Cloudinit)' },
+      value: { status: 500, message: 'unable to apply cipassword' },
     });
     const form = new FormData();
     form.set('blueprint', 'generated');
@@ -106,6 +106,7 @@ it(
     form.set('roster', new Blob(['login;nom;prénom\nada;Lovelace;Ada\nbob;Noyce;Bob\n']), 'class.csv');
     await ask('POST', 'batches', teacher, form);
     await atRest('own', teacher);
+    expect(context.journal.read().some(({ fault }) => fault === 'refused')).toBe(true);
 
     const shown = await api.call('POST', '/api/v1/batches/own/credentials', { token: teacher });
     const { items } = (await shown.json()) as { items: { login: string; password: string }[] };
