@@ -22,6 +22,16 @@ export interface Outcome {
   readonly late?: Promise<Partial<JournalEntry>>;
 }
 
+/** Nobody is left to give the answer, while the work goes on elsewhere; `late` is what it did in the end. */
+export class Unheard extends Interrupted {
+  constructor(
+    message: string,
+    readonly late: Promise<Partial<JournalEntry>>,
+  ) {
+    super(message);
+  }
+}
+
 /**
  * Runs one request as every simulator does: hold and faults before the effect, `act`, hold and faults after the effect, then the journal line
  * (`ns` = moment of the effect, `answered` = the answer was handed to an open socket). `status` gives a fault's status the envelope of this API.
@@ -89,7 +99,8 @@ export async function perform(
       throw error;
     }
   } catch (error) {
-    if (error instanceof Interrupted) return conclude(journal.now(), 'drop', {});
+    const late = error instanceof Unheard ? error.late : undefined;
+    if (error instanceof Interrupted) return conclude(journal.now(), 'drop', {}, late);
     throw error;
   }
 }

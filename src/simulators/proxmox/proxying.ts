@@ -1,5 +1,6 @@
 import { Interrupted } from '../clock.js';
 import type { JournalEntry } from '../journal.js';
+import { Unheard } from '../operation.js';
 import { SimProcess } from '../process.js';
 import type { SimulatorContext } from '../context.js';
 import { drawMs } from './durations.js';
@@ -57,7 +58,6 @@ export class Proxying {
     const { clock } = this.context;
     const isProtected = route.kind !== 'read';
     const over = new AbortController();
-    const dead = here.death.then(() => Promise.reject(new Interrupted(`node ${local} died`)));
     try {
       if (node !== local) await clock.sleep(drawMs(this.context, 'proxied', route.op));
       if (this.context.world.conditions.nodesOff.has(node)) {
@@ -66,6 +66,13 @@ export class Proxying {
       }
       const pool = isProtected ? workers.daemon : workers.proxy;
       const result = pool.run((worker) => inProcess(workers, () => work(worker)));
+      const dead = here.death.then(() =>
+        Promise.reject(
+          node === local
+            ? new Interrupted(`node ${local} died`)
+            : new Unheard(`node ${local} died`, this.#late(result, workers)),
+        ),
+      );
       if (node === local && !isProtected) return await Promise.race([result, dead]);
       const tooLong = this.#patience(over.signal).then(
         () => Promise.reject(new GaveUp(this.#late(result, workers))),

@@ -1,7 +1,8 @@
 import { gzipSync } from 'node:zlib';
 import { Interrupted } from '../clock.js';
 import type { SimAnswer, SimReply, SimRequest } from '../http.js';
-import { perform, type Outcome } from '../operation.js';
+import type { JournalEntry } from '../journal.js';
+import { perform, Unheard, type Outcome } from '../operation.js';
 import { authenticate, type Account } from './auth.js';
 import { drawMs } from './durations.js';
 import { checkConflicts, checkParams } from './params.js';
@@ -62,6 +63,10 @@ export function nodeServer(
       },
     };
     const startedAtMs = clock.elapsedMs();
+    const withParams = async (late: Promise<Partial<JournalEntry>>): Promise<Partial<JournalEntry>> => {
+      const journal = await late;
+      return { ...journal, params: { ...operation.params, ...journal.params } };
+    };
     const act = async (faults: PveCall['faults']): Promise<Outcome> => {
       // It died while the request waited: nobody answers.
       if (pve.conditions.isOff(local)) throw new Interrupted(`node ${local} is off`);
@@ -75,6 +80,7 @@ export function nodeServer(
           journal: { ...journal, params: { ...operation.params, ...params } },
         };
       } catch (error) {
+        if (error instanceof Unheard) throw new Unheard(error.message, withParams(error.late));
         if (!(error instanceof PveError)) throw error;
         if (error.status === 401)
           await clock.sleep(Math.max(0, startedAtMs + REFUSED_LOGIN_MS - clock.elapsedMs()));
@@ -83,10 +89,7 @@ export function nodeServer(
           journal: { params: { ...operation.params, error: error.message } },
           ...(error instanceof GaveUp
             ? {
-                late: error.late.then((journal) => ({
-                  ...journal,
-                  params: { ...operation.params, ...journal.params },
-                })),
+                late: withParams(error.late),
               }
             : {}),
         };
