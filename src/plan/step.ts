@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import type { HatcheryError } from '../core/errors.js';
+import { HatcheryError } from '../core/errors.js';
 import type { Intruder } from '../core/foreign-deployment.js';
 import type { Mark, MarkIdentity } from '../core/mark.js';
 import type { Call } from '../ports/call.js';
@@ -112,6 +112,49 @@ export class StepWait {
   ) {}
 }
 
+/** One of many that are done together: its input, and its own attempt. */
+export interface GroupMember<I, R = StepRun> {
+  readonly input: I;
+  readonly run: R;
+}
+
+/**
+ * What a server can do for many at once is asked once: attempts that are due and have the same key are made together, whichever run they are of.
+ * Each has its own intent and epoch, and its own outcome: what is a `HatcheryError` in the answer fails that one only, what is thrown is the
+ * outcome of all. Answers stand in the order of `members`. `call` speaks for all of them: one `beforeSend` per request.
+ */
+export interface Coalesce<I, O> {
+  /** Names the server, e.g. `dhcp:<service>`. */
+  readonly key: (input: I) => string;
+  /** How long the first waits while others are on their way, milliseconds; scaled like every wait that faces a remote side. */
+  readonly windowMs: number;
+  /** As many as go together at most. */
+  readonly max: number;
+  /** For those with an earlier intent, asked first: what is there and ours needs no act. */
+  findMany?(
+    members: readonly GroupMember<I>[],
+    ports: StepPorts,
+    call: Call,
+  ): Promise<readonly (O | undefined)[]>;
+  actMany(
+    members: readonly GroupMember<I>[],
+    ports: StepPorts,
+    call: Call,
+  ): Promise<readonly (O | StepWait | HatcheryError)[]>;
+}
+
+/** The same for the undo of effects that are not shared. */
+export interface CoalesceUndo<P> {
+  readonly key: (payload: P) => string;
+  readonly windowMs: number;
+  readonly max: number;
+  undoMany(
+    members: readonly GroupMember<P, UndoRun>[],
+    ports: StepPorts,
+    call: Call,
+  ): Promise<readonly (HatcheryError | undefined)[]>;
+}
+
 export interface StepDefinition<I = unknown, O = unknown> {
   /** Stored; never renamed, never given a new meaning. */
   readonly id: string;
@@ -134,6 +177,8 @@ export interface StepDefinition<I = unknown, O = unknown> {
   /** Called first when an earlier intent exists; a finished result that is there and ours ends the step. */
   find?(input: I, ports: StepPorts, run: StepRun): Promise<O | undefined>;
   act(input: I, ports: StepPorts, run: StepRun): Promise<O | StepWait>;
+  /** A step that has it takes `find` and `act` from `aloneAsGroup`. */
+  readonly coalesce?: Coalesce<I, O>;
   /** Says what late arrival of each external write does; shown in docs and read by reviewers. */
   readonly lateWrites: string;
 }
@@ -150,6 +195,8 @@ export interface EffectDefinition<P = unknown> {
   readonly retry: RetryPolicy;
   /** Removes what is provably ours; nothing there is success. Throws with `retry` as a step does. */
   undo(payload: P, ports: StepPorts, run: UndoRun): Promise<void>;
+  /** An effect that has it takes `undo` from `undoneAsGroup`. */
+  readonly coalesce?: CoalesceUndo<P>;
 }
 
 export interface UndoRun {
@@ -178,6 +225,28 @@ export function defineStep<I, O>(definition: StepDefinition<I, O>): StepDefiniti
 
 export function defineEffect<P>(definition: EffectDefinition<P>): EffectDefinition<P> {
   return definition;
+}
+
+/** `find` and `act` of a step that coalesces: alone it is a group of one. */
+export function aloneAsGroup<I, O>(coalesce: Coalesce<I, O>): Pick<StepDefinition<I, O>, 'find' | 'act'> {
+  return {
+    find: async (input, ports, run) => (await coalesce.findMany?.([{ input, run }], ports, run.call))?.[0],
+    act: async (input, ports, run) => {
+      const [outcome] = await coalesce.actMany([{ input, run }], ports, run.call);
+      if (outcome instanceof HatcheryError) throw outcome;
+      return outcome as O | StepWait;
+    },
+  };
+}
+
+/** `undo` of an effect that coalesces. */
+export function undoneAsGroup<P>(coalesce: CoalesceUndo<P>): Pick<EffectDefinition<P>, 'undo'> {
+  return {
+    undo: async (input, ports, run) => {
+      const [failure] = await coalesce.undoMany([{ input, run }], ports, run.call);
+      if (failure !== undefined) throw failure;
+    },
+  };
 }
 
 const UNIT_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;

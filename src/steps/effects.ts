@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { HatcheryError } from '../core/errors.js';
-import { defineEffect, type AnyEffect } from '../plan/step.js';
+import { defineEffect, undoneAsGroup, type AnyEffect, type CoalesceUndo } from '../plan/step.js';
 import type { TaskRef } from '../ports/hypervisor.js';
 import { leftNote } from './guest-effect.js';
 import { userMark } from './register-desktop.step.js';
@@ -17,9 +17,12 @@ async function removeOurs(wasMade: boolean, remove: () => Promise<unknown>): Pro
   try {
     await remove();
   } catch (error) {
-    if (wasMade || !(error instanceof HatcheryError) || error.code !== 'foreign-guest') throw error;
+    if (wasMade || !isForeign(error)) throw error;
   }
 }
+
+const isForeign = (error: unknown): boolean =>
+  error instanceof HatcheryError && error.code === 'foreign-guest';
 
 const guest = defineEffect({
   kind: 'guest',
@@ -47,7 +50,29 @@ const guest = defineEffect({
   },
 });
 
-const dhcpFilter = defineEffect({
+interface DhcpFilter {
+  readonly service: string;
+  readonly mac: string;
+  readonly description: string;
+}
+
+/** Nobody waits for it, and the guests of a class go one after the other: the window is as long as some of them take. */
+const removeFilters: CoalesceUndo<DhcpFilter> = {
+  key: ({ service }) => `dhcp:${service}`,
+  windowMs: 15_000,
+  max: 50,
+  async undoMany(members, ports, call) {
+    const entries = members.map(({ input: { mac, description } }) => ({ mac, description }));
+    const outcomes = await ports.dhcp(members[0]!.input.service).disallow(entries, call);
+    return outcomes.map((outcome, index) =>
+      outcome instanceof HatcheryError && (members[index]!.run.confirmed || !isForeign(outcome))
+        ? outcome
+        : undefined,
+    );
+  },
+};
+
+const dhcpFilter = defineEffect<DhcpFilter>({
   kind: 'dhcp-filter',
   version: 1,
   payload: z.object({ service: z.string(), mac: z.string(), description: z.string() }),
@@ -55,9 +80,8 @@ const dhcpFilter = defineEffect({
   locks: ({ service, mac }) => [`dhcp:${service}/${mac}`],
   timeout: '3m',
   retry,
-  async undo({ service, mac, description }, ports, run) {
-    await removeOurs(run.confirmed, () => ports.dhcp(service).disallow({ mac, description }, run.call));
-  },
+  coalesce: removeFilters,
+  ...undoneAsGroup(removeFilters),
 });
 
 const desktopGroup = defineEffect({

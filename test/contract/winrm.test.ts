@@ -96,7 +96,7 @@ describe('Windows DHCP over WinRM', () => {
   it('waits for a person when the password is wrong', async () => {
     running = await startServer();
     const driver = running.driver({}, { password: new Secret('wrong') });
-    await expect(driver.allow(entry, plainCall())).rejects.toMatchObject({
+    await expect(driver.allow([entry], plainCall())).rejects.toMatchObject({
       code: 'permission-missing',
       retry: 'after-fix',
     });
@@ -108,12 +108,14 @@ describe('Windows DHCP over WinRM', () => {
     const driver = running.driver({
       trust: { fingerprint: Array.from({ length: 32 }, () => '00').join(':') },
     });
-    await expect(driver.findAllowed(entry.mac, plainCall())).rejects.toMatchObject({
+    await expect(driver.findAllowed([entry.mac], plainCall())).rejects.toMatchObject({
       code: 'service-unreachable',
       retry: 'after-fix',
     });
     const unknownCa = running.driver({ trust: { system: true } });
-    await expect(unknownCa.findAllowed(entry.mac, plainCall())).rejects.toMatchObject({ retry: 'after-fix' });
+    await expect(unknownCa.findAllowed([entry.mac], plainCall())).rejects.toMatchObject({
+      retry: 'after-fix',
+    });
   });
 
   it('opens no more shells than it may, and leaves none', async () => {
@@ -121,7 +123,7 @@ describe('Windows DHCP over WinRM', () => {
     running.holds.hold('winrm.script.dhcp-filter-find');
     const driver = running.driver({ maxShells: 2 });
     const all = Promise.all(
-      Array.from({ length: 6 }, (_, index) => driver.findAllowed(`02:00:00:00:00:1${index}`, plainCall())),
+      Array.from({ length: 6 }, (_, index) => driver.findAllowed([`02:00:00:00:00:1${index}`], plainCall())),
     );
     await running.holds.reached('winrm.script.dhcp-filter-find', 'before', 2);
     expect(running.server.openShells()).toBe(2);
@@ -132,7 +134,7 @@ describe('Windows DHCP over WinRM', () => {
 
   it('retries later when the quota of shells is used up by others', async () => {
     running = await startServer({ maxShellsPerUser: 0 });
-    await expect(running.driver().allow(entry, plainCall())).rejects.toMatchObject({
+    await expect(running.driver().allow([entry], plainCall())).rejects.toMatchObject({
       code: 'service-unreachable',
       retry: 'later',
       message: expect.stringContaining('concurrent shells') as string,
@@ -144,7 +146,7 @@ describe('Windows DHCP over WinRM', () => {
     running.world.dhcp.allow.set(entry.mac, { description: 'ours' });
     running.holds.hold('winrm.script.dhcp-filter-find');
     running.holds.hold('winrm.receive');
-    const found = running.driver().findAllowed(entry.mac, plainCall());
+    const found = running.driver().findAllowed([entry.mac], plainCall());
     await running.holds.reached('winrm.receive');
     running.holds.release('winrm.receive');
     running.holds.hold('winrm.receive');
@@ -152,19 +154,19 @@ describe('Windows DHCP over WinRM', () => {
     await running.holds.reached('winrm.receive');
     running.holds.release('winrm.receive');
     running.holds.release('winrm.script.dhcp-filter-find');
-    expect(await found).toEqual(entry);
+    expect(await found).toEqual([entry]);
   });
 
   it('does not believe a command that ended well and did nothing', async () => {
     const op = 'winrm.script.dhcp-filter-allow';
     running = await startServer({}, [{ id: 'e02', match: { op, nth: 1 }, when: 'during', effect: 'drop' }]);
     const driver = running.driver();
-    await expect(driver.allow(entry, plainCall())).rejects.toMatchObject({
+    await expect(driver.allow([entry], plainCall())).rejects.toMatchObject({
       code: 'outcome-unknown',
       retry: 'later',
     });
     expect(isAllowed()).toBe(false);
-    await driver.allow(entry, plainCall());
+    await driver.allow([entry], plainCall());
     expect(isAllowed()).toBe(true);
   });
 
@@ -174,7 +176,7 @@ describe('Windows DHCP over WinRM', () => {
     running = await startServer({}, [
       { id: 'e03', match: { op, nth: 1 }, when: 'during', effect: 'task-error', value },
     ]);
-    await expect(running.driver().allow(entry, plainCall())).rejects.toMatchObject({
+    await expect(running.driver().allow([entry], plainCall())).rejects.toMatchObject({
       code: 'remote-refused',
       retry: 'later',
       message: expect.stringContaining(value) as string,
@@ -186,19 +188,19 @@ describe('Windows DHCP over WinRM', () => {
       { id: 'cut', match: { op: 'winrm.receive', nth: 1 }, when: 'after', effect: 'reset' },
     ]);
     const driver = running.driver();
-    await expect(driver.allow(entry, plainCall())).rejects.toMatchObject({
+    await expect(driver.allow([entry], plainCall())).rejects.toMatchObject({
       code: 'outcome-unknown',
       retry: 'later',
     });
     expect(isAllowed()).toBe(true);
-    await driver.allow(entry, plainCall());
+    await driver.allow([entry], plainCall());
     expect(running.world.dhcp.allow.get(entry.mac)).toEqual({ description: 'ours' });
     expect(running.server.openShells()).toBe(0);
   });
 
   it('says that the service is unreachable when the connection breaks before anything was written', async () => {
     running = await startServer({}, [{ id: 'cut', match: { op: 'winrm.command' }, effect: 'reset' }]);
-    await expect(running.driver().allow(entry, plainCall())).rejects.toMatchObject({
+    await expect(running.driver().allow([entry], plainCall())).rejects.toMatchObject({
       code: 'service-unreachable',
       retry: 'later',
     });
@@ -210,7 +212,7 @@ describe('Windows DHCP over WinRM', () => {
     running = await startServer();
     running.holds.hold('winrm.script.dhcp-filter-allow');
     const cancel = new AbortController();
-    const allowing = running.driver().allow(entry, plainCall(cancel.signal));
+    const allowing = running.driver().allow([entry], plainCall(cancel.signal));
     await running.holds.reached('winrm.script.dhcp-filter-allow');
     cancel.abort(new Error('cancelled'));
     await expect(allowing).rejects.toMatchObject({ code: 'outcome-unknown' });
@@ -223,9 +225,9 @@ describe('Windows DHCP over WinRM', () => {
     const metrics = {
       observe: (op: string, _seconds: number, outcome: string) => void seen.push(`${op} ${outcome}`),
     };
-    await running.driver({}, { metrics }).allow(entry, plainCall());
+    await running.driver({}, { metrics }).allow([entry], plainCall());
     const wrong = running.driver({}, { metrics, password: new Secret('wrong') });
-    await expect(wrong.allow(entry, plainCall())).rejects.toThrow();
+    await expect(wrong.allow([entry], plainCall())).rejects.toThrow();
     expect(seen).toEqual(['dhcp-filter-allow ok', 'dhcp-filter-allow permission-missing']);
   });
 });

@@ -62,7 +62,7 @@ const check = (options?: CheckOptions): Promise<JournalVerdict> =>
   checkJournal(simulators.context.journal.file, options);
 
 async function makeMachine(): Promise<void> {
-  await dhcp.allow(FILTER, plainCall());
+  await dhcp.allow([FILTER], plainCall());
   const pool = 'hatchery-demo';
   const cloned = await proxmox.task(
     await proxmox.post('/nodes/pve1/qemu/9000/clone', {
@@ -100,7 +100,7 @@ async function removeMachine(): Promise<void> {
   await gateway.removeGroup('class', plainCall());
   await proxmox.task(await proxmox.post(`/nodes/pve1/qemu/${VMID}/status/stop`));
   expect((await proxmox.task(await proxmox.delete(`/nodes/pve1/qemu/${VMID}?purge=1`))).exit).toBe('OK');
-  await dhcp.disallow(FILTER, plainCall());
+  await dhcp.disallow([FILTER], plainCall());
 }
 
 describe('the journal that the simulators write', () => {
@@ -124,7 +124,7 @@ describe('the journal that the simulators write', () => {
 
   it('shows what is missing when the filter went away', async () => {
     await makeMachine();
-    await dhcp.disallow(FILTER, plainCall());
+    await dhcp.disallow([FILTER], plainCall());
     expect((await check()).missing).toEqual([{ machine: 'vm-alice', vmid: VMID, what: 'filter' }]);
   });
 

@@ -35,41 +35,30 @@ export class WindowsDhcpDriver implements Dhcp {
     this.#filters = new DhcpFilters({ definition, password, clock, timeoutMs, metrics });
   }
 
-  async findAllowed(mac: string, call: Call): Promise<AllowEntry | undefined> {
-    const found = await this.#filters.find([{ mac, description: '' }], call);
-    const row = found.find((filter) => filter.mac === mac && filter.list === 'Allow');
-    return row && { mac, description: row.description ?? '' };
+  async findAllowed(macs: readonly string[], call: Call): Promise<readonly (AllowEntry | undefined)[]> {
+    const rows = byMac(
+      await this.#filters.find(
+        macs.map((mac) => ({ mac, description: '' })),
+        call,
+      ),
+    );
+    return macs.map((mac) => {
+      const row = rows.get(mac);
+      return row?.list === 'Allow' ? { mac, description: row.description ?? '' } : undefined;
+    });
   }
 
-  async allow(entry: AllowEntry, call: Call): Promise<void> {
-    const row = rowOf(await this.#filters.allow([entry], call), entry);
-    if (row?.outcome === 'foreign')
-      throw new HatcheryError(
-        'remote-refused',
-        `Unable to allow ${entry.mac} on ${this.service}: ${whose(row)}`,
-        {
-          retry: 'after-fix',
-          hint: `if that entry is no longer wanted, remove it on the server: Remove-DhcpServerv4Filter -MacAddress ${entry.mac.toUpperCase().replaceAll(':', '-')}`,
-        },
-      );
-    if (row?.list !== 'Allow' || row.description !== entry.description)
-      throw this.#notDone('allow', entry, row);
+  async allow(entries: readonly AllowEntry[], call: Call): Promise<readonly (HatcheryError | undefined)[]> {
+    const rows = byMac(await this.#filters.allow(entries, call));
+    return entries.map((entry) => this.#whyNotAllowed(entry, rows.get(entry.mac)));
   }
 
-  async disallow(entry: AllowEntry, call: Call): Promise<{ existed: boolean }> {
-    const row = rowOf(await this.#filters.remove([entry], call), entry);
-    if (row?.outcome === 'removed') return { existed: true };
-    if (row?.outcome === 'absent') return { existed: false };
-    if (row?.outcome === 'foreign')
-      throw new HatcheryError(
-        'foreign-guest',
-        `Unable to remove ${entry.mac} from ${this.service}: ${whose(row)}`,
-        {
-          retry: 'after-fix',
-          hint: 'it is not ours, so it stays; look at it on the server with Get-DhcpServerv4Filter',
-        },
-      );
-    throw this.#notDone('remove', entry, row);
+  async disallow(
+    entries: readonly AllowEntry[],
+    call: Call,
+  ): Promise<readonly ({ existed: boolean } | HatcheryError)[]> {
+    const rows = byMac(await this.#filters.remove(entries, call));
+    return entries.map((entry) => this.#removed(entry, rows.get(entry.mac)));
   }
 
   async check(call: Call): Promise<readonly Finding[]> {
@@ -93,6 +82,35 @@ export class WindowsDhcpDriver implements Dhcp {
     }
   }
 
+  #whyNotAllowed(entry: AllowEntry, row: FilterRow | undefined): HatcheryError | undefined {
+    if (row?.outcome === 'foreign')
+      return new HatcheryError(
+        'remote-refused',
+        `Unable to allow ${entry.mac} on ${this.service}: ${whose(row)}`,
+        {
+          retry: 'after-fix',
+          hint: `if that entry is no longer wanted, remove it on the server: Remove-DhcpServerv4Filter -MacAddress ${entry.mac.toUpperCase().replaceAll(':', '-')}`,
+        },
+      );
+    const isThere = row?.list === 'Allow' && row.description === entry.description;
+    return isThere ? undefined : this.#notDone('allow', entry, row);
+  }
+
+  #removed(entry: AllowEntry, row: FilterRow | undefined): { existed: boolean } | HatcheryError {
+    if (row?.outcome === 'removed') return { existed: true };
+    if (row?.outcome === 'absent') return { existed: false };
+    if (row?.outcome === 'foreign')
+      return new HatcheryError(
+        'foreign-guest',
+        `Unable to remove ${entry.mac} from ${this.service}: ${whose(row)}`,
+        {
+          retry: 'after-fix',
+          hint: 'it is not ours, so it stays; look at it on the server with Get-DhcpServerv4Filter',
+        },
+      );
+    return this.#notDone('remove', entry, row);
+  }
+
   #notDone(verb: string, entry: AllowEntry, row: FilterRow | undefined): HatcheryError {
     const isDenied = row?.category === 'PermissionDenied';
     const why = row?.message ?? 'the server said yes, but reading back shows another state';
@@ -107,9 +125,8 @@ export class WindowsDhcpDriver implements Dhcp {
   }
 }
 
-function rowOf(rows: readonly FilterRow[], entry: AllowEntry): FilterRow | undefined {
-  return rows.find((row) => row.mac === entry.mac);
-}
+const byMac = (rows: readonly FilterRow[]): ReadonlyMap<string, FilterRow> =>
+  new Map(rows.map((row) => [row.mac, row]));
 
 function whose({ list, description }: FilterRow): string {
   return `it stands in the ${(list ?? '').toLowerCase()} list with the description ${JSON.stringify(description ?? '')}`;
