@@ -92,6 +92,7 @@ export type BatchPlan = {
         vmid?: number;
         node?: string;
         storage?: string;
+        template?: number;
         verdict: 'ok' | 'conflict' | 'no-capacity';
         reason?: string;
     }>;

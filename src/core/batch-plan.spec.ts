@@ -14,6 +14,7 @@ const aRow = (row: number, login: string): RosterRow => ({
 
 const aRequest = (logins: readonly string[], more: Partial<BatchPlanRequest> = {}): BatchPlanRequest => ({
   rows: logins.map((login, index) => aRow(index + 2, login)),
+  notes: [],
   nameFrom: 'vm-{login}',
   size: { cores: 2, memoryMiB: 4096, diskGiB: 20 },
   hasDhcp: true,
@@ -23,12 +24,15 @@ const aRequest = (logins: readonly string[], more: Partial<BatchPlanRequest> = {
   skipExisting: false,
   vmids: { range: { from: 10_000, to: 10_099 }, used: new Set([10_000]), resting: new Set([10_001]) },
   placement: {
-    template: { vmid: 9000, node: 'pve1', storage: 'ceph', storageShared: true, diskGiB: 8 },
+    templates: [{ vmid: 9000, node: 'pve1', storage: 'ceph', storageShared: true, diskGiB: 8 }],
     clone: 'linked',
-    nodes: [{ name: 'pve1', online: true, cores: 16, memoryTotalMiB: 21_504, memoryUsedMiB: 0 }],
+    nodes: [
+      { name: 'pve1', online: true, cores: 16, memoryTotalMiB: 21_504, memoryUsedMiB: 0, guestCores: 0 },
+    ],
     storages: [{ id: 'ceph', node: undefined, shared: true, totalGiB: 1000, usedGiB: 0 }],
     reserved: { perNode: new Map(), perStorageGiB: new Map() },
-    exclude: [],
+    exclude: { byCluster: [], byBlueprint: [] },
+    pinned: undefined,
   },
   limits: { clonesPerStorage: 6, clonesPerNode: 4, startsPerNode: 6 },
   ...more,
@@ -47,7 +51,7 @@ function refusalOf(plan: BatchPlan): HatcheryError {
 describe('the plan of a batch', () => {
   it('has one item a row: name, provisional VMID that is neither used nor resting, node', () => {
     const plan = planBatch(aRequest(['ada', 'a.b', 'a-b']));
-    expect(plan.items).toEqual([
+    expect(plan.items).toMatchObject([
       { row: 2, login: 'ada', machine: 'vm-ada', vmid: 10_002, node: 'pve1', storage: 'ceph', verdict: 'ok' },
       { row: 3, login: 'a.b', machine: 'vm-a-b', vmid: 10_003, node: 'pve1', storage: 'ceph', verdict: 'ok' },
       {

@@ -18,7 +18,10 @@ export interface PlanItem {
   readonly vmid?: number;
   readonly node?: string;
   readonly storage?: string;
+  /** VMID of the copy of the template that it is cloned from. */
+  readonly template?: number;
   readonly verdict: PlanVerdict;
+  /** Why this verdict; for `ok` why this node. */
   readonly reason?: string;
 }
 
@@ -27,6 +30,8 @@ export interface BatchPlan {
   readonly capacity: readonly CapacityLine[];
   readonly vmids: VmidCounts;
   readonly estimateSeconds: number;
+  /** What people should know besides. */
+  readonly notes: readonly string[];
   readonly counts: {
     readonly rows: number;
     readonly ok: number;
@@ -39,6 +44,7 @@ export interface BatchPlan {
 
 export interface BatchPlanRequest {
   readonly rows: readonly RosterRow[];
+  readonly notes: readonly string[];
   readonly nameFrom: string;
   readonly size: Size;
   readonly hasDhcp: boolean;
@@ -84,10 +90,11 @@ export function planBatch(request: BatchPlanRequest): BatchPlan {
     items,
     capacity: placement.capacity,
     vmids: counts,
+    notes: request.notes,
     estimateSeconds: estimateSeconds({
       machines: ok,
       clone: request.placement.clone,
-      diskGiB: Math.max(request.size.diskGiB, request.placement.template.diskGiB),
+      diskGiB: Math.max(request.size.diskGiB, ...request.placement.templates.map(({ diskGiB }) => diskGiB)),
       nodes: new Set(items.flatMap((item) => item.node ?? [])).size,
       storages: placement.capacity.filter((line) => line.kind === 'storage' && line.plannedMachines > 0)
         .length,
@@ -133,7 +140,7 @@ function planRow(
     };
   }
   if ('refused' in spot) return { ...start, verdict: 'no-capacity', reason: spot.refused };
-  return { ...start, vmid, node: spot.node, storage: spot.storage, verdict: 'ok' };
+  return { ...start, vmid, ...spot, verdict: 'ok' };
 }
 
 function conflictItem(row: RosterRow, request: BatchPlanRequest): PlanItem {

@@ -154,6 +154,13 @@ export const blueprintSchema = z
       .optional(),
     workflow: slug,
     clusters: z.array(slug).min(1),
+    /** Where its machines may be: `only` pins them to nodes, `exclude` keeps them off some. Left out = any node that the cluster does not exclude. */
+    nodes: z
+      .strictObject({
+        only: z.array(z.string().min(1)).min(1).optional(),
+        exclude: z.array(z.string().min(1)).default([]),
+      })
+      .optional(),
   })
   .superRefine((blueprint, ctx) => {
     const chosen = blueprint.sizes[blueprint.sizes.default];

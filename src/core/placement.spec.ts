@@ -9,7 +9,7 @@ import {
 } from './placement.js';
 
 const aNode = (name: string, freeMiB = 64_000, more: Partial<PlacementNode> = {}): PlacementNode => ({
-  name, online: true, cores: 16, memoryTotalMiB: freeMiB + 1024, memoryUsedMiB: 0, ...more,
+  name, online: true, cores: 16, memoryTotalMiB: freeMiB + 1024, memoryUsedMiB: 0, guestCores: 0, ...more,
 }); // prettier-ignore
 const ceph = (freeGiB = 1000): PlacementStorage => ({
   id: 'ceph',
@@ -29,12 +29,13 @@ const localLvm = (node: string, freeGiB = 1000): PlacementStorage => ({
 const aRequest = (more: Partial<PlacementRequest> = {}): PlacementRequest => ({
   machines: 3,
   size: { cores: 2, memoryMiB: 4096, diskGiB: 20 },
-  template: { vmid: 9000, node: 'pve1', storage: 'ceph', storageShared: true, diskGiB: 8 },
+  templates: [{ vmid: 9000, node: 'pve1', storage: 'ceph', storageShared: true, diskGiB: 8 }],
   clone: 'linked',
   nodes: [aNode('pve1'), aNode('pve2'), aNode('pve3')],
   storages: [ceph()],
   reserved: { perNode: new Map(), perStorageGiB: new Map() },
-  exclude: [],
+  exclude: { byCluster: [], byBlueprint: [] },
+  pinned: undefined,
   ...more,
 });
 const local = { vmid: 9000, node: 'pve2', storage: 'local-lvm', storageShared: false, diskGiB: 8 };
@@ -84,7 +85,7 @@ describe('placement', () => {
       aNode('pve3', 64_000, { cores: 1 }),
       aNode('pve4'),
     ];
-    const placement = place(aRequest({ nodes, exclude: ['pve2'] }));
+    const placement = place(aRequest({ nodes, exclude: { byCluster: ['pve2'], byBlueprint: [] } }));
     expect(nodesOf(placement)).toEqual(['pve4', 'pve4', 'pve4']);
     expect(placement.capacity.map(({ note }) => note)).toEqual([
       'offline',
@@ -98,8 +99,10 @@ describe('placement', () => {
   it('keeps clones of a local template on its node', () => {
     const storages = [localLvm('pve1'), localLvm('pve2'), ceph()];
     for (const clone of ['linked', 'full'] as const) {
-      const placement = place(aRequest({ template: local, clone, storages }));
-      expect(placement.machines).toEqual([{ node: 'pve2', storage: 'local-lvm' }, { node: 'pve2', storage: 'local-lvm' }, { node: 'pve2', storage: 'local-lvm' }]); // prettier-ignore
+      const placement = place(aRequest({ templates: [local], clone, storages }));
+      expect(placement.machines).toHaveLength(3);
+      for (const machine of placement.machines)
+        expect(machine).toMatchObject({ node: 'pve2', storage: 'local-lvm', template: 9000 });
       expect(line(placement, 'pve1')?.note).toContain('local to pve2');
     }
   });
@@ -115,7 +118,7 @@ describe('placement', () => {
 
   it('ignores the target storage of linked clones, which stay with their template', () => {
     const storages = [ceph(), localLvm('pve1')];
-    expect(place(aRequest({ storage: 'local-lvm', storages })).machines[0]).toEqual({
+    expect(place(aRequest({ storage: 'local-lvm', storages })).machines[0]).toMatchObject({
       node: 'pve1',
       storage: 'ceph',
     });
@@ -149,6 +152,70 @@ describe('placement', () => {
     );
     expect(line(placement, 'pve1')).toMatchObject({ freeMemoryMiB: 0, fits: 0 });
     expect(line(placement, 'ceph')).toMatchObject({ freeGiB: 0, fits: 0 });
+  });
+
+  it('keeps away from a node whose cores are given out, however much memory it has', () => {
+    const nodes = [aNode('pve1', 200_000, { guestCores: 60 }), aNode('pve2', 64_000)];
+    expect(nodesOf(place(aRequest({ nodes })))).toEqual(['pve2', 'pve2', 'pve2']);
+  });
+
+  it('spreads over the copies of a template on local storages, each on its own node', () => {
+    const names = ['pve1', 'pve2', 'pve3'];
+    const templates = names.map((node, index) => ({ ...local, vmid: 9000 + index, node }));
+    const placement = place(
+      aRequest({ templates, machines: 6, storages: names.map((name) => localLvm(name)) }),
+    );
+    expect(
+      placement.machines.map((machine) => ('node' in machine ? [machine.node, machine.template] : [])),
+    ).toEqual([
+      ['pve1', 9000],
+      ['pve2', 9001],
+      ['pve3', 9002],
+      ['pve1', 9000],
+      ['pve2', 9001],
+      ['pve3', 9002],
+    ]);
+  });
+
+  it('leaves a local disk alone that is fuller than the others', () => {
+    const templates = ['pve1', 'pve2'].map((node, index) => ({ ...local, vmid: 9000 + index, node }));
+    const storages = [{ ...localLvm('pve1'), usedGiB: 800 }, localLvm('pve2')];
+    const nodes = [aNode('pve1'), aNode('pve2')];
+    expect(nodesOf(place(aRequest({ templates, storages, nodes })))).toEqual(['pve2', 'pve2', 'pve2']);
+  });
+
+  it('takes copies on a shared storage in turn, its own node’s first', () => {
+    const copy = (vmid: number, node: string) => ({
+      vmid,
+      node,
+      storage: 'ceph',
+      storageShared: true,
+      diskGiB: 8,
+    });
+    const placement = place(aRequest({ machines: 6, templates: [copy(9000, 'pve1'), copy(9001, 'pve1')] }));
+    const of = (vmid: number) =>
+      placement.machines.filter((machine) => 'node' in machine && machine.template === vmid).length;
+    expect([of(9000), of(9001)]).toEqual([3, 3]);
+    const own = place(aRequest({ templates: [copy(9000, 'pve1'), copy(9001, 'pve2')] }));
+    expect(own.machines[1]).toMatchObject({ node: 'pve2', template: 9001 });
+  });
+
+  it('keeps to the nodes that a blueprint names, and off those that it leaves out', () => {
+    const pinned = place(aRequest({ pinned: ['pve3'] }));
+    expect(nodesOf(pinned)).toEqual(['pve3', 'pve3', 'pve3']);
+    expect(line(pinned, 'pve1')?.note).toBe('the blueprint wants pve3');
+    const without = place(aRequest({ exclude: { byCluster: [], byBlueprint: ['pve1'] } }));
+    expect(nodesOf(without)).toEqual(['pve2', 'pve3', 'pve2']);
+    expect(line(without, 'pve1')?.note).toBe('excluded by the blueprint');
+  });
+
+  it('says why each machine is where it is', () => {
+    const reasons = (request: PlacementRequest) =>
+      place(request).machines.map((machine) => ('node' in machine ? machine.reason : ''));
+    expect(reasons(aRequest({ machines: 1 }))).toEqual(['least full of 3: memory 8 %, cores 3 %']);
+    expect(reasons(aRequest({ machines: 1, templates: [local], storages: [localLvm('pve2')] }))).toEqual([
+      'the only node with room: memory 8 %, cores 3 %, disk 2 %',
+    ]);
   });
 
   it('tells local storages of one id apart', () => {

@@ -7,6 +7,8 @@ export interface PlacementNode {
   readonly cores: number;
   readonly memoryTotalMiB: number;
   readonly memoryUsedMiB: number;
+  /** Virtual cores of the guests that are on it already. */
+  readonly guestCores: number;
 }
 
 /** A storage as placement sees it (`StorageInfo` fits). `node` undefined = shared. */
@@ -18,7 +20,7 @@ export interface PlacementStorage {
   readonly usedGiB: number;
 }
 
-/** Where the template lies (`TemplateInfo` fits). */
+/** Where one copy of the template lies (`TemplateInfo` fits). */
 export interface TemplateSpot {
   readonly vmid: number;
   readonly node: string;
@@ -36,18 +38,30 @@ export interface Promised {
 export interface PlacementRequest {
   readonly machines: number;
   readonly size: Size;
-  readonly template: TemplateSpot;
+  /** Copies of one template, at least one: a machine may come from any of them. */
+  readonly templates: readonly TemplateSpot[];
   readonly clone: 'linked' | 'full';
   /** Target of a full clone; default the template's storage. */
   readonly storage?: string | undefined;
   readonly nodes: readonly PlacementNode[];
   readonly storages: readonly PlacementStorage[];
   readonly reserved: Promised;
-  /** Names of nodes that get no machine. */
-  readonly exclude: readonly string[];
+  /** Nodes that get no machine: those that the cluster's definition leaves out, and those that the blueprint does. */
+  readonly exclude: { readonly byCluster: readonly string[]; readonly byBlueprint: readonly string[] };
+  /** Only these nodes get machines; `undefined` = all. */
+  readonly pinned: readonly string[] | undefined;
 }
 
-export type Placed = { readonly node: string; readonly storage: string } | { readonly refused: string };
+export type Placed =
+  | {
+      readonly node: string;
+      readonly storage: string;
+      /** VMID of the template's copy that it is cloned from. */
+      readonly template: number;
+      /** Why there, for people. */
+      readonly reason: string;
+    }
+  | { readonly refused: string };
 
 /** Room on one node or storage, before the plan, and what the plan takes from it. */
 export interface CapacityLine {
@@ -72,139 +86,210 @@ export interface Placement {
 
 /** Memory that stays free on each node for the host itself. */
 const NODE_HEADROOM_MIB = 1024;
+/** Virtual cores that make a core as full as a whole memory does: more are possible, but no node gets there before the others. */
+const GUEST_CORES_PER_CORE = 4;
 
 /** Names a storage in a whole cluster: local storages have the same id on each node. */
 export function storageKey(storage: Pick<PlacementStorage, 'id' | 'node' | 'shared'>): string {
   return storage.shared || storage.node === undefined ? storage.id : `${storage.id}@${storage.node}`;
 }
 
+/** A copy of the template that a node can clone from, and where the disk goes then. */
+interface Way {
+  readonly template: TemplateSpot;
+  readonly storage: Pool;
+}
+
+interface Pool {
+  readonly key: string;
+  readonly storage: PlacementStorage;
+  readonly freeBeforeGiB: number;
+  freeGiB: number;
+  machines: number;
+}
+
 interface Spot {
   readonly node: PlacementNode;
-  readonly storage: PlacementStorage | undefined;
+  readonly ways: readonly Way[];
   readonly note: string | undefined;
+  readonly freeBeforeMiB: number;
   freeMemoryMiB: number;
   cores: number;
   machines: number;
 }
 
 /**
- * Gives each machine a node and a storage: greedy, to the node with most free memory (then fewest promised cores, then by name), so the same input gives the same plan.
+ * Gives each machine a node, a copy of the template and a storage. Greedy: the node that is least full with it, counted by its fullest part of memory,
+ * virtual cores and local disk, guests and promises included (then by name), so the same input gives the same plan; on the node the copy
+ * that made fewest machines of this plan, its own node's first.
  * A template on local storage can only be cloned on its own node; so can a full clone to a local storage, because Proxmox VE accepts another
  * target node only between shared storages.
  * Disks count with their whole virtual size, linked clones too: each one may grow to it, and a full thin pool stops every guest on it.
  */
 export function place(request: PlacementRequest): Placement {
-  const { size, template } = request;
-  const diskGiB = Math.max(template.diskGiB, size.diskGiB);
-  const spots = findSpots(request);
-  const freeGiB = new Map<string, number>();
-  for (const { storage } of spots) {
-    if (storage) freeGiB.set(storageKey(storage), freeOf(storage, request.reserved));
-  }
-  const freeBefore = new Map(freeGiB);
-  const memoryBefore = new Map(spots.map((spot) => [spot.node.name, spot.freeMemoryMiB]));
-  const hasRoom = (spot: Spot): boolean =>
-    spot.note === undefined &&
-    spot.storage !== undefined &&
-    spot.freeMemoryMiB >= size.memoryMiB &&
-    (freeGiB.get(storageKey(spot.storage)) ?? 0) >= diskGiB;
-
+  const { size } = request;
+  const pools = new Map<string, Pool>();
+  const spots = [...request.nodes]
+    .sort((a, b) => compareText(a.name, b.name))
+    .map((node) => findSpot(node, request, pools));
+  const clonesOf = new Map<number, number>();
   const machines = Array.from({ length: request.machines }, (): Placed => {
-    const best = spots.filter(hasRoom).sort(byLoad)[0];
-    if (!best?.storage) return { refused: explainRefusal(spots, size, diskGiB, freeGiB) };
-    const key = storageKey(best.storage);
-    best.freeMemoryMiB -= size.memoryMiB;
-    best.cores += size.cores;
-    best.machines += 1;
-    freeGiB.set(key, (freeGiB.get(key) ?? 0) - diskGiB);
-    return { node: best.node.name, storage: best.storage.id };
-  });
-
-  const nodeLines = spots.map((spot): CapacityLine => {
-    const freeMemoryMiB = memoryBefore.get(spot.node.name) ?? 0;
+    const open = spots.flatMap((spot) => {
+      const way = bestWay(spot, size, clonesOf);
+      return way === undefined ? [] : [{ spot, way, fullness: fullnessWith(spot, way, size) }];
+    });
+    const best = open.sort(
+      (a, b) => a.fullness.most - b.fullness.most || compareText(a.spot.node.name, b.spot.node.name),
+    )[0];
+    if (best === undefined) return { refused: explainRefusal(spots, size) };
+    const { spot, way, fullness } = best;
+    spot.freeMemoryMiB -= size.memoryMiB;
+    spot.cores += size.cores;
+    spot.machines += 1;
+    way.storage.freeGiB -= diskGiB(way.template, size);
+    way.storage.machines += 1;
+    clonesOf.set(way.template.vmid, (clonesOf.get(way.template.vmid) ?? 0) + 1);
     return {
-      kind: 'node',
-      name: spot.node.name,
-      freeMemoryMiB,
-      plannedMachines: spot.machines,
-      plannedMemoryMiB: spot.machines * size.memoryMiB,
-      fits: spot.note === undefined ? Math.floor(freeMemoryMiB / size.memoryMiB) : 0,
-      ...(spot.note === undefined ? {} : { note: spot.note }),
+      node: spot.node.name,
+      storage: way.storage.storage.id,
+      template: way.template.vmid,
+      reason: `${open.length === 1 ? 'the only node with room' : `least full of ${open.length}`}: ${fullness.text}`,
     };
   });
-  const storageLines = [...freeBefore].map(([name, free]): CapacityLine => {
-    const planned = spots
-      .filter((spot) => spot.storage && storageKey(spot.storage) === name)
-      .reduce((sum, spot) => sum + spot.machines, 0);
-    return {
-      kind: 'storage',
-      name,
-      freeGiB: free,
-      plannedMachines: planned,
-      plannedGiB: planned * diskGiB,
-      fits: Math.floor(free / diskGiB),
-    };
-  });
-  return { machines, capacity: [...nodeLines, ...storageLines] };
+  return {
+    machines,
+    capacity: [
+      ...spots.map((spot) => nodeLine(spot, size)),
+      ...[...pools.values()].map((pool) => storageLine(pool, request)),
+    ],
+  };
 }
 
-function findSpots(request: PlacementRequest): Spot[] {
-  const { template, size, reserved } = request;
+const diskGiB = (template: TemplateSpot, size: Size): number => Math.max(template.diskGiB, size.diskGiB);
+
+function findSpot(node: PlacementNode, request: PlacementRequest, pools: Map<string, Pool>): Spot {
+  const promised = request.reserved.perNode.get(node.name);
+  const free = node.memoryTotalMiB - node.memoryUsedMiB - (promised?.memoryMiB ?? 0) - NODE_HEADROOM_MIB;
+  const freeMemoryMiB = Math.max(0, Math.floor(free));
+  const closed = closedBy(node, request);
+  const ways =
+    closed === undefined ? request.templates.map((template) => wayOf(node, template, request)) : [];
+  const open = ways.filter((way) => 'template' in way);
+  const [lack] = ways.filter((way) => 'lack' in way);
+  return {
+    node,
+    ways: open.map(({ template, storage }) => ({ template, storage: poolOf(storage, request, pools) })),
+    note: closed ?? (open.length === 0 ? lack?.lack : undefined),
+    freeBeforeMiB: freeMemoryMiB,
+    freeMemoryMiB,
+    cores: node.guestCores + (promised?.cores ?? 0),
+    machines: 0,
+  };
+}
+
+/** Why the node gets no machine, whatever its room and its copies of the template. */
+function closedBy(node: PlacementNode, { exclude, pinned, size }: PlacementRequest): string | undefined {
+  if (exclude.byCluster.includes(node.name)) return 'excluded by the cluster definition';
+  if (exclude.byBlueprint.includes(node.name)) return 'excluded by the blueprint';
+  if (pinned !== undefined && !pinned.includes(node.name))
+    return `the blueprint wants ${pinned.join(' or ')}`;
+  if (!node.online) return 'offline';
+  if (node.cores < size.cores) return `has ${node.cores} cores, fewer than one machine needs`;
+  return undefined;
+}
+
+function wayOf(
+  node: PlacementNode,
+  template: TemplateSpot,
+  request: PlacementRequest,
+): { template: TemplateSpot; storage: PlacementStorage } | { lack: string } {
   const target = request.clone === 'linked' ? template.storage : (request.storage ?? template.storage);
   const isEverywhere =
     template.storageShared && request.storages.some((storage) => storage.id === target && storage.shared);
-  return [...request.nodes]
-    .sort((a, b) => compareText(a.name, b.name))
-    .map((node): Spot => {
-      const storage = request.storages.find(
-        (candidate) => candidate.id === target && (candidate.shared || candidate.node === node.name),
-      );
-      const promised = reserved.perNode.get(node.name);
-      const free = node.memoryTotalMiB - node.memoryUsedMiB - (promised?.memoryMiB ?? 0) - NODE_HEADROOM_MIB;
-      let note: string | undefined;
-      if (request.exclude.includes(node.name)) note = 'excluded by the cluster definition';
-      else if (!node.online) note = 'offline';
-      else if (!isEverywhere && node.name !== template.node)
-        note = `cannot reach template ${template.vmid}, which is local to ${template.node}`;
-      else if (!storage) note = `has no storage ${target}`;
-      else if (node.cores < size.cores) note = `has ${node.cores} cores, fewer than one machine needs`;
-      return {
-        node,
-        storage: note === undefined ? storage : undefined,
-        note,
-        freeMemoryMiB: Math.max(0, Math.floor(free)),
-        cores: promised?.cores ?? 0,
-        machines: 0,
-      };
-    });
+  if (!isEverywhere && node.name !== template.node)
+    return { lack: `cannot reach template ${template.vmid}, which is local to ${template.node}` };
+  const storage = request.storages.find(
+    (candidate) => candidate.id === target && (candidate.shared || candidate.node === node.name),
+  );
+  return storage === undefined ? { lack: `has no storage ${target}` } : { template, storage };
 }
 
-function freeOf(storage: PlacementStorage, reserved: Promised): number {
-  const free = storage.totalGiB - storage.usedGiB - (reserved.perStorageGiB.get(storageKey(storage)) ?? 0);
-  return Math.max(0, Math.floor(free));
+function poolOf(storage: PlacementStorage, { reserved }: PlacementRequest, pools: Map<string, Pool>): Pool {
+  const key = storageKey(storage);
+  const known = pools.get(key);
+  if (known) return known;
+  const free = storage.totalGiB - storage.usedGiB - (reserved.perStorageGiB.get(key) ?? 0);
+  const freeGiB = Math.max(0, Math.floor(free));
+  const pool: Pool = { key, storage, freeBeforeGiB: freeGiB, freeGiB, machines: 0 };
+  pools.set(key, pool);
+  return pool;
 }
 
-function byLoad(a: Spot, b: Spot): number {
-  return b.freeMemoryMiB - a.freeMemoryMiB || a.cores - b.cores || compareText(a.node.name, b.node.name);
+function bestWay(spot: Spot, size: Size, clonesOf: ReadonlyMap<number, number>): Way | undefined {
+  if (spot.freeMemoryMiB < size.memoryMiB) return undefined;
+  return spot.ways
+    .filter(({ template, storage }) => storage.freeGiB >= diskGiB(template, size))
+    .toSorted(
+      (a, b) =>
+        Number(b.template.node === spot.node.name) - Number(a.template.node === spot.node.name) ||
+        (clonesOf.get(a.template.vmid) ?? 0) - (clonesOf.get(b.template.vmid) ?? 0) ||
+        a.template.vmid - b.template.vmid,
+    )[0];
+}
+
+/** Shares of the node that are taken once the machine is there. A shared storage is as full for every node, so it says nothing. */
+function fullnessWith(spot: Spot, { template, storage }: Way, size: Size): { most: number; text: string } {
+  const { node } = spot;
+  const shares = {
+    memory: 1 - (spot.freeMemoryMiB - size.memoryMiB) / Math.max(1, node.memoryTotalMiB),
+    cores: (spot.cores + size.cores) / (node.cores * GUEST_CORES_PER_CORE),
+    ...(storage.storage.shared
+      ? {}
+      : { disk: 1 - (storage.freeGiB - diskGiB(template, size)) / Math.max(1, storage.storage.totalGiB) }),
+  };
+  const text = Object.entries(shares).map(([name, share]) => `${name} ${Math.round(share * 100)} %`);
+  return { most: Math.max(...Object.values(shares)), text: text.join(', ') };
+}
+
+function nodeLine({ node, note, freeBeforeMiB, machines }: Spot, size: Size): CapacityLine {
+  return {
+    kind: 'node',
+    name: node.name,
+    freeMemoryMiB: freeBeforeMiB,
+    plannedMachines: machines,
+    plannedMemoryMiB: machines * size.memoryMiB,
+    fits: note === undefined ? Math.floor(freeBeforeMiB / size.memoryMiB) : 0,
+    ...(note === undefined ? {} : { note }),
+  };
+}
+
+function storageLine(pool: Pool, { templates, size }: PlacementRequest): CapacityLine {
+  const perMachineGiB = Math.max(...templates.map((template) => diskGiB(template, size)));
+  return {
+    kind: 'storage',
+    name: pool.key,
+    freeGiB: pool.freeBeforeGiB,
+    plannedMachines: pool.machines,
+    plannedGiB: pool.freeBeforeGiB - pool.freeGiB,
+    fits: Math.floor(pool.freeBeforeGiB / perMachineGiB),
+  };
 }
 
 function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-function explainRefusal(
-  spots: readonly Spot[],
-  size: Size,
-  diskGiB: number,
-  freeGiB: ReadonlyMap<string, number>,
-): string {
+function explainRefusal(spots: readonly Spot[], size: Size): string {
   if (spots.length === 0) return 'The cluster has no nodes.';
-  const reasons = spots.map((spot) => {
-    if (spot.note !== undefined || !spot.storage) return `${spot.node.name}: ${spot.note ?? 'no storage'}`;
-    const key = storageKey(spot.storage);
-    if (spot.freeMemoryMiB < size.memoryMiB)
-      return `${spot.node.name}: ${spot.freeMemoryMiB} of ${size.memoryMiB} MiB memory left`;
-    return `${spot.node.name}: ${freeGiB.get(key) ?? 0} of ${diskGiB} GiB left on ${key}`;
+  const reasons = spots.map(({ node, note, ways, freeMemoryMiB }) => {
+    if (note !== undefined) return `${node.name}: ${note}`;
+    if (freeMemoryMiB < size.memoryMiB)
+      return `${node.name}: ${freeMemoryMiB} of ${size.memoryMiB} MiB memory left`;
+    const rooms = ways.map(
+      ({ template, storage }) =>
+        `${storage.freeGiB} of ${diskGiB(template, size)} GiB left on ${storage.key}`,
+    );
+    return `${node.name}: ${[...new Set(rooms)].join(', ')}`;
   });
   return `No node has room for one more machine (${reasons.join('; ')}).`;
 }

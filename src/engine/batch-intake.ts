@@ -20,7 +20,9 @@ interface Ground {
   readonly blueprint: Blueprint;
   readonly cluster: ClusterDefinition;
   readonly inventory: Inventory;
-  readonly template: TemplateInfo;
+  /** Copies that can be used, at least one. */
+  readonly templates: readonly TemplateInfo[];
+  readonly notes: readonly string[];
 }
 
 export class BatchIntake implements Intake {
@@ -180,7 +182,7 @@ export class BatchIntake implements Intake {
           rows: at.request.rows,
           blueprint: definition,
           cluster: ground.cluster,
-          template: ground.template,
+          templates: ground.templates,
           batch,
           workflow,
           registry: this.parts.engine,
@@ -199,20 +201,19 @@ export class BatchIntake implements Intake {
     const call = plainCall(AbortSignal.timeout(60_000));
     const inventory = await hypervisor.inventory({ signal: call.signal });
     refuseUnknownNodes(cluster.name, inventory);
+    refuseUnknownPins(blueprint, inventory);
     await this.refuseStopped(cluster.name, inventory, call.signal);
-    const names = new Set(inventory.guests.filter((guest) => guest.template).map((guest) => guest.name));
-    const name =
-      blueprint.source.templates.find((template) => names.has(template)) ?? blueprint.source.templates[0]!;
-    const template = await hypervisor.template(name, call);
-    if (template.problems.length > 0)
+    const found = await hypervisor.templates(blueprint.source.templates, call);
+    const templates = found.filter(({ problems }) => problems.length === 0);
+    if (templates.length === 0)
       throw new HatcheryError(
         'template-changed',
-        `Unable to use template ${name} of ${cluster.name}: ${template.problems.join('; ')}`,
+        `Unable to use template ${found[0]!.name} of ${cluster.name}: ${found[0]!.problems.join('; ')}`,
         {
           hint: 'Mend the template, or name another one in the blueprint.',
         },
       );
-    return { blueprint, cluster, inventory, template };
+    return { blueprint, cluster, inventory, templates, notes: notesOn(blueprint, found) };
   }
 
   /** Nothing is promised on a cluster to which nothing is dispatched. */
@@ -233,9 +234,10 @@ export class BatchIntake implements Intake {
     promises: Promises,
     actor: Actor,
   ): BatchPlan {
-    const { blueprint, cluster, inventory, template } = ground;
+    const { blueprint, cluster, inventory, templates } = ground;
     return planBatch({
       rows: request.rows,
+      notes: ground.notes,
       nameFrom: blueprint.nameFrom,
       size: defaultSize(blueprint),
       hasDhcp: blueprint.network.dhcp !== undefined,
@@ -249,13 +251,14 @@ export class BatchIntake implements Intake {
         resting: promises.restingVmids,
       },
       placement: {
-        template,
+        templates,
         clone: blueprint.source.clone,
         storage: blueprint.source.storage,
         nodes: inventory.nodes,
         storages: inventory.storages,
         reserved: promised(promises),
-        exclude: cluster.nodes.exclude,
+        exclude: { byCluster: cluster.nodes.exclude, byBlueprint: blueprint.nodes?.exclude ?? [] },
+        pinned: blueprint.nodes?.only,
       },
       limits: cluster.limits,
       timeScale: this.parts.remoteTimeScale,
@@ -285,6 +288,31 @@ function refuseUnknownNodes(cluster: string, { nodes, unknownNodes }: Inventory)
       hint: `Write names of the cluster's nodes in nodes.exclude (others are ${nodes.map(({ name }) => name).join(', ')}).`,
     },
   );
+}
+
+function refuseUnknownPins(blueprint: Blueprint, { nodes }: Inventory): void {
+  const named = [...(blueprint.nodes?.only ?? []), ...(blueprint.nodes?.exclude ?? [])];
+  const unknown = named.filter((name) => !nodes.some((node) => node.name === name));
+  if (unknown.length === 0) return;
+  throw new HatcheryError(
+    'settings-invalid',
+    `Unable to place machines of blueprint ${blueprint.name}: it names ${unknown.join(', ')}, and the cluster has no such node`,
+    { hint: `Write names of the cluster's nodes in nodes (${nodes.map(({ name }) => name).join(', ')}).` },
+  );
+}
+
+/** Copies of the template that a plan does without. */
+function notesOn(blueprint: Blueprint, found: readonly TemplateInfo[]): string[] {
+  const missing = blueprint.source.templates.filter((name) => !found.some((one) => one.name === name));
+  return [
+    ...missing.map((name) => `No template is named ${name}: the batch does without that copy.`),
+    ...found
+      .filter(({ problems }) => problems.length > 0)
+      .map(
+        ({ name, vmid, node, problems }) =>
+          `Template ${name} (${vmid} on ${node}) is left out: ${problems.join('; ')}.`,
+      ),
+  ];
 }
 
 /** Accepted machines that the inventory does not count yet, added up. */

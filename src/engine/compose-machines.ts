@@ -18,17 +18,20 @@ export function composeMachines(at: {
   readonly rows: readonly RosterRow[];
   readonly blueprint: Blueprint;
   readonly cluster: { readonly name: string; readonly pool: string };
-  readonly template: TemplateInfo;
+  readonly templates: readonly TemplateInfo[];
   readonly batch: { readonly id: string; readonly name: string };
   readonly workflow: CompiledPlan;
   readonly registry: Registry;
 }): NewMachine[] {
   const rows = new Map(at.rows.map((row) => [row.row, row]));
+  const templates = new Map(at.templates.map((template) => [template.vmid, template]));
   return at.plan.items.flatMap((item) => {
     const row = rows.get(item.row);
+    const template = item.template === undefined ? undefined : templates.get(item.template);
     if (
       item.verdict !== 'ok' ||
       row === undefined ||
+      template === undefined ||
       item.vmid === undefined ||
       item.node === undefined ||
       item.storage === undefined
@@ -43,13 +46,13 @@ export function composeMachines(at: {
       mac: localMac(randomBytes(5)),
       pool: at.cluster.pool,
       template: {
-        name: at.template.name,
-        vmid: at.template.vmid,
-        node: at.template.node,
-        digest: at.template.digest,
-        disk: at.template.disk,
-        storage: at.template.storage,
-        storageShared: at.template.storageShared,
+        name: template.name,
+        vmid: template.vmid,
+        node: template.node,
+        digest: template.digest,
+        disk: template.disk,
+        storage: template.storage,
+        storageShared: template.storageShared,
       },
       clone: at.blueprint.source.clone,
       storage: item.storage,

@@ -12,6 +12,8 @@ export interface NodeInfo {
   readonly cores: number;
   readonly memoryTotalMiB: number;
   readonly memoryUsedMiB: number;
+  /** Virtual cores of the guests on it, whether they run or not; templates not counted. */
+  readonly guestCores: number;
 }
 
 export interface StorageInfo {
@@ -40,6 +42,7 @@ export interface GuestInfo {
 /** One shared read of a whole cluster (`GET /cluster/resources`): guests of both kinds, nodes and storages. */
 export interface Inventory {
   readonly takenAtMs: number;
+  /** All of the cluster, those that the site excludes too. */
   readonly nodes: readonly NodeInfo[];
   /** Nodes that the cluster's definition names and the cluster does not have. */
   readonly unknownNodes: readonly string[];
@@ -163,7 +166,11 @@ export interface Hypervisor {
   readonly cluster: string;
   /** Shared by all callers of this process; never older than `maxAgeMs` (default 2,000). Fails as a whole rather than with a part missing. */
   inventory(options?: { maxAgeMs?: number; signal?: AbortSignal }): Promise<Inventory>;
-  template(name: string, call: Call): Promise<TemplateInfo>;
+  /**
+   * The templates of these names. Several of one name are copies when each lies on a local storage of its own node.
+   * Errors: `not-found` when nobody has any of the names, or when it cannot be told which one is meant.
+   */
+  templates(names: readonly string[], call: Call): Promise<readonly TemplateInfo[]>;
   lookupVmid(vmid: number, call: Call): Promise<VmidLookup>;
   readOwn(identity: MarkIdentity, call: Call): Promise<OwnLookup>;
   /** Whatever mark the guest carries, ours or not; `undefined` = none, or no guest. Errors as for any read. */

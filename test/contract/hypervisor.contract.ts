@@ -67,7 +67,7 @@ export function hypervisorContract(name: string, start: () => Promise<Hypervisor
     beforeAll(async () => {
       setup = await start();
       hypervisor = setup.hypervisor;
-      template = await hypervisor.template(setup.template, plainCall());
+      template = (await hypervisor.templates([setup.template], plainCall()))[0]!;
     });
     afterAll(() => setup.stop());
 
@@ -129,7 +129,7 @@ export function hypervisorContract(name: string, start: () => Promise<Hypervisor
       });
 
       it('pins a template by a digest that stays the same, with nothing to complain about', async () => {
-        const again = await hypervisor.template(setup.template, plainCall());
+        const again = (await hypervisor.templates([setup.template], plainCall()))[0]!;
         expect(again).toEqual(template);
         expect(template).toMatchObject({
           name: setup.template,
@@ -141,7 +141,7 @@ export function hypervisorContract(name: string, start: () => Promise<Hypervisor
       });
 
       it('finds no template under a name that nobody has', async () => {
-        await expect(hypervisor.template('no-such', plainCall())).rejects.toMatchObject({
+        await expect(hypervisor.templates(['no-such'], plainCall())).rejects.toMatchObject({
           code: 'not-found',
         });
       });

@@ -51,7 +51,7 @@ describe('the Proxmox driver on a wire that breaks', () => {
     simulator = await startProxmoxSimulator(context);
     drivers = [];
     calls = [];
-    template = await aDriver().template('debian-12-xfce', plainCall());
+    template = (await aDriver().templates(['debian-12-xfce'], plainCall()))[0]!;
     calls.length = 0;
   });
   afterEach(async () => {

@@ -182,7 +182,7 @@ async function everything(
   await driver.check(aUse(), call);
   await driver.standing(call);
   await driver.inventory();
-  const { vmid, node, digest } = await driver.template('debian-12-xfce', call);
+  const { vmid, node, digest } = (await driver.templates(['debian-12-xfce'], call))[0]!;
   const order = (mark: Mark, over: Partial<CloneRequest> = {}): CloneRequest => ({
     template: { vmid, node, digest },
     vmid: mark.vmid,
@@ -237,7 +237,7 @@ async function everything(
 
 /** With a ticket instead of a token. */
 async function signedIn(driver: ProxmoxDriver): Promise<void> {
-  const { vmid, node, digest } = await driver.template('debian-12-xfce', plainCall());
+  const { vmid, node, digest } = (await driver.templates(['debian-12-xfce'], plainCall()))[0]!;
   const mark = aMark(12_010);
   const order = {
     template: { vmid, node, digest },

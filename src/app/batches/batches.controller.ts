@@ -78,7 +78,7 @@ export class BatchesController {
   ): Promise<z.infer<typeof BatchPlanView>> {
     const { rows, notes } = await readUpload(this.rosters, file);
     const plan = await this.intake.plan({ ...fields, rows }, me);
-    return { ...structuredClone(plan), notes: [...notes] } as z.infer<typeof BatchPlanView>;
+    return { ...structuredClone(plan), notes: [...notes, ...plan.notes] } as z.infer<typeof BatchPlanView>;
   }
 
   @Post()

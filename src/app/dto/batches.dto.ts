@@ -69,6 +69,7 @@ export const BatchPlanView = z
         vmid: z.number().int().optional(),
         node: z.string().optional(),
         storage: z.string().optional(),
+        template: z.number().int().optional(),
         verdict: z.enum(['ok', 'conflict', 'no-capacity']),
         reason: z.string().optional(),
       }),

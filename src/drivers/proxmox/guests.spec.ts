@@ -150,7 +150,7 @@ describe('reading a guest of ours', () => {
 });
 
 describe('the inventory', () => {
-  it('shows a shared storage once, with the numbers of a node that sees it, and leaves excluded nodes out', async () => {
+  it('shows a shared storage once, with the numbers of a node that sees it, and tells the excluded nodes apart', async () => {
     const storage = (over: object) => ({ type: 'storage', storage: 'ceph', shared: 1, ...over });
     const answers = {
       '/cluster/resources': [
@@ -163,7 +163,8 @@ describe('the inventory', () => {
       ],
     };
     const map = await aCluster(answers, { nodes: { exclude: ['pve2'] } }).reads.map(0, signal);
-    expect(map.nodes.map(({ name }) => name)).toEqual(['pve1']);
+    expect(map.nodes.map(({ name }) => name)).toEqual(['pve1', 'pve2']);
+    expect(map.usedNodes.map(({ name }) => name)).toEqual(['pve1']);
     expect(map.storages).toEqual([
       { id: 'ceph', node: undefined, shared: true, totalGiB: 2, usedGiB: 1 },
       { id: 'local', node: 'pve1', shared: false, totalGiB: 1, usedGiB: 0 },

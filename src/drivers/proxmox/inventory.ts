@@ -19,8 +19,8 @@ const RELEASE_AGE_MS = 600_000;
 
 /** An inventory as the driver sees it. */
 export interface ClusterMap extends Inventory {
-  /** Nodes that a site excluded from placement stand here too. */
-  readonly allNodes: readonly NodeInfo[];
+  /** Without those that the site excludes from placement. */
+  readonly usedNodes: readonly NodeInfo[];
 }
 
 /**
@@ -77,19 +77,20 @@ export class ClusterReads {
     const takenAtMs = this.#cluster.clock.wallMs();
     const request = { op: 'inventory', what, path: '/cluster/resources' };
     const rows = await readAs(this.#cluster, resources, request, signal);
-    const allNodes = rows.nodes.map(nodeInfo);
-    if (allNodes.length === 0)
+    const guests = rows.guests.map(guestInfo);
+    const nodes = rows.nodes.map((row) => nodeInfo(row, guests));
+    if (nodes.length === 0)
       throw new HatcheryError('cluster-unreachable', `Unable to ${what}: the answer holds no node`, {
         retry: 'later',
       });
-    const excluded = new Set(this.#cluster.definition.nodes.exclude);
+    const { exclude } = this.#cluster.definition.nodes;
     return {
       takenAtMs,
-      allNodes,
-      nodes: allNodes.filter((node) => !excluded.has(node.name)),
-      unknownNodes: [...excluded].filter((name) => !allNodes.some((node) => node.name === name)),
+      nodes,
+      usedNodes: nodes.filter((node) => !exclude.includes(node.name)),
+      unknownNodes: exclude.filter((name) => !nodes.some((node) => node.name === name)),
       storages: storageInfos(rows.storages),
-      guests: rows.guests.map(guestInfo),
+      guests,
     };
   }
 
@@ -120,13 +121,15 @@ export class ClusterReads {
   }
 }
 
-function nodeInfo(row: NodeRow): NodeInfo {
+function nodeInfo(row: NodeRow, guests: readonly GuestInfo[]): NodeInfo {
+  const own = guests.filter((guest) => guest.node === row.node && !guest.template);
   return {
     name: row.node,
     online: row.status === 'online',
     cores: row.maxcpu,
     memoryTotalMiB: Math.floor(row.maxmem / MIB),
     memoryUsedMiB: Math.ceil(row.mem / MIB),
+    guestCores: own.reduce((sum, guest) => sum + guest.cores, 0),
   };
 }
 

@@ -97,8 +97,8 @@ export class ProxmoxDriver implements Hypervisor {
     );
   }
 
-  template(name: string, call: Call): Promise<TemplateInfo> {
-    return this.#templates.byName(name, call.signal);
+  templates(names: readonly string[], call: Call): Promise<readonly TemplateInfo[]> {
+    return this.#templates.byNames(names, call.signal);
   }
 
   lookupVmid(vmid: number, call: Call): Promise<VmidLookup> {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { HatcheryError } from '../../core/errors.js';
-import type { CloneRequest, TemplateInfo } from '../../ports/hypervisor.js';
+import type { CloneRequest, GuestInfo, Inventory, TemplateInfo } from '../../ports/hypervisor.js';
 import { readAs, type Cluster } from './cluster.js';
 import { reasonOf } from './errors.js';
 import { drivesOf, isAgentEnabled } from './guest-config.js';
@@ -29,36 +29,33 @@ export class Templates {
     this.#configAgeMs = CONFIG_AGE_MS * cluster.remoteTimeScale;
   }
 
-  /** Errors: `not-found` (nobody has this name, or several have). */
-  async byName(name: string, signal: AbortSignal): Promise<TemplateInfo> {
+  /** Copies by name, lowest VMID first. Errors: `not-found` (nobody has one of the names, or it is unclear who is meant by one). */
+  async byNames(names: readonly string[], signal: AbortSignal): Promise<readonly TemplateInfo[]> {
     const map = await this.#reads.map(MAP_AGE_MS, signal);
-    const found = map.guests.filter(
-      (guest) => guest.template && guest.kind === 'qemu' && guest.name === name,
-    );
-    const [only, ...more] = found;
-    if (only === undefined)
+    const rows = map.guests
+      .filter((guest) => guest.template && guest.kind === 'qemu' && names.includes(guest.name ?? ''))
+      .sort((a, b) => a.vmid - b.vmid);
+    if (rows.length === 0)
       throw new HatcheryError(
         'not-found',
-        `Unable to find the template "${name}": no template has this name`,
-        {
-          hint: `templates of the cluster: ${templateNames(map.guests)}`,
-        },
+        `Unable to find the template ${names.map((name) => `"${name}"`).join(' or ')}: no template has this name`,
+        { hint: `templates of the cluster: ${templateNames(map.guests)}` },
       );
-    if (more.length > 0)
-      throw new HatcheryError(
-        'not-found',
-        `Unable to find the template "${name}": ${found.map((one) => `${one.vmid} on ${one.node}`).join(' and ')} have this name`,
-        { hint: 'rename all but one of them' },
-      );
-    const config = await this.#config(only.node, only.vmid).get(this.#configAgeMs, signal);
+    const found = await Promise.all(rows.map((row) => this.#info(row, map, signal)));
+    for (const name of names) refuseAmbiguous(name, found);
+    return found;
+  }
+
+  async #info(row: GuestInfo, map: Inventory, signal: AbortSignal): Promise<TemplateInfo> {
+    const config = await this.#config(row.node, row.vmid).get(this.#configAgeMs, signal);
     const drives = drivesOf(config);
     const disk = mainDisk(config);
     const main = disk === undefined ? undefined : drives.get(disk);
     const shared = new Set(map.storages.filter((storage) => storage.shared).map((storage) => storage.id));
     return {
-      name,
-      vmid: only.vmid,
-      node: only.node,
+      name: row.name ?? '',
+      vmid: row.vmid,
+      node: row.node,
       digest: copiedDigest(config),
       storage: main?.storage ?? '',
       storageShared: drives.size > 0 && [...drives.values()].every((drive) => shared.has(drive.storage)),
@@ -160,6 +157,21 @@ export class Templates {
     }
     return shared;
   }
+}
+
+/** One name on several nodes is a template with a copy on each, as long as none of them can stand for the others elsewhere. */
+function refuseAmbiguous(name: string, found: readonly TemplateInfo[]): void {
+  const same = found.filter((template) => template.name === name);
+  const nodes = new Set(same.map(({ node }) => node));
+  if (same.length <= 1 || (nodes.size === same.length && same.every((template) => !template.storageShared)))
+    return;
+  throw new HatcheryError(
+    'not-found',
+    `Unable to find the template "${name}": ${same.map((one) => `${one.vmid} on ${one.node}`).join(' and ')} have this name`,
+    {
+      hint: 'rename all but one of them; copies that share a storage get a name each, listed in the blueprint',
+    },
+  );
 }
 
 function templateChanged(vmid: number, why: string): HatcheryError {

@@ -34,10 +34,10 @@ export async function checkNodes(
   reads: ClusterReads,
   signal: AbortSignal,
 ): Promise<readonly CheckFinding[]> {
-  const { allNodes } = await reads.map(0, signal);
+  const { nodes } = await reads.map(0, signal);
   const excluded = new Set(cluster.definition.nodes.exclude);
   const looks = await Promise.all(
-    allNodes.map(({ name, online }) => lookAtNode(cluster, name, online, excluded.has(name), signal)),
+    nodes.map(({ name, online }) => lookAtNode(cluster, name, online, excluded.has(name), signal)),
   );
   const versions = new Map(
     looks.flatMap(({ node, release }) => (release === undefined ? [] : [[node, release] as const])),
@@ -47,12 +47,12 @@ export async function checkNodes(
     ...(await checkQuorum(reads, signal)),
     ...looks.flatMap(({ findings }) => findings),
     ...[...excluded]
-      .filter((name) => !allNodes.some((node) => node.name === name))
+      .filter((name) => !nodes.some((node) => node.name === name))
       .map((name) =>
         bad(
           `node ${name}`,
           'nodes.exclude names it, and the cluster has no such node',
-          `write names of the cluster's nodes: ${allNodes.map((node) => node.name).join(', ')}`,
+          `write names of the cluster's nodes: ${nodes.map((node) => node.name).join(', ')}`,
         ),
       ),
     ...(mixed

@@ -168,7 +168,7 @@ export async function checkVolumes(
   const { vmids } = cluster.definition;
   const before = await reads.map(2_000, signal);
   const shared = new Set(before.storages.filter((storage) => storage.shared).map(({ id }) => id));
-  const online = new Set(before.nodes.filter((node) => node.online).map(({ name }) => name));
+  const online = new Set(before.usedNodes.filter((node) => node.online).map(({ name }) => name));
   const rights = await readRights(cluster, signal);
   const isShown = ({ id }: UsedStorage): boolean =>
     rights.get(`/storage/${id}`)?.has('Datastore.Allocate') ??

@@ -41,8 +41,8 @@ export async function checkStorages(
   used: readonly UsedStorage[],
   signal: AbortSignal,
 ): Promise<readonly CheckFinding[]> {
-  const { nodes } = await reads.map(2_000, signal);
-  const online = nodes.filter((node) => node.online).map((node) => node.name);
+  const { usedNodes } = await reads.map(2_000, signal);
+  const online = usedNodes.filter((node) => node.online).map((node) => node.name);
   const lists = new Map<string, readonly NodeStorage[]>();
   await Promise.all(
     online.map(async (node) => {

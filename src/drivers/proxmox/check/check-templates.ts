@@ -16,13 +16,13 @@ export async function lookAtTemplates(
   signal: AbortSignal,
 ): Promise<readonly TemplateLook[]> {
   const pairs = blueprints.flatMap((blueprint) => blueprint.templates.map((name) => ({ blueprint, name })));
-  return Promise.all(
-    pairs.map(async ({ blueprint, name }) => {
+  const looks = await Promise.all(
+    pairs.map(async ({ blueprint, name }): Promise<TemplateLook[]> => {
       const subject = `template ${name} of blueprint ${blueprint.name}`;
-      let template: TemplateInfo | undefined;
+      let copies: readonly TemplateInfo[] = [];
       const findings = await guarded(subject, signal, async () => {
         try {
-          template = await templates.byName(name, signal);
+          copies = await templates.byNames([name], signal);
         } catch (error) {
           if (!(error instanceof HatcheryError) || error.code !== 'not-found') throw error;
           const seen = error.hint ?? 'none';
@@ -34,11 +34,16 @@ export async function lookAtTemplates(
             ),
           ];
         }
-        return findingsOf(subject, template, blueprint);
+        return copies.flatMap((template) => findingsOf(subject, template, blueprint));
       });
-      return { blueprint, template, findings };
+      const [first, ...more] = copies;
+      return [
+        { blueprint, template: first, findings },
+        ...more.map((template) => ({ blueprint, template, findings: [] })),
+      ];
     }),
   );
+  return looks.flat();
 }
 
 function findingsOf(subject: string, template: TemplateInfo, blueprint: IntendedBlueprint): CheckFinding[] {

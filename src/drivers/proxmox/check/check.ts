@@ -20,7 +20,7 @@ export async function checkCluster(
   if (endpoints.every((finding) => !finding.ok)) return endpoints;
   const nodes = await guarded('nodes', signal, () => checkNodes(cluster, reads, signal));
   const looks = await lookAtTemplates(templates, use.blueprints, signal);
-  const online = (await reads.map(2_000, signal)).nodes
+  const online = (await reads.map(2_000, signal)).usedNodes
     .filter((node) => node.online)
     .map((node) => node.name);
   const storages = usedStorages(looks, online);

@@ -26,7 +26,7 @@ export async function recordCluster(
   signal: AbortSignal,
 ): Promise<ClusterRecording> {
   const map = await reads.map(0, signal);
-  const node = map.allNodes.find(({ online }) => online)?.name ?? map.allNodes[0]!.name;
+  const node = map.nodes.find(({ online }) => online)?.name ?? map.nodes[0]!.name;
   const calls: ClusterRecording['calls'][number][] = [];
   for (const probe of await probesFor(cluster, map, node, signal))
     calls.push(await measured(cluster, probe, signal));
@@ -41,7 +41,7 @@ export async function recordCluster(
     kind: cluster.definition.kind,
     releases: [await reads.release(signal)],
     timeScale: cluster.remoteTimeScale,
-    counts: { nodes: map.allNodes.length, guests: map.guests.length },
+    counts: { nodes: map.nodes.length, guests: map.guests.length },
     calls,
     refusals,
   };
@@ -224,7 +224,7 @@ function refused(
 function redactorFor({ definition }: Cluster, map: ClusterMap): Redactor {
   const { id } = clusterIdentity(definition);
   return new Redactor({
-    node: map.allNodes.map(({ name }) => name),
+    node: map.nodes.map(({ name }) => name),
     guest: map.guests.flatMap(({ name }) => name ?? []),
     storage: map.storages.map((storage) => storage.id),
     pool: [definition.pool, ...map.guests.flatMap(({ pool }) => pool ?? [])],
