@@ -70,6 +70,7 @@ function describeClaim(parts: EngineParts, loaded: LoadedRun, held: HeldStep): C
     },
     effects: loaded.effects.filter((effect) => effect.stepId === held.stepId),
     nowMs: loaded.nowMs,
+    isDoubtful: held.epoch === 1 && loaded.parkedUses.has(step.uses),
   };
 }
 
@@ -79,7 +80,7 @@ async function actOnce(attempt: Attempt): Promise<void> {
   const definition = parts.steps.get(step.uses)!;
   const input: unknown = definition.input.parse(step.input);
   const at = { step: step.key, runId: claimed.runId };
-  if (held.epoch === 1) await needNoRefusal(attempt);
+  if (claimed.isDoubtful) await needNoRefusal(attempt);
   const names = definition.locks(input, claimed.machine);
   const outcome = await parts.locks.with(
     names,

@@ -18,6 +18,8 @@ export interface Claimed {
   readonly machine: MachineSnapshot;
   readonly effects: readonly EffectRow[];
   readonly nowMs: number;
+  /** Never tried before, while the same step of another run is parked. */
+  readonly isDoubtful: boolean;
 }
 
 /** One attempt in the hands of a worker. */

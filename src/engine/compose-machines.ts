@@ -159,6 +159,7 @@ export function newMachine(
     effects: [],
     attemptEnds: [],
     isClusterStopped: false,
+    parkedUses: new Set(),
     nowMs: 0,
   };
   const model = new RunModel(loaded, registry, {

@@ -134,6 +134,7 @@ class Bench {
       effects: [],
       attemptEnds: [],
       isClusterStopped: false,
+      parkedUses: new Set<string>(),
       nowMs: 1_000_000,
     };
     this.next().advance();

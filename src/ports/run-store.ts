@@ -132,6 +132,8 @@ export interface LoadedRun {
   readonly attemptEnds: readonly AttemptEnd[];
   /** Nothing is dispatched to the machine's cluster for now (`ClusterStops`). */
   readonly isClusterStopped: boolean;
+  /** What is parked somewhere, in any run: before the first try of such a step one asks `refusedBefore`. */
+  readonly parkedUses: ReadonlySet<string>;
   readonly nowMs: number;
 }
 

@@ -15,6 +15,13 @@ export interface Queries {
   query<R extends object = Row>(text: string, values?: readonly unknown[]): Promise<R[]>;
 }
 
+/** A statement that is parsed and planned once per connection, under its name: the same name is always the same text. */
+export interface Prepared {
+  readonly name: string;
+  readonly text: string;
+  readonly values: readonly unknown[];
+}
+
 /** Serialization failure, deadlock: the whole transaction may be repeated (nothing of it was done). */
 const REPEATABLE = new Set(['40001', '40P01']);
 const MAX_REPEATS = 5;
@@ -50,7 +57,9 @@ export class Database implements Queries {
       connectionTimeoutMillis: CONNECT_MS,
       query_timeout: ANSWER_MS,
       keepAlive: true,
-    });
+      // What is asked of a connection in one turn leaves at once, and is answered in its order.
+      pipeline: true,
+    } as pg.PoolConfig);
     this.pool.on('error', (error) => options.onError?.(error));
   }
 
@@ -60,6 +69,47 @@ export class Database implements Queries {
   }
 
   async transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
+    return this.repeated(async (client) => {
+      this.statements += 2;
+      await this.available(client.query(this.begin));
+      const result = await work({
+        query: async <R extends object = Row>(text: string, values: readonly unknown[] = []) => {
+          this.statements += 1;
+          return (await this.available(client.query<R>(text, [...values]))).rows;
+        },
+      });
+      await this.available(client.query('commit'));
+      return result;
+    });
+  }
+
+  /**
+   * A transaction of two round trips, for what happens with every step: `reads` leave together with its begin, and the writes that `decide`
+   * makes of their rows leave together with its commit. Each statement sees what was committed before it began; the first one may wait for a lock.
+   */
+  async exchange<T>(
+    reads: readonly Prepared[],
+    decide: (rows: readonly Row[][]) => { writes: readonly Prepared[]; result: T },
+  ): Promise<T> {
+    return this.repeated(async (client) => {
+      const [, ...read] = await this.sent([
+        client.query(this.begin),
+        ...reads.map((one) => prepared(client, one)),
+      ]);
+      const { writes, result } = decide(read.map((answer) => answer.rows));
+      // A commit behind a write that failed rolls back.
+      await this.sent([...writes.map((one) => prepared(client, one)), client.query('commit')]);
+      return result;
+    });
+  }
+
+  /** The error of several is the first one: the others come of it. */
+  private async sent(asked: readonly Promise<pg.QueryResult<Row>>[]): Promise<pg.QueryResult<Row>[]> {
+    this.statements += asked.length;
+    return this.available(Promise.all(asked));
+  }
+
+  private async repeated<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
     for (let repeats = 0; ; repeats += 1) {
       const client = await this.available(this.pool.connect());
       let broken: Error | undefined;
@@ -67,16 +117,7 @@ export class Database implements Queries {
       const onBroken = (error: Error): void => void (broken = error);
       client.on('error', onBroken);
       try {
-        this.statements += 2;
-        await this.available(client.query(this.begin));
-        const result = await work({
-          query: async <R extends object = Row>(text: string, values: readonly unknown[] = []) => {
-            this.statements += 1;
-            return (await this.available(client.query<R>(text, [...values]))).rows;
-          },
-        });
-        await this.available(client.query('commit'));
-        return result;
+        return await work(client);
       } catch (error) {
         await client.query('rollback').catch(onBroken);
         if (!REPEATABLE.has(sqlState(error) ?? '') || repeats >= MAX_REPEATS) throw error;
@@ -103,6 +144,9 @@ export class Database implements Queries {
     }
   }
 }
+
+const prepared = (client: pg.PoolClient, { name, text, values }: Prepared): Promise<pg.QueryResult<Row>> =>
+  client.query<Row>({ name, text, values: [...values] });
 
 /** SQLSTATE of a Postgres error, e.g. `23505` for a broken unique constraint. */
 export function sqlState(error: unknown): string | undefined {

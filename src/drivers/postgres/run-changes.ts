@@ -1,184 +1,257 @@
 import { v7 as uuidv7 } from 'uuid';
-import type { LoadedRun, RunChanges } from '../../ports/run-store.js';
-import type { Queries } from './database.js';
+import { isMachineSettled } from '../../core/states.js';
+import type { LoadedRun, RunChanges, StepRow } from '../../ports/run-store.js';
+import type { Prepared, Queries } from './database.js';
 
 /** How long a released VMID rests, in milliseconds; names and MACs are free at once. */
 export type QuarantineOf = (cluster: string) => number;
 
-/** Writes what the model changed: at most one statement per table, whatever the number of steps. */
-export async function writeChanges(
-  queries: Queries,
+/** What the steps of a run had when it was read: what did not change since is not written again. */
+export type StepsBefore = ReadonlyMap<string, Pick<StepRow, 'input' | 'output'>>;
+
+/**
+ * Writes what the model changed: one statement whose parts, one for each table, are those that have something to write. Parts see the rows as they
+ * were before the statement and must not touch the same row. What has to see more than that comes in statements behind it.
+ */
+export function writesOf(
   at: LoadedRun,
+  before: StepsBefore,
   changes: RunChanges,
   quarantineOf: QuarantineOf,
-): Promise<void> {
-  if (changes.steps.size > 0) await writeSteps(queries, at, changes);
-  if (changes.run) await writeRun(queries, at);
-  if (changes.machine) await writeMachine(queries, at);
-  if (changes.begun.length > 0)
-    await queries.query(
-      `insert into attempts (id, step_id, epoch, kind, worker_id)
-       select id, step_id, epoch, kind, worker_id from jsonb_to_recordset($1) as a (id uuid, step_id uuid, epoch int, kind text, worker_id uuid)`,
-      [
-        JSON.stringify(
-          changes.begun.map((a) => ({
-            id: uuidv7(),
-            step_id: a.stepId,
-            epoch: a.epoch,
-            kind: a.kind,
-            worker_id: a.workerId,
-          })),
-        ),
-      ],
-    );
-  if (changes.ended.length > 0)
-    await queries.query(
-      `update attempts a set ended_at = clock_timestamp(), outcome = e.outcome, error = e.error, warnings = e.warnings
-         from jsonb_to_recordset($1) as e (step_id uuid, epoch int, outcome text, error jsonb, warnings jsonb)
-        where a.step_id = e.step_id and a.epoch = e.epoch and a.ended_at is null`,
-      [
-        JSON.stringify(
-          changes.ended.map((e) => ({
-            step_id: e.stepId,
-            epoch: e.epoch,
-            outcome: e.outcome,
-            error: e.error ?? null,
-            warnings: e.warnings ?? null,
-          })),
-        ),
-      ],
-    );
-  if (
-    changes.confirmed.length > 0 &&
-    at.effects.some((effect) => changes.confirmed.includes(effect.stepId) && effect.state === 'intended')
-  )
-    await queries.query(
-      `update effects set state = 'confirmed', confirmed_at = now() where id = any ($1::uuid[]) and state = 'intended'`,
-      [at.effects.filter((effect) => changes.confirmed.includes(effect.stepId)).map((effect) => effect.id)],
-    );
-  if (changes.freed.length > 0)
-    await queries.query('delete from slots where step_id = any ($1::uuid[])', [changes.freed]);
-  if (changes.dispatches.length > 0)
-    await queries.query(
-      `insert into outbox (kind, payload, due_at)
-       select 'dispatch', jsonb_build_object('stepId', d.step, 'number', d.number), from_ms(d.due)
-         from jsonb_to_recordset($1) as d (step uuid, number int, due double precision)`,
-      [JSON.stringify(changes.dispatches.map((d) => ({ step: d.stepId, number: d.number, due: d.dueAtMs })))],
-    );
-  if (changes.events.length > 0) await writeEvents(queries, at, changes);
-  if (changes.released) await releaseMachine(queries, at, quarantineOf(at.machine.cluster));
-  if (changes.machine && ['ready', 'parked', 'failed', 'deleted'].includes(at.machine.state))
-    await settleBatch(queries, at.run.batchId);
+): readonly Prepared[] {
+  const parts = PARTS.flatMap((part) => {
+    const value = part.value({ at, before, changes });
+    return value === undefined ? [] : [{ ...part, value }];
+  });
+  const writes: Prepared[] = [];
+  if (parts.length > 0)
+    writes.push({
+      name: `write-run ${parts.map((part) => part.name[0]).join('')}`,
+      text: `with ${parts.map((part, index) => `${part.name} as (${part.text(`$${index + 1}`)})`).join(',\n')}\nselect`,
+      values: parts.map((part) => JSON.stringify(part.value)),
+    });
+  if (changes.released) writes.push(...releasesOf(at, quarantineOf(at.machine.cluster)));
+  if (changes.machine && isMachineSettled(at.machine.state)) writes.push(...settlesOf(at.run.batchId));
+  return writes;
 }
 
-async function writeSteps(queries: Queries, at: LoadedRun, changes: RunChanges): Promise<void> {
+interface Written {
+  readonly at: LoadedRun;
+  readonly before: StepsBefore;
+  readonly changes: RunChanges;
+}
+
+interface Part {
+  /** Its first letter is its own: the name of a statement may not be long. */
+  readonly name: string;
+  /** `p` is the place of its value, as jsonb. */
+  readonly text: (p: string) => string;
+  /** `undefined` = nothing to write. */
+  readonly value: (written: Written) => unknown;
+}
+
+/** A list, or nothing when it is empty. */
+const some = <T>(rows: readonly T[]): readonly T[] | undefined => (rows.length === 0 ? undefined : rows);
+
+const PARTS: readonly Part[] = [
+  {
+    name: 'steps',
+    text: (p) => `
+update steps s set state = c.state, due_at = from_ms(c.due), slots = c.slots, dispatch = c.dispatch,
+       dispatched_at = case when c.is_dispatched then greatest(clock_timestamp(), from_ms(c.due)) else s.dispatched_at end,
+       epoch = c.epoch, worker_id = c.worker, claimed_at = case when c.worker is null then null else coalesce(s.claimed_at, clock_timestamp()) end,
+       tries = c.tries, first_claimed_at = from_ms(c.first), input = coalesce(c.input, s.input), output = coalesce(c.output, s.output),
+       error = c.error, percent = c.percent,
+       finished_at = case when c.state in ('done', 'failed', 'skipped', 'undone') then coalesce(s.finished_at, clock_timestamp()) end
+  from jsonb_to_recordset(${p}::jsonb) as c (id uuid, state text, due double precision, slots text[], dispatch int, is_dispatched boolean, epoch int,
+       worker uuid, tries int, first double precision, input jsonb, output jsonb, error jsonb, percent int)
+ where s.id = c.id`,
+    value: stepsToWrite,
+  },
+  {
+    name: 'run',
+    text: (p) => `
+update runs r set state = c.state, wanted = c.wanted, error = c.error, undo_ends_as = c.undo_ends_as, deaths = c.deaths, deaths_alone = c.deaths_alone,
+       started_at = coalesce(r.started_at, case when c.state <> 'queued' then clock_timestamp() end),
+       finished_at = case when c.state in ('done', 'failed', 'cancelled') then coalesce(r.finished_at, clock_timestamp()) end
+  from jsonb_to_record(${p}::jsonb) as c (id uuid, state text, wanted text, error jsonb, undo_ends_as text, deaths int, deaths_alone int)
+ where r.id = c.id`,
+    value: ({ at: { run }, changes }) =>
+      changes.run
+        ? {
+            id: run.id,
+            state: run.state,
+            wanted: run.wanted,
+            error: run.error,
+            undo_ends_as: run.undoEndsAs,
+            deaths: run.deaths,
+            deaths_alone: run.deathsAlone,
+          }
+        : undefined,
+  },
+  {
+    name: 'machine',
+    text: (p) => `
+update machines m set state = c.state, node = c.node, smbios_uuid = c.smbios_uuid, address = c.address, link = c.link, secret_ref = c.secret_ref, error = c.error,
+       ready_at = coalesce(m.ready_at, case when c.state = 'ready' then clock_timestamp() end),
+       deleted_at = case when c.state = 'deleted' then coalesce(m.deleted_at, clock_timestamp()) end
+  from jsonb_to_record(${p}::jsonb) as c (id uuid, state text, node text, smbios_uuid text, address text, link text, secret_ref uuid, error jsonb)
+ where m.id = c.id`,
+    value: ({ at: { machine }, changes }) =>
+      changes.machine
+        ? {
+            id: machine.id,
+            state: machine.state,
+            node: machine.node,
+            smbios_uuid: machine.smbiosUuid,
+            address: machine.address,
+            link: machine.link,
+            secret_ref: machine.secretRef,
+            error: machine.error,
+          }
+        : undefined,
+  },
+  {
+    name: 'begun',
+    text: (p) => `
+insert into attempts (id, step_id, epoch, kind, worker_id)
+select id, step_id, epoch, kind, worker_id from jsonb_to_recordset(${p}::jsonb) as a (id uuid, step_id uuid, epoch int, kind text, worker_id uuid)`,
+    value: ({ changes }) =>
+      some(
+        changes.begun.map((a) => ({
+          id: uuidv7(),
+          step_id: a.stepId,
+          epoch: a.epoch,
+          kind: a.kind,
+          worker_id: a.workerId,
+        })),
+      ),
+  },
+  {
+    name: 'ended',
+    text: (p) => `
+update attempts a set ended_at = clock_timestamp(), outcome = e.outcome, error = e.error, warnings = e.warnings
+  from jsonb_to_recordset(${p}::jsonb) as e (step_id uuid, epoch int, outcome text, error jsonb, warnings jsonb)
+ where a.step_id = e.step_id and a.epoch = e.epoch and a.ended_at is null`,
+    value: ({ changes }) =>
+      some(
+        changes.ended.map((e) => ({
+          step_id: e.stepId,
+          epoch: e.epoch,
+          outcome: e.outcome,
+          error: e.error,
+          warnings: e.warnings,
+        })),
+      ),
+  },
+  {
+    name: 'confirmed',
+    text: (p) => `
+update effects set state = 'confirmed', confirmed_at = now()
+ where id in (select id::uuid from jsonb_array_elements_text(${p}::jsonb) as id) and state = 'intended'`,
+    value: ({ at, changes }) =>
+      some(
+        at.effects
+          .filter((effect) => effect.state === 'intended' && changes.confirmed.includes(effect.stepId))
+          .map((effect) => effect.id),
+      ),
+  },
+  {
+    name: 'freed',
+    text: (p) =>
+      `delete from slots where step_id in (select id::uuid from jsonb_array_elements_text(${p}::jsonb) as id)`,
+    value: ({ changes }) => some(changes.freed),
+  },
+  {
+    name: 'dispatched',
+    text: (p) => `
+insert into outbox (kind, payload, due_at)
+select 'dispatch', jsonb_build_object('stepId', d.step, 'number', d.number), from_ms(d.due)
+  from jsonb_to_recordset(${p}::jsonb) as d (step uuid, number int, due double precision)`,
+    value: ({ changes }) =>
+      some(changes.dispatches.map((d) => ({ step: d.stepId, number: d.number, due: d.dueAtMs }))),
+  },
+  {
+    name: 'told',
+    text: (p) => `
+insert into events (type, batch, machine, run, step, state, percent, code)
+select e.type, e.batch, e.machine, e.run, e.step, e.state, e.percent, e.code
+  from jsonb_to_recordset(${p}::jsonb) as e (type text, batch uuid, machine uuid, run uuid, step text, state text, percent int, code text)`,
+    value: ({ at, changes }) =>
+      some(
+        changes.events.map((event) => ({
+          ...event,
+          batch: at.run.batchId,
+          machine: at.machine.id,
+          run: at.run.id,
+        })),
+      ),
+  },
+];
+
+function stepsToWrite({ at, before, changes }: Written): unknown {
   const dispatched = new Set(changes.dispatches.map((dispatch) => dispatch.stepId));
-  const rows = at.steps
-    .filter((step) => changes.steps.has(step.id))
-    .map((step) => ({
-      id: step.id,
-      state: step.state,
-      due: step.dueAtMs ?? null,
-      slots: step.slots ?? null,
-      dispatch: step.dispatch,
-      is_dispatched: dispatched.has(step.id),
-      epoch: step.epoch,
-      worker: step.workerId ?? null,
-      tries: step.tries,
-      first: step.firstClaimedAtMs ?? null,
-      input: step.input ?? null,
-      output: step.output ?? null,
-      error: step.error ?? null,
-      percent: step.percent ?? null,
-    }));
-  await queries.query(
-    `update steps s set state = c.state, due_at = from_ms(c.due), slots = c.slots, dispatch = c.dispatch,
-            dispatched_at = case when c.is_dispatched then greatest(clock_timestamp(), from_ms(c.due)) else s.dispatched_at end,
-            epoch = c.epoch, worker_id = c.worker, claimed_at = case when c.worker is null then null else coalesce(s.claimed_at, clock_timestamp()) end,
-            tries = c.tries, first_claimed_at = from_ms(c.first), input = c.input, output = c.output, error = c.error, percent = c.percent,
-            finished_at = case when c.state in ('done', 'failed', 'skipped', 'undone') then coalesce(s.finished_at, clock_timestamp()) end
-       from jsonb_to_recordset($1) as c (id uuid, state text, due double precision, slots text[], dispatch int, is_dispatched boolean, epoch int,
-            worker uuid, tries int, first double precision, input jsonb, output jsonb, error jsonb, percent int)
-      where s.id = c.id`,
-    [JSON.stringify(rows)],
+  return some(
+    at.steps
+      .filter((step) => changes.steps.has(step.id))
+      .map((step) => {
+        const { input, output } = before.get(step.id)!;
+        return {
+          id: step.id,
+          state: step.state,
+          due: step.dueAtMs,
+          slots: step.slots,
+          dispatch: step.dispatch,
+          is_dispatched: dispatched.has(step.id),
+          epoch: step.epoch,
+          worker: step.workerId,
+          tries: step.tries,
+          first: step.firstClaimedAtMs,
+          input: step.input === input ? undefined : step.input,
+          output: step.output === output ? undefined : step.output,
+          error: step.error,
+          percent: step.percent,
+        };
+      }),
   );
 }
 
-async function writeRun(queries: Queries, at: LoadedRun): Promise<void> {
-  const { run } = at;
-  await queries.query(
-    `update runs set state = $2, wanted = $3, error = $4, undo_ends_as = $5, deaths = $6, deaths_alone = $7,
-            started_at = coalesce(started_at, case when $2 <> 'queued' then clock_timestamp() end),
-            finished_at = case when $2 in ('done', 'failed', 'cancelled') then coalesce(finished_at, clock_timestamp()) end
-      where id = $1`,
-    [run.id, run.state, run.wanted, run.error ?? null, run.undoEndsAs ?? null, run.deaths, run.deathsAlone],
-  );
-}
-
-async function writeMachine(queries: Queries, at: LoadedRun): Promise<void> {
-  const { machine } = at;
-  await queries.query(
-    `update machines set state = $2, node = $3, smbios_uuid = $4, address = $5, link = $6, secret_ref = $7, error = $8,
-            ready_at = coalesce(ready_at, case when $2 = 'ready' then clock_timestamp() end),
-            deleted_at = case when $2 = 'deleted' then coalesce(deleted_at, clock_timestamp()) end
-      where id = $1`,
-    [
-      machine.id,
-      machine.state,
-      machine.node,
-      machine.smbiosUuid ?? null,
-      machine.address ?? null,
-      machine.link ?? null,
-      machine.secretRef ?? null,
-      machine.error ?? null,
-    ],
-  );
-}
-
-async function writeEvents(queries: Queries, at: LoadedRun, changes: RunChanges): Promise<void> {
-  await queries.query(
-    `insert into events (type, batch, machine, run, step, state, percent, code)
-     select e.type, $2, $3, $4, e.step, e.state, e.percent, e.code
-       from jsonb_to_recordset($1) as e (type text, step text, state text, percent int, code text)`,
-    [JSON.stringify(changes.events), at.run.batchId, at.machine.id, at.run.id],
-  );
-}
-
-async function releaseMachine(queries: Queries, at: LoadedRun, quarantineMs: number): Promise<void> {
-  await queries.query(
-    `update reservations set released_at = now(), rest_until = case when kind = 'vmid' then now() + $2 * interval '1 millisecond' else now() end
-      where machine_id = $1 and released_at is null`,
-    [at.machine.id, quarantineMs],
-  );
-  await queries.query('delete from secrets where machine_id = $1', [at.machine.id]);
-}
+const releasesOf = (at: LoadedRun, quarantineMs: number): readonly Prepared[] => [
+  {
+    name: 'release-reservations',
+    text: `
+update reservations set released_at = now(), rest_until = case when kind = 'vmid' then now() + $2 * interval '1 millisecond' else now() end
+ where machine_id = $1 and released_at is null`,
+    values: [at.machine.id, quarantineMs],
+  },
+  { name: 'forget-secrets', text: 'delete from secrets where machine_id = $1', values: [at.machine.id] },
+];
 
 /**
  * Closes a batch whose machines have all come to rest; the summary goes into the outbox with it, so it is posted once.
- * The batch's row is locked first: of two machines that settle at the same moment the second sees the first.
+ * The batch's row is locked first, by a statement of its own: of two machines that settle at the same moment the second sees the first.
  * A deleted batch whose machine came back (a guest found after its end, whose undo parked) is shown again, unless its name has a new owner.
  */
+const settlesOf = (batchId: string): readonly Prepared[] => [
+  { name: 'lock-batch', text: 'select 1 from batches where id = $1 for update', values: [batchId] },
+  {
+    name: 'settle-batch',
+    text: `
+with at_rest as (
+       select b.id, b.name, b.is_open, b.notify_url, exists (select 1 from machines m where m.batch_id = b.id and m.state <> 'deleted') as is_present
+         from batches b
+        where b.id = $1 and not exists (select 1 from machines m where m.batch_id = b.id and m.state in ('reserved', 'creating', 'deleting'))),
+     closed as (
+       update batches b set is_open = false, settled_at = coalesce(b.settled_at, clock_timestamp()),
+              deleted_at = case when not r.is_present then coalesce(b.deleted_at, clock_timestamp())
+                                when exists (select 1 from batches o where o.name = b.name and o.id <> b.id and o.deleted_at is null) then b.deleted_at end
+         from at_rest r where b.id = r.id)
+insert into outbox (kind, payload) select 'notify', jsonb_build_object('batchId', id) from at_rest where is_open and notify_url is not null`,
+    values: [batchId],
+  },
+];
+
+/** As the end of a machine does it. */
 export async function settleBatch(queries: Queries, batchId: string): Promise<void> {
-  const [batch] = await queries.query<{ is_open: boolean; notify_url: string | null }>(
-    'select is_open, notify_url from batches where id = $1 for update',
-    [batchId],
-  );
-  const [left] = await queries.query<{ working: boolean; present: boolean }>(
-    `select coalesce(bool_or(state in ('reserved', 'creating', 'deleting')), false) as working, coalesce(bool_or(state <> 'deleted'), false) as present
-       from machines where batch_id = $1`,
-    [batchId],
-  );
-  if (!batch || !left || left.working) return;
-  await queries.query(
-    `update batches b set is_open = false, settled_at = coalesce(settled_at, clock_timestamp()),
-            deleted_at = case when not $2 then coalesce(deleted_at, clock_timestamp())
-                              when exists (select 1 from batches o where o.name = b.name and o.id <> b.id and o.deleted_at is null) then deleted_at end
-      where id = $1`,
-    [batchId, left.present],
-  );
-  if (batch.is_open && batch.notify_url !== null)
-    await queries.query(
-      `insert into outbox (kind, payload) values ('notify', jsonb_build_object('batchId', $1::uuid))`,
-      [batchId],
-    );
+  for (const { text, values } of settlesOf(batchId)) await queries.query(text, values);
 }

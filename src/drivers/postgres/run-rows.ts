@@ -9,67 +9,95 @@ import type {
   RunRow,
   StepRow,
 } from '../../ports/run-store.js';
-import type { Queries } from './database.js';
+import type { Prepared, Row } from './database.js';
 
 /**
- * Reads a run under its row lock. The lock is a statement of its own and comes first: whoever has to wait for it sees in the statements after
+ * Reads a run under its row lock. The lock is a statement of its own and comes first: whoever has to wait for it sees in the statement after
  * it what the transaction before wrote. (A join in the locking statement would show that transaction's other tables as they were before it.)
+ * `known`: versions of workflows whose plans need not be read.
  */
-export async function loadRun(
-  queries: Queries,
+export function readsOf(
   by: { stepId: string } | { runId: string },
-  planOf: (version: string, queries: Queries) => Promise<CompiledPlan>,
-): Promise<LoadedRun | undefined> {
-  const [run] = await queries.query<RunSql>(
-    `select id, machine_id, batch_id, workflow_version_id, inputs, state, wanted, error, undo_ends_as, deaths, deaths_alone
-       from runs where id = ${'stepId' in by ? '(select run_id from steps where id = $1)' : '$1'} for update`,
-    ['stepId' in by ? by.stepId : by.runId],
-  );
-  if (!run) return undefined;
-  const [machine] = await queries.query<MachineSql>(
-    `select id, cluster, mac, vmid, node, state, smbios_uuid, address, link, secret_ref, error, ms(clock_timestamp()) as now_ms,
-            exists (select 1 from cluster_stops s where s.cluster = machines.cluster) as is_stopped
-       from machines where id = $1`,
-    [run.machine_id],
-  );
-  const steps = await queries.query<StepSql>(
-    `select id, key, uses, version, rank, state, ms(due_at) as due_ms, slots, dispatch, epoch, worker_id, tries, ms(first_claimed_at) as first_ms,
-            input, output, remote, error, percent
-       from steps where run_id = $1 order by rank desc, key`,
-    [run.id],
-  );
-  const ids = steps.map((step) => step.id);
-  const effects = await queries.query<EffectSql>(
-    `select e.id, e.seq, e.step_id, e.kind, e.version, e.system, e.key, e.shared, e.payload, e.state, ms(e.intended_at) as intended_ms
-       from effects e where e.step_id = any ($1::uuid[]) and not e.shared and e.state <> 'undone'
-     union all
-     select e.id, e.seq, h.step_id, e.kind, e.version, e.system, e.key, e.shared, e.payload, e.state, ms(e.intended_at)
-       from effect_holders h join effects e on e.id = h.effect_id
-      where h.step_id = any ($1::uuid[]) and h.released_at is null and e.shared and e.state <> 'undone'`,
-    [ids],
-  );
-  const attempts = effects.some((effect) => effect.state === 'intended')
-    ? await queries.query<AttemptSql>(
-        `select step_id, outcome, error ->> 'code' as code, ms(max(ended_at)) as ended_ms
-           from attempts where step_id = any ($1::uuid[]) and kind = 'act' and ended_at is not null group by step_id, outcome, code`,
-        [ids],
-      )
-    : [];
+  known: readonly string[],
+): readonly Prepared[] {
+  const [of, id] = 'stepId' in by ? (['step', by.stepId] as const) : (['run', by.runId] as const);
+  return [
+    {
+      name: `lock-run-of-${of}`,
+      text: `select 1 from runs where id = ${RUN_OF[of]} for update`,
+      values: [id],
+    },
+    { name: `read-run-of-${of}`, text: READ_RUN.replace('$run', RUN_OF[of]), values: [id, known] },
+  ];
+}
+
+const RUN_OF = { step: '(select run_id from steps where id = $1)', run: '$1::uuid' };
+
+/** One row with everything. Shared effects are those that the run's steps hold; attempts count only while an effect is not certain. */
+const READ_RUN = `
+select (select row_to_json(x) from (select r.id, r.machine_id, r.batch_id, r.workflow_version_id, r.inputs, r.state, r.wanted, r.error, r.undo_ends_as,
+               r.deaths, r.deaths_alone) as x) as run,
+       (select row_to_json(x) from (select m.id, m.cluster, m.mac, m.vmid, m.node, m.state, m.smbios_uuid, m.address, m.link, m.secret_ref, m.error) as x) as machine,
+       ms(clock_timestamp()) as now_ms,
+       (select json_agg(s order by s.rank desc, s.key) from (
+          select id, key, uses, version, rank, state, ms(due_at) as due_ms, slots, dispatch, epoch, worker_id, tries, ms(first_claimed_at) as first_ms,
+                 input, output, remote, error, percent
+            from steps where run_id = r.id) as s) as steps,
+       (select json_agg(e) from (
+          select e.id, e.seq, e.step_id, e.kind, e.version, e.system, e.key, e.shared, e.payload, e.state, ms(e.intended_at) as intended_ms
+            from steps s join effects e on e.step_id = s.id where s.run_id = r.id and not e.shared and e.state <> 'undone'
+          union all
+          select e.id, e.seq, h.step_id, e.kind, e.version, e.system, e.key, e.shared, e.payload, e.state, ms(e.intended_at)
+            from steps s join effect_holders h on h.step_id = s.id join effects e on e.id = h.effect_id
+           where s.run_id = r.id and h.released_at is null and e.shared and e.state <> 'undone') as e) as effects,
+       case when exists (select 1 from steps s join effects e on e.step_id = s.id where s.run_id = r.id and e.state = 'intended')
+              or exists (select 1 from steps s join effect_holders h on h.step_id = s.id join effects e on e.id = h.effect_id
+                          where s.run_id = r.id and h.released_at is null and e.state = 'intended')
+            then (select json_agg(a) from (
+                    select a.step_id, a.outcome, a.error ->> 'code' as code, ms(max(a.ended_at)) as ended_ms
+                      from steps s join attempts a on a.step_id = s.id
+                     where s.run_id = r.id and a.kind = 'act' and a.ended_at is not null group by a.step_id, a.outcome, code) as a) end as attempts,
+       exists (select 1 from cluster_stops c where c.cluster = m.cluster) as is_stopped,
+       array(select distinct uses from steps where state = 'parked') as parked,
+       (select plan from workflow_versions v where v.id = r.workflow_version_id and v.id <> all ($2::text[])) as plan
+  from runs r join machines m on m.id = r.machine_id
+ where r.id = $run`;
+
+/** What `readsOf` was answered; `planOf` knows the plans of the versions that were known, and learns the others. */
+export function loadedRun(
+  answers: readonly Row[][],
+  planOf: (version: string, read: CompiledPlan | null) => CompiledPlan,
+): LoadedRun | undefined {
+  const [row] = answers[1] as unknown as readonly ReadSql[];
+  if (!row) return undefined;
   return {
-    plan: await planOf(run.workflow_version_id, queries),
-    run: runRow(run),
-    machine: machineRow(machine!),
-    steps: steps.map(stepRow),
-    effects: effects.map(effectRow),
-    attemptEnds: attempts.map((attempt): AttemptEnd => ({
+    plan: planOf(row.run.workflow_version_id, row.plan),
+    run: runRow(row.run),
+    machine: machineRow(row.machine),
+    steps: (row.steps ?? []).map(stepRow),
+    effects: (row.effects ?? []).map(effectRow),
+    attemptEnds: (row.attempts ?? []).map((attempt): AttemptEnd => ({
       stepId: attempt.step_id,
       outcome: attempt.outcome,
       code: attempt.code ?? undefined,
       endedAtMs: attempt.ended_ms,
     })),
-    isClusterStopped: machine!.is_stopped,
-    nowMs: machine!.now_ms,
+    isClusterStopped: row.is_stopped,
+    parkedUses: new Set(row.parked),
+    nowMs: row.now_ms,
   };
+}
+
+interface ReadSql {
+  run: RunSql;
+  machine: MachineSql;
+  now_ms: number;
+  steps: StepSql[] | null;
+  effects: EffectSql[] | null;
+  attempts: AttemptSql[] | null;
+  is_stopped: boolean;
+  parked: string[];
+  plan: CompiledPlan | null;
 }
 
 interface RunSql {
@@ -98,8 +126,6 @@ interface MachineSql {
   link: string | null;
   secret_ref: string | null;
   error: ErrorRecord | null;
-  now_ms: number;
-  is_stopped: boolean;
 }
 
 interface StepSql {

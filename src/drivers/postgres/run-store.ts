@@ -4,8 +4,8 @@ import type { CompiledPlan } from '../../plan/compiled-plan.js';
 import type { AddressHolder, EffectIntent } from '../../plan/step.js';
 import type { HeldStep, LoadedRun, RemoteNote, RunChanges, RunStore } from '../../ports/run-store.js';
 import type { Database, Queries } from './database.js';
-import { writeChanges, type QuarantineOf } from './run-changes.js';
-import { loadRun } from './run-rows.js';
+import { writesOf, type QuarantineOf } from './run-changes.js';
+import { loadedRun, readsOf } from './run-rows.js';
 import { takeVmids } from './vmid-reservations.js';
 
 /** Where VMIDs of a cluster come from. */
@@ -27,24 +27,18 @@ export class PostgresRunStore implements RunStore {
     by: { stepId: string } | { runId: string },
     work: (loaded: LoadedRun) => { changes: RunChanges; result: T },
   ): Promise<T | undefined> {
-    return this.database.transaction(async (queries) => {
-      const loaded = await loadRun(queries, by, (version, inner) => this.planOf(version, inner));
-      if (!loaded) return undefined;
+    return this.database.exchange(readsOf(by, [...this.plans.keys()]), (answers) => {
+      const loaded = loadedRun(answers, (version, read) => this.planOf(version, read));
+      if (!loaded) return { writes: [], result: undefined };
+      const before = new Map(loaded.steps.map(({ id, input, output }) => [id, { input, output }]));
       const { changes, result } = work(loaded);
-      await writeChanges(queries, loaded, changes, this.sites.quarantineMs);
-      return result;
+      return { writes: writesOf(loaded, before, changes, this.sites.quarantineMs), result };
     });
   }
 
-  private async planOf(version: string, queries: Queries): Promise<CompiledPlan> {
-    const known = this.plans.get(version);
-    if (known) return known;
-    const [row] = await queries.query<{ plan: CompiledPlan }>(
-      'select plan from workflow_versions where id = $1',
-      [version],
-    );
-    this.plans.set(version, row!.plan);
-    return row!.plan;
+  private planOf(version: string, read: CompiledPlan | null): CompiledPlan {
+    if (read) this.plans.set(version, read);
+    return this.plans.get(version)!;
   }
 
   async intend(
