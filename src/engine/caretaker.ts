@@ -12,6 +12,7 @@ const SWEEP_BATCH = 100;
 const STRAY_MS = 60_000;
 const WATCH_MS = 30_000;
 const STOP_MS = 2_000;
+const LEARN_MS = 2_000;
 
 /**
  * Keeps work flowing from Postgres to the queue, in every process that runs the engine:
@@ -40,6 +41,8 @@ export class Caretaker {
       /** Looks for guests of a cluster that nobody counts on; asked by its dispatcher alone. */
       findStrays?: (cluster: string, signal: AbortSignal) => Promise<number>;
       strayMs?: number;
+      /** Counts how long finished steps took, a round at a time; gives whether there are more. Asked by a dispatcher alone. */
+      learn?: () => Promise<boolean>;
     },
   ) {}
 
@@ -59,6 +62,8 @@ export class Caretaker {
     const { findStrays, strayMs = STRAY_MS, watchMs = WATCH_MS } = this.options;
     this.loop('range', watchMs, () => this.watchAll());
     if (findStrays) this.loop('strays', strayMs, () => this.findAllStrays(findStrays));
+    const { learn } = this.options;
+    if (learn) this.loop('durations', LEARN_MS, () => this.learnAll(learn));
     this.loop('notify', sweepMs, () => this.notifyAll());
     for (const topic of ['outbox', 'work'] as const)
       this.unsubscribe.push(this.parts.wakeUps.on(topic, () => this.wakers.get(topic)?.()));
@@ -118,6 +123,15 @@ export class Caretaker {
   ): Promise<void> {
     for (const cluster of this.options.clusters)
       if (await this.isDispatcher(cluster)) await find(cluster, this.stopping.signal);
+  }
+
+  /** Not each of the processes: one counts for all clusters. */
+  private async learnAll(learn: () => Promise<boolean>): Promise<void> {
+    for (const cluster of this.options.clusters)
+      if (await this.isDispatcher(cluster)) {
+        while (!this.stopping.signal.aborted && (await learn()));
+        return;
+      }
   }
 
   private async watchAll(): Promise<void> {

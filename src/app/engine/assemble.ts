@@ -5,6 +5,7 @@ import { GuacamoleDriver } from '../../drivers/guacamole/guacamole.driver.js';
 import { batchSummary } from '../../drivers/postgres/batch-summary.js';
 import { Database } from '../../drivers/postgres/database.js';
 import { PostgresBatchStore } from '../../drivers/postgres/batch-store.js';
+import { PostgresDurations } from '../../drivers/postgres/step-durations.js';
 import { PostgresRunStore } from '../../drivers/postgres/run-store.js';
 import { PostgresClusterStops } from '../../drivers/postgres/cluster-stops.js';
 import { PostgresSecrets } from '../../drivers/postgres/postgres-secrets.js';
@@ -27,6 +28,7 @@ import { durationMs, type StepPorts } from '../../plan/step.js';
 import { compileWorkflow } from '../../plan/workflow.js';
 import { noCheckpoints, type Checkpoints } from '../../ports/checkpoints.js';
 import type { Dhcp } from '../../ports/dhcp.js';
+import type { Durations } from '../../ports/durations.js';
 import type { Hypervisor, Hypervisors, IntendedUse } from '../../ports/hypervisor.js';
 import type { VmidRests } from '../../ports/vmid-rests.js';
 import { EFFECTS } from '../../steps/effects.js';
@@ -60,6 +62,9 @@ export interface AssembleOptions {
 
 /** A look at the range takes any inventory that was read for something else not long ago. */
 const WATCH_AGE_MS = 5_000;
+/** How old learned durations may be that a process goes by. */
+const REFRESH_MS = 5_000;
+const LEAST_REFRESH_MS = 500;
 
 /** Everything between the stores and the API, put together once per process. */
 export interface Assembly {
@@ -70,6 +75,7 @@ export interface Assembly {
   readonly vmidRests: VmidRests;
   /** What this site means to do on a cluster. */
   readonly useOf: (cluster: string) => Promise<IntendedUse>;
+  readonly durations: Durations;
   readonly locks: RedisLocks;
   readonly wakeUps: RedisWakeUps;
   readonly caretaker: Caretaker;
@@ -106,6 +112,10 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     holder: `process ${process.pid}`,
     lockMs: times.leaseMs,
   });
+  const durations = new PostgresDurations(database, {
+    refreshMs: Math.max(LEAST_REFRESH_MS, REFRESH_MS * options.remoteTimeScale),
+    now: () => systemClock.monotonicMs(),
+  });
   const dispatch = new BullDispatch(connectRedis(options.redisUrl, onError), options.redisPrefix, onError);
   const parts: EngineParts = {
     store,
@@ -116,7 +126,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     wakeUps,
     clock: systemClock,
     checkpoints: options.checkpoints ?? noCheckpoints,
-    ports: { ...drivers, secrets, remoteTimeScale: options.remoteTimeScale },
+    ports: { ...drivers, secrets, durations, remoteTimeScale: options.remoteTimeScale },
     steps: STEPS,
     effects: EFFECTS,
     deployment: options.deployment,
@@ -167,6 +177,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     ...(options.watchMs === undefined ? {} : { watchMs: options.watchMs }),
     findStrays: async (name, signal) => strays.get(name)?.reopen(signal) ?? 0,
     ...(options.strayMs === undefined ? {} : { strayMs: options.strayMs }),
+    learn: () => durations.learn(),
     notify: async (batchId) => {
       const summary = await batchSummary(database, batchId);
       if (summary) await options.webhook.post(summary.url, summary.body, `batch-${batchId}`);
@@ -180,6 +191,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     vmidRests,
     useOf: (cluster) =>
       intendedUse(cluster, { blueprints: options.site.blueprints, workflows, store, vmidRests }),
+    durations,
     locks,
     wakeUps,
     caretaker,
