@@ -8,6 +8,8 @@ export const machineInput = z.strictObject({
   node: z.string(),
   mac: z.string(),
   pool: z.string(),
+  /** What it is made from; machines that were accepted by an older build have none. */
+  blueprint: z.string().optional(),
   template: z.strictObject({
     name: z.string(),
     vmid: z.number().int(),

@@ -45,6 +45,7 @@ export function composeMachines(at: {
       node: item.node,
       mac: localMac(randomBytes(5)),
       pool: at.cluster.pool,
+      blueprint: at.blueprint.name,
       template: {
         name: template.name,
         vmid: template.vmid,

@@ -5,6 +5,7 @@ import type { Mark, MarkIdentity } from '../core/mark.js';
 import type { Call } from '../ports/call.js';
 import type { DesktopGateway } from '../ports/desktop-gateway.js';
 import type { Dhcp } from '../ports/dhcp.js';
+import type { Durations } from '../ports/durations.js';
 import type { Hypervisor, Trace } from '../ports/hypervisor.js';
 import type { Secrets } from '../ports/secrets.js';
 
@@ -14,6 +15,8 @@ export interface StepPorts {
   dhcp(service: string): Dhcp;
   desktopGateway(service: string): DesktopGateway;
   readonly secrets: Secrets;
+  /** What past runs say about how long something takes. */
+  readonly durations: Pick<Durations, 'of'>;
   /** Scales waits that face a remote side (poll, settle, window); 1 outside the demo and the tests. */
   readonly remoteTimeScale: number;
 }

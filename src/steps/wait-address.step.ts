@@ -1,13 +1,13 @@
 import { z } from 'zod';
+import { askTimes, type AskTimes } from '../core/ask-times.js';
 import { HatcheryError } from '../core/errors.js';
-import { StepWait, defineStep } from '../plan/step.js';
+import { StepWait, defineStep, type StepPorts, type StepRun } from '../plan/step.js';
 import { onMachine, type OnMachine } from './machine-step.js';
 
-/** A boot with a preinstalled agent takes 25 s in the median: asking earlier blocks an API worker of the node for 3 s each time. */
-const FIRST_ASK_MS = 20_000;
-const NEXT_ASK_MS = 5_000;
-
-/** Asks the guest agent late and rarely, and gives its worker back in between. */
+/**
+ * Asks the guest agent when past boots say that it is likely up, then rarely, and gives its worker back in between: asking one that sleeps
+ * blocks an API worker of the node for 3 s.
+ */
 export const waitAddress = defineStep<OnMachine, { address: string }>({
   id: 'wait-address',
   version: 1,
@@ -30,11 +30,11 @@ export const waitAddress = defineStep<OnMachine, { address: string }>({
       },
     ),
   async act({ machine }, ports, run) {
-    const scale = ports.remoteTimeScale;
-    if (run.attempt === 1) return new StepWait(FIRST_ASK_MS * scale, 'the machine boots');
+    const asks = await timesToAsk(machine, ports, run);
+    if (run.attempt === 1) return new StepWait(asks.firstMs, 'the machine boots');
     const hypervisor = ports.hypervisor(machine.cluster);
     const address = await hypervisor.guestAddress(run.machine.identity, run.machine.mac, run.call);
-    if (address === undefined) return new StepWait(NEXT_ASK_MS * scale, 'no address yet');
+    if (address === undefined) return new StepWait(asks.gapMs(run.attempt - 1), 'no address yet');
     const other = await run.claimAddress(address);
     if (other !== undefined) {
       const identity = { ...run.machine.identity, machine: other.machineId, vmid: other.vmid };
@@ -46,6 +46,17 @@ export const waitAddress = defineStep<OnMachine, { address: string }>({
     return { address };
   },
 });
+
+async function timesToAsk(
+  { cluster, blueprint = '' }: OnMachine['machine'],
+  { durations, remoteTimeScale }: StepPorts,
+  { machine, stepKey }: StepRun,
+): Promise<AskTimes> {
+  const known = await durations.of(cluster, blueprint, stepKey);
+  // Random digits of the id: the same machine always gets the same turn.
+  const chance = Number.parseInt(machine.machineId.slice(-8), 16) / 2 ** 32;
+  return askTimes(known?.came, chance, remoteTimeScale);
+}
 
 const twice = (name: string, other: string, address: string): HatcheryError =>
   new HatcheryError(
