@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { localMac, macWithHyphens, normaliseMac } from './address.js';
+import { localMac, macWithHyphens, normaliseMac, usableAddress } from './address.js';
 
 describe('a MAC address', () => {
   it.each([
@@ -34,5 +34,30 @@ describe('a MAC address', () => {
       expect(first & 0b11).toBe(0b10);
     }
     expect(localMac(Uint8Array.of(0, 1, 10, 171, 255))).toBe('02:00:01:0a:ab:ff');
+  });
+});
+
+describe('what a guest says about its addresses', () => {
+  it.each([
+    ...['0.0.0.0', '127.0.0.1', '169.254.7.7', '224.0.0.1', '255.255.255.255'],
+    ...['::', '::1', '0:0:0:0:0:0:0:1', 'fe80::1', 'FE80:0::1', 'fe80::1%eth0', 'ff02::1', '::ffff:10.0.0.1'],
+    ...[
+      '',
+      '10.0.0',
+      '010.0.0.1',
+      '10.0.0.1/24',
+      ' 10.0.0.1',
+      '10.0.0.1\u0000',
+      '$(reboot)',
+      '<b>10.0.0.1</b>',
+    ],
+  ])('is of no use when it is %j', (address) => {
+    expect(usableAddress([address])).toBeUndefined();
+  });
+
+  it('is taken IPv4 first', () => {
+    expect(usableAddress(['fe80::1', '2001:db8::5', '10.0.0.9'])).toBe('10.0.0.9');
+    expect(usableAddress(['fe80::1', '2001:db8::5'])).toBe('2001:db8::5');
+    expect(usableAddress([])).toBeUndefined();
   });
 });
