@@ -77,6 +77,14 @@ const clusterShape = z.strictObject({
   nodes: z.strictObject({ exclude: z.array(z.string()).default([]) }).prefault({}),
   /** Hook scripts that templates may carry, as volume ids (`local:snippets/hook.sh`): they run as root on a node and come along with every clone. */
   hookScripts: z.array(z.string()).default([]),
+  /** Where the nodes hold our vendor data (`local:snippets/hatchery.yaml`): guests that get it phone home. Left out = their agents are asked. */
+  vendorData: z
+    .string()
+    .regex(
+      /^[A-Za-z][A-Za-z0-9._-]*:snippets\/[A-Za-z0-9][A-Za-z0-9._-]*$/,
+      'write the volume of a snippet, e.g. local:snippets/hatchery.yaml',
+    )
+    .optional(),
 });
 export const clusterSchema = clusterShape.refine(
   ({ token, account }) => (token === undefined) !== (account === undefined),

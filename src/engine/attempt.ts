@@ -67,6 +67,7 @@ function describeClaim(parts: EngineParts, loaded: LoadedRun, held: HeldStep): C
       node: machine.node,
       smbiosUuid: machine.smbiosUuid,
       identity: { deployment: parts.deployment, machine: machine.id, vmid: machine.vmid },
+      phoneHome: machine.phoneHome && { address: machine.phoneHome.address },
     },
     effects: loaded.effects.filter((effect) => effect.stepId === held.stepId),
     nowMs: loaded.nowMs,
@@ -115,7 +116,7 @@ async function actOnce(attempt: Attempt): Promise<void> {
     const waitedMs = claimed.nowMs - (step.firstClaimedAtMs ?? claimed.nowMs);
     if (compiled.deadlineMs !== undefined && waitedMs >= compiled.deadlineMs)
       throw definition.expired?.(input) ?? waitedTooLong(claimed, outcome.why);
-    await commit(attempt, (model) => model.wait(held, outcome.afterMs, facts));
+    await commit(attempt, (model) => model.wait(held, outcome.afterMs, facts, claimed.machine.phoneHome));
     return;
   }
   const output: unknown = definition.output.parse(outcome);

@@ -155,6 +155,7 @@ export function newMachine(
       link: undefined,
       secretRef: undefined,
       error: undefined,
+      phoneHome: undefined,
     },
     steps,
     effects: [],

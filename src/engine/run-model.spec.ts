@@ -129,6 +129,7 @@ class Bench {
         link: undefined,
         secretRef: undefined,
         error: undefined,
+        phoneHome: undefined,
       },
       steps: steps.map(stepRow),
       effects: [],
@@ -215,7 +216,7 @@ describe('a run that goes forward', () => {
     const bench = new Bench([compiled('a')]);
     const held = bench.claim('a');
     expect(bench.next().claim('id-a', worker)).toEqual({ refused: 'not-due' });
-    bench.next().wait(held, 5_000, {});
+    bench.next().wait(held, 5_000, {}, undefined);
     expect(bench.next().claim('id-a', worker)).toEqual({ refused: 'not-due' });
     bench.loaded.nowMs += 5_000;
     expect(bench.claim('a').epoch).toBe(2);
@@ -236,6 +237,52 @@ describe('a run that goes forward', () => {
     bench.loaded.effects.push({ ...effect('a', 1), version: 9 });
     bench.next().wantGone();
     expect(bench.next().claim('id-a', worker)).toEqual({ refused: 'unknown-version' });
+  });
+});
+
+describe('a guest that phones home', () => {
+  const listening = { ...anyStep('listening'), wakesOnPhoneHome: true };
+  const known = { ...registry, steps: new Map([...registry.steps, [listening.id, listening]]) };
+  const expecting = (...steps: CompiledStep[]): Bench => {
+    const bench = new Bench(steps, known);
+    bench.loaded.machine.phoneHome = { hash: 'aa', address: undefined };
+    return bench;
+  };
+
+  it('makes the step that waits for it due at once, and no other', () => {
+    const bench = expecting(compiled('a', { uses: 'listening' }), compiled('b'));
+    for (const key of ['a', 'b']) {
+      const held = bench.claim(key);
+      bench.next().wait(held, 60_000, {}, { address: undefined });
+    }
+    expect(bench.next().toldAddress('aa', '10.0.0.5')).toBe(true);
+    expect(bench.model.changes).toMatchObject({ machine: true, dispatches: [{ stepId: 'id-a' }] });
+    expect(bench.claim('a').epoch).toBe(2);
+    expect(bench.next().claim('id-b', worker)).toEqual({ refused: 'not-due' });
+  });
+
+  it('is not missed by an attempt that looked just before', () => {
+    const bench = expecting(compiled('a', { uses: 'listening' }));
+    const held = bench.claim('a');
+    expect(bench.next().toldAddress('aa', '10.0.0.5')).toBe(true);
+    bench.next().wait(held, 60_000, {}, { address: undefined });
+    const again = bench.claim('a');
+    bench.next().wait(again, 60_000, {}, { address: '10.0.0.5' });
+    expect(bench.next().claim('id-a', worker)).toEqual({ refused: 'not-due' });
+  });
+
+  it('is heard once, with its own token, while its machine is wanted', () => {
+    const bench = expecting(compiled('a', { uses: 'listening' }));
+    expect(bench.next().toldAddress('bb', '10.0.0.5')).toBe(false);
+    expect(bench.next().toldAddress('aa', '10.0.0.5')).toBe(true);
+    expect(bench.next().toldAddress('aa', '10.0.0.6')).toBe(false);
+    expect(bench.loaded.machine.phoneHome?.address).toBe('10.0.0.5');
+    const other = expecting(compiled('a'));
+    other.next().wantGone();
+    expect(other.next().toldAddress('aa', '10.0.0.5')).toBe(false);
+    const ready = expecting(compiled('a'));
+    ready.run('a');
+    expect(ready.next().toldAddress('aa', '10.0.0.5')).toBe(false);
   });
 });
 

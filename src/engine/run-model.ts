@@ -10,7 +10,13 @@ import {
 } from '../core/states.js';
 import type { CompiledStep } from '../plan/compiled-plan.js';
 import { evaluate, isTruthy } from '../plan/expression.js';
-import { durationMs, type AnyEffect, type AnyStep, type MachineFacts } from '../plan/step.js';
+import {
+  durationMs,
+  type AnyEffect,
+  type AnyStep,
+  type MachineFacts,
+  type MachineSnapshot,
+} from '../plan/step.js';
 import { render } from '../plan/workflow.js';
 import type { HeldStep, LoadedRun, RunChanges, StepRow } from '../ports/run-store.js';
 import {
@@ -120,12 +126,32 @@ export class RunModel {
     this.advance();
   }
 
-  /** The step gives its worker back and wants another attempt later; its slots stay, for its remote work may go on. */
-  wait(held: HeldStep, afterMs: number, facts: MachineFacts): void {
+  /**
+   * The step gives its worker back and wants another attempt later; its slots stay, for its remote work may go on. A guest that phoned home
+   * after the attempt had looked (`saw`) makes it due at once.
+   */
+  wait(held: HeldStep, afterMs: number, facts: MachineFacts, saw: MachineSnapshot['phoneHome']): void {
     const step = this.release(held, 'waiting');
     this.learn(facts);
-    this.again(step, afterMs);
+    this.again(step, this.at.machine.phoneHome?.address === saw?.address ? afterMs : 0);
     this.advance();
+  }
+
+  /** The guest phoned home. False: its token was used or replaced, or its run is over. A step that waits for it is due at once. */
+  toldAddress(hash: string, address: string): boolean {
+    const { run, machine } = this.at;
+    if (machine.phoneHome?.hash !== hash || machine.phoneHome.address !== undefined) return false;
+    if (run.wanted === 'gone' || isRunOver(run.state)) return false;
+    machine.phoneHome = { hash, address };
+    this.changes.machine = true;
+    for (const step of this.at.steps)
+      if (
+        step.state === 'ready' &&
+        step.workerId === undefined &&
+        this.registry.steps.get(step.uses)?.wakesOnPhoneHome
+      )
+        this.makeDue(step, 0);
+    return true;
   }
 
   failed(held: HeldStep, failure: Failure, facts: MachineFacts): void {

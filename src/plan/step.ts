@@ -7,6 +7,7 @@ import type { DesktopGateway } from '../ports/desktop-gateway.js';
 import type { Dhcp } from '../ports/dhcp.js';
 import type { Durations } from '../ports/durations.js';
 import type { Hypervisor, Trace } from '../ports/hypervisor.js';
+import type { PhoneHomes } from '../ports/phone-homes.js';
 import type { Secrets } from '../ports/secrets.js';
 
 /** What a step may reach, by name of the configured cluster or service. Unknown names: `not-found`. */
@@ -17,6 +18,7 @@ export interface StepPorts {
   readonly secrets: Secrets;
   /** What past runs say about how long something takes. */
   readonly durations: Pick<Durations, 'of'>;
+  readonly phoneHomes: Pick<PhoneHomes, 'issue'>;
   /** Scales waits that face a remote side (poll, settle, window); 1 outside the demo and the tests. */
   readonly remoteTimeScale: number;
 }
@@ -58,6 +60,8 @@ export interface MachineSnapshot {
   readonly node: string;
   readonly smbiosUuid: string | undefined;
   readonly identity: MarkIdentity;
+  /** The guest was told to phone home; `address` = what it told when it did. */
+  readonly phoneHome: { readonly address: string | undefined } | undefined;
 }
 
 /** One attempt of a step, seen from the inside. */
@@ -171,6 +175,8 @@ export interface StepDefinition<I = unknown, O = unknown> {
   readonly locks: (input: I, machine: MachineSnapshot) => readonly string[];
   /** The effects that this step is about to make; recorded before `act`. Pure. */
   readonly effects: (input: I, machine: MachineSnapshot) => readonly EffectIntent[];
+  /** It waits for the guest too: due at once when that phones home. */
+  readonly wakesOnPhoneHome?: boolean;
   /** Of one attempt that does not go forward (`StepRun.progress`), waiting for locks not included. */
   readonly timeout: Duration;
   /** Of the whole step from its first claim, waits included; expiry parks with what `expired` says. */

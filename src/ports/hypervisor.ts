@@ -2,6 +2,7 @@ import type { ClusterRecording } from '../core/cluster-recording.js';
 import type { ErrorCode, HatcheryError, Retry } from '../core/errors.js';
 import type { Mark, MarkIdentity } from '../core/mark.js';
 import type { Call } from './call.js';
+import type { Secret } from './secrets.js';
 
 /** `full` copies the disks, `linked` shares the template's blocks. */
 export type CloneMode = 'linked' | 'full';
@@ -149,6 +150,8 @@ export interface GuestSettings {
   readonly ciUser: string;
   readonly ciPassword: string | undefined;
   readonly sshKeys: readonly string[];
+  /** With it the guest gets the cluster's vendor data, and the token where that looks for it. */
+  readonly phoneHomeToken?: Secret | undefined;
 }
 
 export interface TaskProgress {
@@ -244,6 +247,8 @@ export interface IntendedUse {
   /** VMIDs that our machines hold, whether their guests are there yet or not. */
   readonly vmids: ReadonlySet<number>;
   readonly restingVmids: ReadonlySet<number>;
+  /** Guests of this cluster are told to phone home, with the vendor data that its definition names. */
+  readonly phonesHome: boolean;
 }
 
 export type Standing =

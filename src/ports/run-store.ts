@@ -59,6 +59,15 @@ export interface MachineRow {
   link: string | undefined;
   secretRef: string | undefined;
   error: ErrorRecord | undefined;
+  /** `undefined` = its guest was not told to phone home. */
+  phoneHome: PhoneHomeRow | undefined;
+}
+
+export interface PhoneHomeRow {
+  /** Of the token, as hex. */
+  readonly hash: string;
+  /** What the guest told with it; `undefined` = it did not use it yet. */
+  readonly address: string | undefined;
 }
 
 export interface EffectRow {

@@ -17,6 +17,7 @@ export const configureVm = defineStep<OnMachine, object>({
     const secretRef =
       machine.access?.signIn === 'generated' ? await ports.secrets.ensurePassword(machine.id) : undefined;
     if (secretRef !== undefined) run.learn({ secretRef });
+    const phoneHomeToken = await ports.phoneHomes.issue(machine.id, machine.cluster);
     const guest = await ports.hypervisor(machine.cluster).configure(
       run.machine.identity,
       {
@@ -28,6 +29,7 @@ export const configureVm = defineStep<OnMachine, object>({
         ciUser: machine.user.name,
         ciPassword: secretRef === undefined ? undefined : (await ports.secrets.reveal(secretRef)).reveal(),
         sshKeys: machine.user.sshKeys,
+        phoneHomeToken,
       },
       run.call,
     );

@@ -4,9 +4,12 @@ import { HatcheryError } from '../core/errors.js';
 import { StepWait, defineStep, type StepPorts, type StepRun } from '../plan/step.js';
 import { onMachine, type OnMachine } from './machine-step.js';
 
+/** A guest that was told to phone home does so when its network is up; after this long its vendor data did not reach it, or it does not reach us. */
+const SILENT_AFTER_MS = 90_000;
+
 /**
- * Asks the guest agent when past boots say that it is likely up, then rarely, and gives its worker back in between: asking one that sleeps
- * blocks an API worker of the node for 3 s.
+ * Waits for the guest to phone home, or asks its agent when past boots say that it is likely up, then rarely, and gives its worker back in
+ * between: asking one that sleeps blocks an API worker of the node for 3 s.
  */
 export const waitAddress = defineStep<OnMachine, { address: string }>({
   id: 'wait-address',
@@ -17,6 +20,7 @@ export const waitAddress = defineStep<OnMachine, { address: string }>({
   locks: () => [],
   effects: () => [],
   timeout: '1m',
+  wakesOnPhoneHome: true,
   deadline: '15m',
   retry: { attempts: 20, first: '2s', max: '30s' },
   lateWrites: 'Writes nothing outside.',
@@ -30,8 +34,19 @@ export const waitAddress = defineStep<OnMachine, { address: string }>({
       },
     ),
   async act({ machine }, ports, run) {
+    const { phoneHome } = run.machine;
+    const told = phoneHome?.address;
+    // Of what it told when it first booted, an address that another machine has now is worth nothing: its agent knows the present one.
+    if (told !== undefined && (await run.claimAddress(told)) === undefined) {
+      run.learn({ address: told });
+      return { address: told };
+    }
     const asks = await timesToAsk(machine, ports, run);
-    if (run.attempt === 1) return new StepWait(asks.firstMs, 'the machine boots');
+    if (run.attempt === 1)
+      return new StepWait(
+        phoneHome ? SILENT_AFTER_MS * ports.remoteTimeScale : asks.firstMs,
+        'the machine boots',
+      );
     const hypervisor = ports.hypervisor(machine.cluster);
     const address = await hypervisor.guestAddress(run.machine.identity, run.machine.mac, run.call);
     if (address === undefined) return new StepWait(asks.gapMs(run.attempt - 1), 'no address yet');

@@ -123,4 +123,5 @@ const someMachine: MachineSnapshot = {
     machine: '00000000-0000-4000-8000-000000000001',
     vmid: 10_000,
   },
+  phoneHome: undefined,
 };

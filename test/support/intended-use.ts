@@ -11,6 +11,7 @@ export function aUse(
     blueprint?: Partial<IntendedBlueprint>;
     vmids?: readonly number[];
     restingVmids?: readonly number[];
+    phonesHome?: boolean;
   } = {},
 ): IntendedUse {
   const { workflow, steps } = compileWorkflow(file.pathname, readFileSync(file, 'utf8'), STEPS);
@@ -30,6 +31,7 @@ export function aUse(
     ],
     workflows: [{ id: workflow, steps }],
     vmids: new Set(over.vmids),
+    phonesHome: over.phonesHome ?? false,
     restingVmids: new Set(over.restingVmids),
   };
 }

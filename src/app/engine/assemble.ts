@@ -9,6 +9,7 @@ import { PostgresDurations } from '../../drivers/postgres/step-durations.js';
 import { PostgresRunStore } from '../../drivers/postgres/run-store.js';
 import { PostgresClusterStops } from '../../drivers/postgres/cluster-stops.js';
 import { PostgresSecrets } from '../../drivers/postgres/postgres-secrets.js';
+import { PostgresPhoneHomes } from '../../drivers/postgres/phone-homes.js';
 import { PostgresVmidRests } from '../../drivers/postgres/vmid-rests.js';
 import { storeCatalog } from '../../drivers/postgres/site-catalog.js';
 import { ProxmoxDriver } from '../../drivers/proxmox/proxmox.driver.js';
@@ -22,6 +23,7 @@ import { BatchIntake } from '../../engine/batch-intake.js';
 import { Caretaker } from '../../engine/caretaker.js';
 import { DEFAULT_TIMES, type EngineLog, type EngineParts, type EngineTimes } from '../../engine/engine.js';
 import { ClusterWatch } from '../../engine/cluster-watch.js';
+import { PhoneHome } from '../../engine/phone-home.js';
 import { StrayFinder } from '../../engine/strays.js';
 import { EngineWorker } from '../../engine/worker.js';
 import { durationMs, type StepPorts } from '../../plan/step.js';
@@ -48,6 +50,8 @@ export interface AssembleOptions {
   readonly deployment: string;
   readonly secretKey: Buffer;
   readonly site: SiteConfig;
+  /** Where guests reach the API; without it they are not told to phone home. */
+  readonly publicUrl?: string | undefined;
   readonly remoteTimeScale: number;
   readonly log: EngineLog;
   readonly observe: ObserveRemote;
@@ -71,6 +75,7 @@ export interface Assembly {
   readonly parts: EngineParts;
   readonly database: Database;
   readonly intake: BatchIntake;
+  readonly phoneHome: PhoneHome;
   readonly hypervisors: Hypervisors;
   readonly vmidRests: VmidRests;
   /** What this site means to do on a cluster. */
@@ -96,6 +101,9 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     vmids: (name) => clusterNamed(clusters, name).vmids,
   });
   const secrets = new PostgresSecrets(database, options.secretKey);
+  const phonesHome = (name: string): boolean =>
+    options.publicUrl !== undefined && clusterNamed(clusters, name).vendorData !== undefined;
+  const phoneHomes = new PostgresPhoneHomes(database, phonesHome);
   const drivers = makeDrivers(options);
   const vmidRests = new PostgresVmidRests(database);
   const stops = new PostgresClusterStops(database);
@@ -126,7 +134,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     wakeUps,
     clock: systemClock,
     checkpoints: options.checkpoints ?? noCheckpoints,
-    ports: { ...drivers, secrets, durations, remoteTimeScale: options.remoteTimeScale },
+    ports: { ...drivers, secrets, phoneHomes, durations, remoteTimeScale: options.remoteTimeScale },
     steps: STEPS,
     effects: EFFECTS,
     deployment: options.deployment,
@@ -187,10 +195,17 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     parts,
     database,
     intake,
+    phoneHome: new PhoneHome(phoneHomes, parts),
     hypervisors: drivers.hypervisors,
     vmidRests,
     useOf: (cluster) =>
-      intendedUse(cluster, { blueprints: options.site.blueprints, workflows, store, vmidRests }),
+      intendedUse(cluster, {
+        blueprints: options.site.blueprints,
+        workflows,
+        store,
+        vmidRests,
+        phonesHome: phonesHome(cluster),
+      }),
     durations,
     locks,
     wakeUps,

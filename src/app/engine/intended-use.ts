@@ -16,6 +16,7 @@ export async function intendedUse(
     readonly workflows: readonly CompiledPlan[];
     readonly store: Pick<RunStore, 'countedVmids'>;
     readonly vmidRests: Pick<VmidRests, 'list'>;
+    readonly phonesHome: boolean;
   },
 ): Promise<IntendedUse> {
   const blueprints = parts.blueprints.filter(({ clusters }) => clusters.includes(cluster));
@@ -35,6 +36,7 @@ export async function intendedUse(
       .filter((plan) => blueprints.some(({ workflow }) => workflow === plan.workflow))
       .map(({ workflow, steps }) => ({ id: workflow, steps })),
     vmids: await parts.store.countedVmids(cluster),
+    phonesHome: parts.phonesHome,
     restingVmids: new Set(resting.map(({ vmid }) => vmid)),
   };
 }

@@ -92,10 +92,11 @@ update runs r set state = c.state, wanted = c.wanted, error = c.error, undo_ends
   {
     name: 'machine',
     text: (p) => `
-update machines m set state = c.state, node = c.node, smbios_uuid = c.smbios_uuid, address = c.address, link = c.link, secret_ref = c.secret_ref, error = c.error,
+update machines m set state = c.state, node = c.node, smbios_uuid = c.smbios_uuid, address = coalesce(c.address, m.address), link = c.link, secret_ref = c.secret_ref, error = c.error,
+       phone_home_address = coalesce(c.told, m.phone_home_address), phone_home_hash = case when c.state not in ('failed', 'deleted') then m.phone_home_hash end,
        ready_at = coalesce(m.ready_at, case when c.state = 'ready' then clock_timestamp() end),
        deleted_at = case when c.state = 'deleted' then coalesce(m.deleted_at, clock_timestamp()) end
-  from jsonb_to_record(${p}::jsonb) as c (id uuid, state text, node text, smbios_uuid text, address text, link text, secret_ref uuid, error jsonb)
+  from jsonb_to_record(${p}::jsonb) as c (id uuid, state text, node text, smbios_uuid text, address text, link text, secret_ref uuid, error jsonb, told text)
  where m.id = c.id`,
     value: ({ at: { machine }, changes }) =>
       changes.machine
@@ -107,6 +108,7 @@ update machines m set state = c.state, node = c.node, smbios_uuid = c.smbios_uui
             address: machine.address,
             link: machine.link,
             secret_ref: machine.secretRef,
+            told: machine.phoneHome?.address,
             error: machine.error,
           }
         : undefined,

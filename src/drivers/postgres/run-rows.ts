@@ -37,7 +37,8 @@ const RUN_OF = { step: '(select run_id from steps where id = $1)', run: '$1::uui
 const READ_RUN = `
 select (select row_to_json(x) from (select r.id, r.machine_id, r.batch_id, r.workflow_version_id, r.inputs, r.state, r.wanted, r.error, r.undo_ends_as,
                r.deaths, r.deaths_alone) as x) as run,
-       (select row_to_json(x) from (select m.id, m.cluster, m.mac, m.vmid, m.node, m.state, m.smbios_uuid, m.address, m.link, m.secret_ref, m.error) as x) as machine,
+       (select row_to_json(x) from (select m.id, m.cluster, m.mac, m.vmid, m.node, m.state, m.smbios_uuid, m.address, m.link, m.secret_ref, m.error,
+         encode(m.phone_home_hash, 'hex') as phone_home_hash, m.phone_home_address) as x) as machine,
        ms(clock_timestamp()) as now_ms,
        (select json_agg(s order by s.rank desc, s.key) from (
           select id, key, uses, version, rank, state, ms(due_at) as due_ms, slots, dispatch, epoch, worker_id, tries, ms(first_claimed_at) as first_ms,
@@ -126,6 +127,8 @@ interface MachineSql {
   link: string | null;
   secret_ref: string | null;
   error: ErrorRecord | null;
+  phone_home_hash: string | null;
+  phone_home_address: string | null;
 }
 
 interface StepSql {
@@ -196,6 +199,10 @@ const machineRow = (row: MachineSql): MachineRow => ({
   link: row.link ?? undefined,
   secretRef: row.secret_ref ?? undefined,
   error: row.error ?? undefined,
+  phoneHome:
+    row.phone_home_hash === null
+      ? undefined
+      : { hash: row.phone_home_hash, address: row.phone_home_address ?? undefined },
 });
 
 const stepRow = (row: StepSql): StepRow => ({

@@ -7,6 +7,7 @@ import { readAs, writeAs, type Cluster } from './cluster.js';
 import { reasonOf } from './errors.js';
 import { drivesOf, ownGuest, settingsChange } from './guest-config.js';
 import type { GuestReads } from './guests.js';
+import { phoneHomeKeys } from './phone-home.js';
 import { agentInterfaces, upid, upidOrNull } from './wire.js';
 
 /** What is done to a guest of ours between clone and delete. Each reads the config and its mark right before it writes. */
@@ -23,7 +24,15 @@ export class Operations {
   async configure(identity: MarkIdentity, settings: GuestSettings, call: Call): Promise<OwnGuest> {
     const what = `configure guest ${identity.vmid}`;
     const before = await this.#guests.need(what, identity, call.signal);
-    const { set, remove } = settingsChange(before.config, settings);
+    const change = settingsChange(before.config, settings);
+    const { vendorData } = this.#cluster.definition;
+    const set = {
+      ...change.set,
+      ...(settings.phoneHomeToken && vendorData !== undefined
+        ? phoneHomeKeys(before.config, settings.phoneHomeToken, vendorData)
+        : {}),
+    };
+    const { remove } = change;
     let owned = before;
     if (Object.keys(set).length + remove.length > 0) {
       await this.#cluster.http.write(

@@ -115,6 +115,7 @@ export const vmConfig = z.looseObject({
   net0: z.string().optional(),
   agent: text.optional(),
   smbios1: z.string().optional(),
+  cicustom: z.string().optional(),
   ciuser: text.optional(),
   sshkeys: z.string().optional(),
   ipconfig0: z.string().optional(),
