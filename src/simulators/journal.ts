@@ -27,6 +27,7 @@ import { z } from 'zod';
  *                milliseconds; never obtained: `effect: false` and no `holdMs`.
  * - `fault`      a rule fired: `fault` = its id, `params { when, effect }`.
  * - `foreign`    somebody who is not the product did it (op `foreign.create`, `foreign.edit`, `foreign.delete`, `foreign.start`, `foreign.stop`, `foreign.migrate`), `actor` = who;
+ *                a guest phoned home (op `guest.phone-home`, actor `foreign:guest`; effect false, `status` of the answer, `answered: false` = there was none);
  *                or the world itself changed (op `condition.<act>` as in acts.ts, e.g. `condition.power-off` with `node`; effect false and `params.error` = it could not).
  *
  * `actor` is the token id (`user@realm!name`), the user of a ticket (`root@pam`), the account (`DOMAIN\\user`, Guacamole login), `foreign:<who>` or `simulator`.
@@ -117,12 +118,16 @@ export interface Journal {
 
 const SECRET_KEY = /passw|secret|ticket|cookie|authorization|^token$|tokenvalue/i;
 
-/** Replaces the values of secret-looking keys, at any depth. */
+/** Replaces the values of secret-looking keys, at any depth, and serial numbers of guests, which may be tokens. */
 export function maskSecrets(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(maskSecrets);
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(
-    Object.entries(value).map(([key, inner]) => [key, SECRET_KEY.test(key) ? '***' : maskSecrets(inner)]),
+    Object.entries(value).map(([key, inner]) => {
+      if (key === 'smbios1' && typeof inner === 'string')
+        return [key, inner.replace(/(^|,)serial=[^,]*/, '$1serial=***')];
+      return [key, SECRET_KEY.test(key) ? '***' : maskSecrets(inner)];
+    }),
   );
 }
 

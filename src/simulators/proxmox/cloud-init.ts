@@ -30,6 +30,10 @@ export function regenerate(pve: Pve, guest: WorldGuest): void {
   guest.cloudInit = cloudInitKeys(guest.config);
 }
 
+/** The vendor part, which is never generated. */
+export const vendorDataOf = (pve: Pve, guest: WorldGuest): string | undefined =>
+  snippet(pve, guest, 'vendor');
+
 /** Text of a custom part; `undefined` = it is generated. */
 function snippet(pve: Pve, guest: WorldGuest, part: Part | 'vendor'): string | undefined {
   const volid = new RegExp(`(?:^|,)${part}=([^,]+)`).exec(guest.config['cicustom'] ?? '')?.[1];

@@ -15,6 +15,7 @@ const MODEL = {
   start: [2_500, 8_000],
   'cloud-init-iso': [300, 600],
   'agent-up': [25_000, 50_000],
+  'cloud-init': [2_000, 5_000],
   shutdown: [8_000, 24_000],
   stop: [1_000, 3_000],
   destroy: [1_000, 2_500],

@@ -1,10 +1,13 @@
 import { leaseFor, type WorldGuest } from '../world.js';
 import { drawMs } from './durations.js';
+import { hasCloudInitDrive } from './cloud-init.js';
 import { agentEnabled, macOf } from './guest-config.js';
+import { phoneHome } from './phone-home.js';
 import type { Pve } from './pve.js';
 
 /** The guest boots now, whoever started it; gives what the journal says about it: its MAC, the address it will report, and whether DHCP knew it. */
-export function bringUp({ context, world }: Pve, guest: WorldGuest): Record<string, unknown> {
+export function bringUp(pve: Pve, guest: WorldGuest): Record<string, unknown> {
+  const { context, world } = pve;
   const mac = macOf(guest);
   guest.status = 'running';
   guest.isPaused = false;
@@ -12,6 +15,7 @@ export function bringUp({ context, world }: Pve, guest: WorldGuest): Record<stri
   guest.startedAtMs = context.clock.elapsedMs();
   guest.agentUpAtMs = guest.startedAtMs + drawMs(context, 'agent-up', guest.vmid);
   guest.address = mac === undefined ? undefined : leaseFor(world, mac);
+  if (hasCloudInitDrive(guest)) phoneHome(pve, guest);
   return {
     mac,
     address: agentEnabled(guest) ? guest.address : undefined,
