@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import type { DynamicModule } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
@@ -14,6 +15,10 @@ import { requestLog } from './logging/request-log.js';
 import { Metrics } from './metrics/metrics.js';
 
 const BODY_LIMIT = '256kb';
+const PHONE_HOME_LIMIT = '16kb';
+
+const isPhoneHome = ({ url = '', headers }: IncomingMessage): boolean =>
+  /^\/api\/v1\/phone-home\b/.test(url) && /^application\/json\b/.test(headers['content-type'] ?? '');
 
 /** Builds one process of the product; the caller listens and closes. The first admin exists when this returns. */
 export async function createApp(context: AppContext, engine: DynamicModule): Promise<NestExpressApplication> {
@@ -34,6 +39,8 @@ export async function createApp(context: AppContext, engine: DynamicModule): Pro
     next();
   });
   app.use(security(context.settings.http.publicUrl));
+  // Anybody may send there, and nobody has much to say.
+  app.useBodyParser('json', { limit: PHONE_HOME_LIMIT, type: isPhoneHome });
   app.useBodyParser('json', { limit: BODY_LIMIT });
   if (context.settings.engine.role !== 'worker') {
     SwaggerModule.setup('docs', app, () => openApiDocument(app), {

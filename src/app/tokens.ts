@@ -1,12 +1,13 @@
 /**
  * What modules ask for by name. CoreModule gives the first group everywhere; the engine's module gives the second
- * (Intake, WakeUps, Hypervisors, ClusterStops, VmidRests of src/engine and src/ports, UseOf).
+ * (Intake, PhoneHome, WakeUps, Hypervisors, ClusterStops, VmidRests of src/engine and src/ports, UseOf).
  */
 export const CONTEXT = Symbol('AppContext');
 export const REDIS = Symbol('Redis');
 export const REMOTE_METRICS = Symbol('RemoteMetrics');
 
 export const INTAKE = Symbol('Intake');
+export const PHONE_HOME = Symbol('PhoneHome');
 export const WAKE_UPS = Symbol('WakeUps');
 export const HYPERVISORS = Symbol('Hypervisors');
 export const CLUSTER_STOPS = Symbol('ClusterStops');

@@ -17,6 +17,7 @@ import { batchWatch } from './commands/batch-watch.js';
 import { clusterCheck } from './commands/cluster-check.js';
 import { clusterReleaseVmid } from './commands/cluster-release-vmid.js';
 import { clusterVmids } from './commands/cluster-vmids.js';
+import { clusterVendorData } from './commands/cluster-vendor-data.js';
 import { clusterCompare } from './commands/cluster-compare.js';
 import { clusterList } from './commands/cluster-list.js';
 import { clusterRecord } from './commands/cluster-record.js';
@@ -63,7 +64,15 @@ const GROUPS: readonly { name: string; summary: string; commands: readonly Comma
   {
     name: 'cluster',
     summary: 'Where machines are made.',
-    commands: [clusterList, clusterCheck, clusterVmids, clusterReleaseVmid, clusterRecord, clusterCompare],
+    commands: [
+      clusterList,
+      clusterCheck,
+      clusterVmids,
+      clusterReleaseVmid,
+      clusterVendorData,
+      clusterRecord,
+      clusterCompare,
+    ],
   },
   { name: 'user', summary: 'Accounts of the service.', commands: [userCreate, userList] },
   { name: 'token', summary: 'Tokens for scripts.', commands: [tokenCreate, tokenList, tokenRevoke] },

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.js';
 import { type Client, formDataBodySerializer, type Options as Options2, type TDataShape } from './client/index.js';
-import type { AddMachinesData, AddMachinesErrors, AddMachinesResponses, BatchCredentialsData, BatchCredentialsErrors, BatchCredentialsResponses, BatchEventsData, BatchEventsErrors, BatchEventsResponse, BatchEventsResponses, BatchResultsData, BatchResultsErrors, BatchResultsResponses, CancelBatchData, CancelBatchErrors, CancelBatchResponses, CheckClusterData, CheckClusterErrors, CheckClusterResponses, CreateBatchData, CreateBatchErrors, CreateBatchResponses, CreateTokenData, CreateTokenErrors, CreateTokenResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteBatchData, DeleteBatchErrors, DeleteBatchResponses, DeleteMachineData, DeleteMachineErrors, DeleteMachineResponses, EventsData, EventsErrors, EventsResponse, EventsResponses, GetBatchData, GetBatchErrors, GetBatchResponses, GetMachineData, GetMachineErrors, GetMachineResponses, GetRunData, GetRunErrors, GetRunResponses, ListBatchesData, ListBatchesErrors, ListBatchesResponses, ListBatchMachinesData, ListBatchMachinesErrors, ListBatchMachinesResponses, ListBlueprintsData, ListBlueprintsErrors, ListBlueprintsResponses, ListClustersData, ListClustersErrors, ListClustersResponses, ListMachinesData, ListMachinesErrors, ListMachinesResponses, ListRestingVmidsData, ListRestingVmidsErrors, ListRestingVmidsResponses, ListRunsData, ListRunsErrors, ListRunsResponses, ListTokensData, ListTokensErrors, ListTokensResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PlanBatchData, PlanBatchErrors, PlanBatchResponses, RecordClusterData, RecordClusterErrors, RecordClusterResponses, ReleaseVmidData, ReleaseVmidErrors, ReleaseVmidResponses, RetryRunData, RetryRunErrors, RetryRunResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, WhoAmIData, WhoAmIErrors, WhoAmIResponses } from './types.gen.js';
+import type { AddMachinesData, AddMachinesErrors, AddMachinesResponses, BatchCredentialsData, BatchCredentialsErrors, BatchCredentialsResponses, BatchEventsData, BatchEventsErrors, BatchEventsResponse, BatchEventsResponses, BatchResultsData, BatchResultsErrors, BatchResultsResponses, CancelBatchData, CancelBatchErrors, CancelBatchResponses, CheckClusterData, CheckClusterErrors, CheckClusterResponses, CreateBatchData, CreateBatchErrors, CreateBatchResponses, CreateTokenData, CreateTokenErrors, CreateTokenResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteBatchData, DeleteBatchErrors, DeleteBatchResponses, DeleteMachineData, DeleteMachineErrors, DeleteMachineResponses, EventsData, EventsErrors, EventsResponse, EventsResponses, GetBatchData, GetBatchErrors, GetBatchResponses, GetMachineData, GetMachineErrors, GetMachineResponses, GetRunData, GetRunErrors, GetRunResponses, ListBatchesData, ListBatchesErrors, ListBatchesResponses, ListBatchMachinesData, ListBatchMachinesErrors, ListBatchMachinesResponses, ListBlueprintsData, ListBlueprintsErrors, ListBlueprintsResponses, ListClustersData, ListClustersErrors, ListClustersResponses, ListMachinesData, ListMachinesErrors, ListMachinesResponses, ListRestingVmidsData, ListRestingVmidsErrors, ListRestingVmidsResponses, ListRunsData, ListRunsErrors, ListRunsResponses, ListTokensData, ListTokensErrors, ListTokensResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PhoneHomeData, PhoneHomeErrors, PhoneHomeResponses, PlanBatchData, PlanBatchErrors, PlanBatchResponses, RecordClusterData, RecordClusterErrors, RecordClusterResponses, ReleaseVmidData, ReleaseVmidErrors, ReleaseVmidResponses, RetryRunData, RetryRunErrors, RetryRunResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, VendorDataData, VendorDataErrors, VendorDataResponses, WhoAmIData, WhoAmIErrors, WhoAmIResponses } from './types.gen.js';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -243,6 +243,18 @@ export const getMachine = <ThrowOnError extends boolean = false>(options: Option
 });
 
 /**
+ * A new machine tells its addresses, once, with the token that it was given
+ */
+export const phoneHome = <ThrowOnError extends boolean = false>(options: Options<PhoneHomeData, ThrowOnError>) => (options.client ?? client).post<PhoneHomeResponses, PhoneHomeErrors, ThrowOnError>({
+    url: '/api/v1/phone-home',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
  * Runs, newest first
  */
 export const listRuns = <ThrowOnError extends boolean = false>(options?: Options<ListRunsData, ThrowOnError>) => (options?.client ?? client).get<ListRunsResponses, ListRunsErrors, ThrowOnError>({
@@ -293,6 +305,15 @@ export const checkCluster = <ThrowOnError extends boolean = false>(options: Opti
 export const recordCluster = <ThrowOnError extends boolean = false>(options: Options<RecordClusterData, ThrowOnError>) => (options.client ?? client).post<RecordClusterResponses, RecordClusterErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/clusters/{name}/record',
+    ...options
+});
+
+/**
+ * The cloud-init vendor data with which new machines phone home, for a snippet on the nodes
+ */
+export const vendorData = <ThrowOnError extends boolean = false>(options: Options<VendorDataData, ThrowOnError>) => (options.client ?? client).get<VendorDataResponses, VendorDataErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/clusters/{name}/vendor-data',
     ...options
 });
 

@@ -251,6 +251,14 @@ export type Event = {
     };
 };
 
+export type PhoneHomeRequest = {
+    token: string;
+    addresses: Array<{
+        mac: string;
+        address: string;
+    }>;
+};
+
 export type RunPage = {
     items: Array<Run>;
     nextCursor: string | null;
@@ -400,6 +408,12 @@ export type ClusterRecording = {
         contentType: string;
         connection: string;
     }>;
+};
+
+export type VendorData = {
+    cluster: string;
+    volume: string | null;
+    text: string;
 };
 
 export type BlueprintList = {
@@ -1074,6 +1088,31 @@ export type GetMachineResponses = {
 
 export type GetMachineResponse = GetMachineResponses[keyof GetMachineResponses];
 
+export type PhoneHomeData = {
+    body: PhoneHomeRequest;
+    path?: never;
+    query?: never;
+    url: '/api/v1/phone-home';
+};
+
+export type PhoneHomeErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type PhoneHomeError = PhoneHomeErrors[keyof PhoneHomeErrors];
+
+export type PhoneHomeResponses = {
+    /**
+     * A new machine tells its addresses, once, with the token that it was given
+     */
+    204: void;
+};
+
+export type PhoneHomeResponse = PhoneHomeResponses[keyof PhoneHomeResponses];
+
 export type ListRunsData = {
     body?: never;
     path?: never;
@@ -1244,6 +1283,33 @@ export type RecordClusterResponses = {
 };
 
 export type RecordClusterResponse = RecordClusterResponses[keyof RecordClusterResponses];
+
+export type VendorDataData = {
+    body?: never;
+    path: {
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/clusters/{name}/vendor-data';
+};
+
+export type VendorDataErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type VendorDataError = VendorDataErrors[keyof VendorDataErrors];
+
+export type VendorDataResponses = {
+    /**
+     * The cloud-init vendor data with which new machines phone home, for a snippet on the nodes
+     */
+    200: VendorData;
+};
+
+export type VendorDataResponse = VendorDataResponses[keyof VendorDataResponses];
 
 export type ListBlueprintsData = {
     body?: never;

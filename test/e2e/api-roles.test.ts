@@ -27,7 +27,7 @@ const routes: Route[] = Object.entries(document.paths).flatMap(([path, item]) =>
   })),
 );
 
-const OPEN = ['login'];
+const OPEN = ['login', 'phoneHome'];
 const ADMIN_ONLY = [
   'listUsers',
   'createUser',
@@ -36,6 +36,7 @@ const ADMIN_ONLY = [
   'recordCluster',
   'listRestingVmids',
   'releaseVmid',
+  'vendorData',
 ];
 /** Reaches one thing of one person. */
 const OF_ONE = [

@@ -19,7 +19,11 @@ beforeAll(async () => {
   api = await startApi({
     site: loadSite({ configDir: site.configDir, env: {} }),
     engine: EngineModule.create(),
-    env: { HATCHERY_REMOTE_TIME_SCALE: String(site.timeScale), HATCHERY_ADMIN_PASSWORD: 'the password' },
+    env: {
+      HATCHERY_REMOTE_TIME_SCALE: String(site.timeScale),
+      HATCHERY_ADMIN_PASSWORD: 'the password',
+      HATCHERY_PUBLIC_URL: 'https://hatchery.example.org',
+    },
   });
   variables['baseUrl'] = api.url;
 });
@@ -92,6 +96,10 @@ it('shows what the site offers', async () => {
   expect(await ok('checkCluster')).toMatchObject({ cluster: 'main' });
   expect(await ok('recordCluster')).toMatchObject({ format: 1, counts: { nodes: 3 } });
   expect((await ok('listRestingVmids')).items).toEqual([]);
+  expect(await ok('vendorData')).toMatchObject({
+    volume: null,
+    text: expect.stringContaining('#cloud-config'),
+  });
 });
 
 it('plans and makes a batch, and follows it until it is ready', async () => {
@@ -117,6 +125,7 @@ it('refuses what cannot be done now with the reason', async () => {
   expect(await ok('batchCredentials', 409)).toMatchObject({ code: 'not-applicable' });
   variables['vmid'] = '10000';
   expect(await ok('releaseVmid', 409)).toMatchObject({ code: 'not-applicable' });
+  expect(await ok('phoneHome', 404)).toMatchObject({ code: 'not-found' });
 });
 
 it('adds, deletes and cancels until nothing is left', async () => {

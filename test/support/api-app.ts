@@ -12,9 +12,18 @@ import type { AppContext } from '../../src/app/context.js';
 import { createLogger } from '../../src/app/logging/logger.js';
 import { createApp } from '../../src/app/create-app.js';
 import { Accounts } from '../../src/app/auth/accounts.js';
-import { CLUSTER_STOPS, HYPERVISORS, INTAKE, USE_OF, VMID_RESTS, WAKE_UPS } from '../../src/app/tokens.js';
+import {
+  CLUSTER_STOPS,
+  HYPERVISORS,
+  INTAKE,
+  PHONE_HOME,
+  USE_OF,
+  VMID_RESTS,
+  WAKE_UPS,
+} from '../../src/app/tokens.js';
 import { ensureDeployment } from '../../src/drivers/postgres/migrations.js';
 import type { Intake } from '../../src/engine/intake.js';
+import type { PhoneHome } from '../../src/engine/phone-home.js';
 import type { WakeUps } from '../../src/ports/dispatch.js';
 import { redisPrefix, redisUrl, testDatabase, type TestDatabase } from './stores.js';
 
@@ -62,6 +71,7 @@ export interface CallOptions {
 export async function startApi(
   options: {
     intake?: Partial<Intake>;
+    phoneHome?: Pick<PhoneHome, 'take'>;
     site?: SiteConfig;
     engine?: DynamicModule;
     env?: Record<string, string>;
@@ -88,7 +98,7 @@ export async function startApi(
     logger: createLogger('trace', { write: (line: string) => void logLines.push(line) }),
   };
   const wakeUps = new LocalWakeUps();
-  const app = await createApp(context, options.engine ?? givenEngine(options.intake ?? {}, wakeUps));
+  const app = await createApp(context, options.engine ?? givenEngine(options, wakeUps));
   await app.listen(0, '127.0.0.1');
   const url = (await app.getUrl()).replace('[::1]', '127.0.0.1');
   const db = new pg.Pool({ connectionString: database.url, max: 3 });
@@ -118,7 +128,13 @@ export async function startApi(
   };
 }
 
-function givenEngine(intake: Partial<Intake>, wakeUps: WakeUps): DynamicModule {
+function givenEngine(
+  {
+    intake = {},
+    phoneHome = { take: async () => false },
+  }: { intake?: Partial<Intake>; phoneHome?: Pick<PhoneHome, 'take'> },
+  wakeUps: WakeUps,
+): DynamicModule {
   const recording = {
     format: 1,
     kind: 'proxmox',
@@ -128,13 +144,14 @@ function givenEngine(intake: Partial<Intake>, wakeUps: WakeUps): DynamicModule {
     calls: [],
     refusals: [],
   };
-  const cluster = { check: async () => [], record: async () => recording };
+  const cluster = { cluster: 'main', check: async () => [], record: async () => recording };
   const hypervisors = { get: () => cluster, all: () => [] };
   return {
     module: GivenEngine,
     global: true,
     providers: [
       { provide: INTAKE, useValue: intake },
+      { provide: PHONE_HOME, useValue: phoneHome },
       { provide: WAKE_UPS, useValue: wakeUps },
       { provide: HYPERVISORS, useValue: hypervisors },
       {
@@ -147,7 +164,7 @@ function givenEngine(intake: Partial<Intake>, wakeUps: WakeUps): DynamicModule {
       },
       { provide: CLUSTER_STOPS, useValue: { of: async () => [] } },
     ],
-    exports: [INTAKE, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, USE_OF, VMID_RESTS],
+    exports: [INTAKE, PHONE_HOME, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, USE_OF, VMID_RESTS],
   };
 }
 

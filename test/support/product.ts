@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { EngineModule } from '../../src/app/engine/engine.module.js';
 import { loadSite } from '../../src/app/config/site.js';
 import { startApi, type ApiApp } from './api-app.js';
-import { simulatedSite, type SimulatedSite } from './simulated-site.js';
+import { putVendorData, simulatedSite, type SimulatedSite } from './simulated-site.js';
 
 /** The whole product in this process, role `all`, on the test stores and a simulated site. */
 export interface Product {
@@ -14,9 +14,16 @@ export interface Product {
 
 /** `blueprints`: YAML texts beside those that are shipped, by name. `redisUrl`: instead of the shared one. */
 export async function startProduct(
-  options: { blueprints?: Record<string, string>; redisUrl?: string } = {},
+  options: {
+    blueprints?: Record<string, string>;
+    redisUrl?: string;
+    /** New machines phone home. */
+    vendorData?: boolean;
+    site?: Parameters<typeof simulatedSite>[0];
+  } = {},
 ): Promise<Product> {
-  const site = await simulatedSite();
+  const { vendorData = false } = options;
+  const site = await simulatedSite({ ...options.site, vendorData });
   const folder = join(site.configDir, 'blueprints');
   await mkdir(folder, { recursive: true });
   for (const [name, yaml] of Object.entries(options.blueprints ?? {}))
@@ -24,9 +31,14 @@ export async function startProduct(
   const api = await startApi({
     site: loadSite({ configDir: site.configDir, env: {} }),
     engine: EngineModule.create(),
-    env: { HATCHERY_REMOTE_TIME_SCALE: String(site.timeScale) },
+    env: {
+      HATCHERY_REMOTE_TIME_SCALE: String(site.timeScale),
+      // Its port is known when it listens; that guests are told something is all that matters before.
+      ...(vendorData && { HATCHERY_PUBLIC_URL: 'http://not-yet.invalid' }),
+    },
     ...(options.redisUrl === undefined ? {} : { redisUrl: options.redisUrl }),
   });
+  if (vendorData) putVendorData(site.simulators, api.url);
   return {
     api,
     site,

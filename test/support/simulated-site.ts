@@ -2,6 +2,8 @@ import { mkdtemp, mkdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
+import { vendorData } from '../../src/core/vendor-data.js';
+import { volumeKey } from '../../src/simulators/world.js';
 import { startSimulators, type Simulators, type SimulatorSettings } from '../../src/simulators/simulators.js';
 
 /** A whole site on simulated systems: what its YAML files say, and the systems themselves. */
@@ -14,24 +16,49 @@ export interface SimulatedSite {
 }
 
 const TIME_SCALE = 0.01;
+const VENDOR_DATA = 'local:snippets/hatchery.yaml';
+const SNIPPETS: WorldStorages[number] = {
+  id: 'local',
+  type: 'dir',
+  shared: false,
+  sizeGiB: 100,
+  content: ['snippets'],
+};
+const CEPH_AND_LOCAL: WorldStorages = [
+  { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 40_960 },
+  { id: 'local-lvm', type: 'lvmthin', shared: false, sizeGiB: 1_024 },
+];
+type WorldStorages = NonNullable<NonNullable<SimulatorSettings['world']>['storages']>;
+
+/** As the site's admin does: puts the vendor data of this deployment on every node, where a site with `vendorData` says. */
+export function putVendorData({ world }: Simulators, publicUrl: string): void {
+  const file = { volid: VENDOR_DATA, storage: SNIPPETS.id, content: 'snippets' } as const;
+  for (const { name } of world.nodes)
+    world.files.set(volumeKey(name, VENDOR_DATA), { ...file, node: name, text: vendorData(publicUrl) });
+}
 
 /** Proxmox, Windows DHCP and Guacamole in this process on one world, with the config folder that names them. */
 export async function simulatedSite(
   settings: Partial<SimulatorSettings> & {
     cluster?: ClusterParts | ((proxmox: Required<Simulators>['proxmox']) => ClusterParts);
+    /** The nodes have a place for vendor data, and the cluster's file names it; the guests phone home once it is put there. */
+    vendorData?: boolean;
   } = {},
 ): Promise<SimulatedSite> {
-  const { cluster, ...rest } = settings;
+  const { cluster, vendorData: hasVendorData = false, ...rest } = settings;
   const timeScale = rest.timeScale ?? TIME_SCALE;
   const simulators = (await startSimulators({
     which: ['proxmox', 'winrm', 'guacamole'],
     timeScale,
     ...rest,
+    ...(hasVendorData && {
+      world: { ...rest.world, storages: [...(rest.world?.storages ?? CEPH_AND_LOCAL), SNIPPETS] },
+    }),
   })) as Required<Simulators>;
-  const configDir = await writeSite(
-    simulators,
-    typeof cluster === 'function' ? cluster(simulators.proxmox) : cluster,
-  );
+  const configDir = await writeSite(simulators, {
+    ...(hasVendorData && { vendorData: VENDOR_DATA }),
+    ...(typeof cluster === 'function' ? cluster(simulators.proxmox) : cluster),
+  });
   return {
     simulators,
     configDir,

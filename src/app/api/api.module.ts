@@ -23,12 +23,13 @@ import { EventStream } from '../events/event-stream.js';
 import { EventsController } from '../events/events.controller.js';
 import { MachineReads } from '../machines/machine-reads.js';
 import { MachinesController } from '../machines/machines.controller.js';
+import { PhoneHomeController } from '../machines/phone-home.controller.js';
 import { boardAccess } from '../queues/board-access.js';
 import { RunReads } from '../runs/run-reads.js';
 import { RunsController } from '../runs/runs.controller.js';
 import { CONTEXT, REDIS } from '../tokens.js';
 
-/** The HTTP API. Needs INTAKE, WAKE_UPS, HYPERVISORS and CLUSTER_STOPS of the engine's global module. */
+/** The HTTP API. Needs what the second group of tokens.ts names from the engine's global module. */
 @Module({
   imports: [
     TypeOrmModule.forFeature(ENTITIES),
@@ -50,6 +51,7 @@ import { CONTEXT, REDIS } from '../tokens.js';
     UsersController,
     BatchesController,
     MachinesController,
+    PhoneHomeController,
     RunsController,
     ClustersController,
     VmidsController,

@@ -69,7 +69,7 @@ export class LoginThrottle {
 }
 
 /** An IPv6 customer has 2^64 addresses: they count as one, by their first four groups. */
-function networkOf(address: string): string {
+export function networkOf(address: string): string {
   if (!isIPv6(address) || address.includes('.')) return address;
   const [head = [], tail = []] = address
     .split('::')

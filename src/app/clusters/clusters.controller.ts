@@ -5,9 +5,11 @@ import { plainCall } from '../../ports/call.js';
 import type { ClusterStops } from '../../ports/cluster-stops.js';
 import type { CheckFinding, Hypervisors, IntendedUse } from '../../ports/hypervisor.js';
 import { defaultSize, slug } from '../../core/definitions.js';
+import { HatcheryError } from '../../core/errors.js';
+import { vendorData } from '../../core/vendor-data.js';
 import { Operation } from '../api/operation.js';
 import type { AppContext } from '../context.js';
-import { BlueprintList, ClusterCheck, ClusterList, RecordingView } from '../dto/site.dto.js';
+import { BlueprintList, ClusterCheck, ClusterList, RecordingView, VendorDataView } from '../dto/site.dto.js';
 import { CLUSTER_STOPS, CONTEXT, HYPERVISORS, USE_OF } from '../tokens.js';
 
 const CHECK_MS = 60_000;
@@ -63,6 +65,25 @@ export class ClustersController {
   })
   async record(@Param('name', { schema: slug }) name: string): Promise<z.infer<typeof RecordingView>> {
     return this.hypervisors.get(name).record(plainCall(AbortSignal.timeout(RECORD_MS)));
+  }
+
+  @Get('clusters/:name/vendor-data')
+  @Operation('vendorData', {
+    summary: 'The cloud-init vendor data with which new machines phone home, for a snippet on the nodes',
+    access: ['admin'],
+    answer: VendorDataView,
+  })
+  vendorData(@Param('name', { schema: slug }) name: string): z.infer<typeof VendorDataView> {
+    const { cluster } = this.hypervisors.get(name);
+    const found = this.context.site.clusters.find(({ definition }) => definition.name === cluster);
+    const { publicUrl } = this.context.settings.http;
+    if (publicUrl === undefined)
+      throw new HatcheryError(
+        'not-applicable',
+        'Unable to write vendor data: this service does not know where guests reach it',
+        { hint: 'Set HATCHERY_PUBLIC_URL and start it again.' },
+      );
+    return { cluster, volume: found?.definition.vendorData ?? null, text: vendorData(publicUrl) };
   }
 
   @Get('blueprints')

@@ -32,6 +32,20 @@ export const MachineView = z
 export type MachineView = z.infer<typeof MachineView>;
 export const MachinePage = pageOf(MachineView).meta({ id: 'MachinePage' });
 
+/** What a guest says of itself; whether it is true is judged later. */
+export const PhoneHomeRequest = z
+  .strictObject({
+    token: z.string().max(100),
+    addresses: z.array(z.strictObject({ mac: z.string().max(60), address: z.string().max(60) })).max(100),
+  })
+  .meta({
+    id: 'PhoneHomeRequest',
+    example: {
+      token: 'the serial number of the machine',
+      addresses: [{ mac: '02:00:00:aa:bb:cc', address: '10.20.0.11' }],
+    },
+  });
+
 export const ListMachinesQuery = z.strictObject({ ...pageQuery, state: z.enum(MACHINE_STATES).optional() });
 
 export const machineView = (machine: MachineEntity): MachineView => ({

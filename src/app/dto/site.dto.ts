@@ -45,6 +45,15 @@ export const ClusterCheck = z
   })
   .meta({ id: 'ClusterCheck' });
 
+export const VendorDataView = z
+  .object({
+    cluster: z.string(),
+    /** Where the cluster's definition expects it; null = nowhere yet. */
+    volume: z.string().nullable(),
+    text: z.string(),
+  })
+  .meta({ id: 'VendorData' });
+
 export const RecordingView = clusterRecording.meta({ id: 'ClusterRecording' });
 
 export const BlueprintView = z

@@ -13,6 +13,7 @@ import {
   CONTEXT,
   HYPERVISORS,
   INTAKE,
+  PHONE_HOME,
   REMOTE_METRICS,
   USE_OF,
   VMID_RESTS,
@@ -40,6 +41,7 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
       providers: [
         { provide: ASSEMBLY, inject: [CONTEXT, REMOTE_METRICS], useFactory: assembleFor },
         { provide: INTAKE, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.intake },
+        { provide: PHONE_HOME, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.phoneHome },
         { provide: WAKE_UPS, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.wakeUps },
         {
           provide: HYPERVISORS,
@@ -54,7 +56,7 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
           useFactory: (assembly: Assembly) => assembly.parts.stops,
         },
       ],
-      exports: [INTAKE, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, USE_OF, VMID_RESTS],
+      exports: [INTAKE, PHONE_HOME, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, USE_OF, VMID_RESTS],
     };
   }
 
@@ -85,6 +87,7 @@ async function assembleFor(context: AppContext, metrics: RemoteMetrics): Promise
     deployment: context.deployment.id,
     secretKey: context.secretKey,
     site: context.site,
+    publicUrl: settings.http.publicUrl,
     remoteTimeScale: settings.engine.remoteTimeScale,
     log: logger,
     observe: (system, op, seconds, outcome) => metrics.observe(system, op, seconds, outcome),
