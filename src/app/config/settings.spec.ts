@@ -26,6 +26,15 @@ describe('readSettings', () => {
     expect(settings.engine.remoteTimeScale).toBe(1);
   });
 
+  it('says what is wrong with a REDIS_URL without repeating it, and asks for a prefix that keeps keys together', () => {
+    const error = refused({ REDIS_URL: 'redis+sentinel://:topsecret@h1,h2', REDIS_PREFIX: 'hatchery' });
+    expect(error.message).toContain('REDIS_URL: write the name that the sentinels give the master');
+    expect(error.message).toContain('REDIS_PREFIX: write a name in braces, e.g. {hatchery}');
+    expect(error.message).not.toContain('topsecret');
+    const url = 'redis+cluster://:topsecret@h1,h2';
+    expect(readSettings({ REDIS_URL: url }).redis.url?.reveal()).toBe(url);
+  });
+
   it('counts an empty variable as not set', () => {
     expect(readSettings({ HATCHERY_PORT: '', DATABASE_URL: '' }).http.port).toBeUndefined();
   });

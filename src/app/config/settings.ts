@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { HatcheryError, type Problem } from '../../core/errors.js';
 import { slug } from '../../core/definitions.js';
+import { redisUrlProblem } from '../../drivers/redis/redis-url.js';
 import { Secret } from '../../ports/secrets.js';
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -31,10 +32,10 @@ const storeSettings = z.object({
 
 const redisSettings = z.object({
   REDIS_URL: text
-    .regex(
-      /^(rediss?|redis\+sentinel|redis\+cluster):\/\//,
-      'write redis://host:6379, rediss://host:6379, redis+sentinel://h1,h2/name or redis+cluster://h1,h2, or leave it out for the embedded Redis',
-    )
+    .superRefine((value, context) => {
+      const problem = redisUrlProblem(value);
+      if (problem !== undefined) context.addIssue({ code: 'custom', message: problem });
+    })
     .transform((value) => new Secret(value))
     .optional(),
   REDIS_PREFIX: text

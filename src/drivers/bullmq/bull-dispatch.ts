@@ -6,6 +6,8 @@ import type { Dispatch, DispatchItem } from '../../ports/dispatch.js';
 export const STEP_QUEUE = 'steps';
 /** How long an end may wait for Redis. What could not be told is found in Postgres. */
 const CLOSE_MS = 1_000;
+/** After a refusal that is not a lost connection, e.g. of a server that has just become a replica. */
+const RETRY_MS = 1_000;
 
 /** Ids only: the truth is in Postgres. The dispatch number makes each hand-over a new job; finished jobs vanish at once. */
 interface StepJob {
@@ -66,6 +68,7 @@ export class BullStepWorker {
       prefix: options.prefix,
       concurrency: options.concurrency,
       skipStalledCheck: true,
+      runRetryDelay: RETRY_MS,
     });
     this.worker.on('error', options.onError);
     this.worker.on('failed', (_job, error) => options.onError(error));
