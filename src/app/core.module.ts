@@ -79,6 +79,8 @@ export class CoreModule implements OnApplicationShutdown {
 
   /** After everybody who uses it: modules are shut down in the reverse order of their imports. */
   async onApplicationShutdown(): Promise<void> {
-    await this.redis.quit().catch(() => this.redis.disconnect());
+    await this.redis.quit().catch(() => undefined);
+    // Also what listens to the sentinels.
+    this.redis.disconnect();
   }
 }

@@ -4,7 +4,8 @@ import { HealthCheckService, HealthIndicatorService, TypeOrmHealthIndicator } fr
 import type { Response } from 'express';
 import type { Cluster, Redis } from 'ioredis';
 import { Public } from '../auth/access.js';
-import { REDIS } from '../tokens.js';
+import type { AppContext } from '../context.js';
+import { CONTEXT, REDIS } from '../tokens.js';
 
 const PATIENCE_MS = 2000;
 
@@ -17,6 +18,7 @@ export class HealthController {
     private readonly postgres: TypeOrmHealthIndicator,
     private readonly indicators: HealthIndicatorService,
     @Inject(REDIS) private readonly redis: Redis | Cluster,
+    @Inject(CONTEXT) private readonly context: AppContext,
   ) {}
 
   /** The process answers; says nothing of the stores, so that an orchestrator does not restart it for their sake. */
@@ -31,7 +33,7 @@ export class HealthController {
     try {
       const { status, details } = await this.health.check([
         () => this.postgres.pingCheck('postgres', { timeout: PATIENCE_MS }),
-        () => this.pingRedis(),
+        () => this.askRedis(),
       ]);
       return { status, details };
     } catch (error) {
@@ -41,14 +43,18 @@ export class HealthController {
     }
   }
 
-  private async pingRedis() {
+  private async askRedis() {
     const indicator = this.indicators.check('redis');
     const gone = AbortSignal.timeout(PATIENCE_MS);
     const late = new Promise<'late'>((resolve) =>
       gone.addEventListener('abort', () => resolve('late'), { once: true }),
     );
-    const answer = await Promise.race([this.redis.ping().catch(() => 'failed'), late]);
-    return answer === 'PONG' ? indicator.up() : indicator.down();
+    // A key of ours instead of PING: any node of a cluster answers that, also when nobody serves our keys.
+    const answer = await Promise.race([
+      this.redis.exists(`${this.context.stores.redisPrefix}:locks`).catch(() => 'failed'),
+      late,
+    ]);
+    return typeof answer === 'number' ? indicator.up() : indicator.down();
   }
 }
 
