@@ -49,6 +49,11 @@ const worldSpecSchema = z.strictObject({
   version: z.enum(['8.4', '9.1']).default('9.1'),
   /** Left out = `legacy` for 8.4 and `current` for 9.1. */
   lockPolling: z.enum(['legacy', 'current']).optional(),
+  /** How long guests boot, in simulated milliseconds: all nearly the same time when the two are close. */
+  boot: z
+    .strictObject({ medianMs: z.number().positive(), p95Ms: z.number().positive() })
+    .refine(({ medianMs, p95Ms }) => p95Ms >= medianMs, 'p95Ms must not be below medianMs')
+    .default({ medianMs: 25_000, p95Ms: 50_000 }),
   seed: z.string().or(z.number().transform(String)).optional(),
   nodes: z
     .array(nodeSpec)
@@ -130,6 +135,7 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
     cluster: spec.cluster,
     version: spec.version,
     lockPolling: spec.lockPolling ?? (spec.version === '8.4' ? 'legacy' : 'current'),
+    boot: spec.boot,
     seed: worldSeed,
     life: 1,
     elapsedMs: 0,

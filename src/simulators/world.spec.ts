@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { loadWorld, saveWorld } from './state-file.js';
 import { buildWorld, readWorldSpec } from './build-world.js';
-import { leaseFor } from './world.js';
+import { drawBootMs } from './proxmox/durations.js';
+import { SimRandom } from './seed.js';
+import { leaseFor, type World } from './world.js';
 
 describe('the simulated world', () => {
   let dir: string;
@@ -51,6 +53,20 @@ describe('the simulated world', () => {
         guests: [{ vmid: 500, node: 'n2', kind: 'lxc', owner: 'bob' }],
       }),
     ).toThrow(/there is no node "n2"/);
+  });
+
+  it('says how long its guests boot', () => {
+    const draws = (world: World): number[] =>
+      Array.from({ length: 1_000 }, (_, vmid) =>
+        drawBootMs({ world, random: new SimRandom('1') }, vmid),
+      ).sort((a, b) => a - b);
+    const even = draws(buildWorld({ boot: { medianMs: 25_000, p95Ms: 27_500 } }));
+    expect(even[500]).toBeGreaterThan(24_500);
+    expect(even[500]).toBeLessThan(25_500);
+    expect(even[50]).toBeGreaterThan(22_000);
+    expect(even[950]).toBeLessThan(28_000);
+    expect(draws(buildWorld())[950]).toBeGreaterThan(45_000);
+    expect(() => buildWorld({ boot: { medianMs: 25_000, p95Ms: 20_000 } })).toThrow(/p95Ms/);
   });
 
   it('is saved whole for its owner only, and lives on', () => {

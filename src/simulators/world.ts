@@ -253,7 +253,7 @@ export interface WorldConditions {
 }
 
 /** Counts up whenever a saved world would lack something. */
-export const WORLD_FORMAT = 2;
+export const WORLD_FORMAT = 3;
 
 /** Everything that exists, plain data and Maps, so that `--state` can save it. */
 export interface World {
@@ -264,6 +264,8 @@ export interface World {
   readonly version: '8.4' | '9.1';
   /** How cluster locks are polled: once a second until pve-cluster 9.1.0, then ever faster towards the end of the wait. */
   readonly lockPolling: 'legacy' | 'current';
+  /** From a guest's start until its agent answers, in simulated milliseconds. */
+  readonly boot: { readonly medianMs: number; readonly p95Ms: number };
   readonly seed: string;
   /** Counts the lives of this world: a loaded one draws other random numbers than the first. */
   life: number;

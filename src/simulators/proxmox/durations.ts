@@ -14,7 +14,6 @@ const MODEL = {
   'clone-step': [250, 600],
   start: [2_500, 8_000],
   'cloud-init-iso': [300, 600],
-  'agent-up': [25_000, 50_000],
   'cloud-init': [2_000, 5_000],
   shutdown: [8_000, 24_000],
   stop: [1_000, 3_000],
@@ -25,6 +24,9 @@ const MODEL = {
   migrate: [3_000, 9_000],
 } as const;
 type DurationKind = keyof typeof MODEL;
+
+/** What the durations of a world follow from. */
+type DrawContext = Pick<SimulatorContext, 'random' | 'world'>;
 
 /** Simulated milliseconds (median) of work under the storage lock: linked clone of a disk, new cloud-init drive, removal. */
 const STORAGE_MODEL = {
@@ -39,13 +41,19 @@ const STORAGE_MODEL = {
 } as const;
 
 /** One draw of how long something takes; the same seed, kind and key give the same series. */
-export function drawMs(context: SimulatorContext, kind: DurationKind, key: string | number): number {
+export function drawMs(context: DrawContext, kind: DurationKind, key: string | number): number {
   const [median, p95] = MODEL[kind];
   return context.random.stream(kind, key).logNormal(median, p95);
 }
 
+/** From the start of a guest until its agent answers. */
+export function drawBootMs(context: DrawContext, vmid: number): number {
+  const { medianMs, p95Ms } = context.world.boot;
+  return context.random.stream('agent-up', vmid).logNormal(medianMs, p95Ms);
+}
+
 export function drawStorageMs(
-  context: SimulatorContext,
+  context: DrawContext,
   storage: WorldStorage,
   step: 'link' | 'cloudInit' | 'free',
   key: string | number,

@@ -1,5 +1,5 @@
 import { need } from './auth.js';
-import { drawMs } from './durations.js';
+import { drawBootMs } from './durations.js';
 import { disksOf, macOf } from './guest-config.js';
 import { FORMATS } from './formats.js';
 import { OPTIONAL_COUNT, OPTIONAL_FLAG, OPTIONAL_TEXT } from './params.js';
@@ -83,7 +83,7 @@ function reset(call: PveCall): Handled {
   return forkLocked(call, 'qmreset', async () => {
     const guest = runningGuest(pve, node, vmid);
     if (!params.flag('skiplock')) checkUnlocked(guest);
-    guest.agentUpAtMs = pve.context.clock.elapsedMs() + drawMs(pve.context, 'agent-up', vmid);
+    guest.agentUpAtMs = pve.context.clock.elapsedMs() + drawBootMs(pve.context, vmid);
     return { effect: true, incarnation: guest.incarnation, params: { mac: macOf(guest) } };
   });
 }

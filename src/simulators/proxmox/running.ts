@@ -1,5 +1,5 @@
 import { leaseFor, type WorldGuest } from '../world.js';
-import { drawMs } from './durations.js';
+import { drawBootMs } from './durations.js';
 import { hasCloudInitDrive } from './cloud-init.js';
 import { agentEnabled, macOf } from './guest-config.js';
 import { phoneHome } from './phone-home.js';
@@ -13,7 +13,7 @@ export function bringUp(pve: Pve, guest: WorldGuest): Record<string, unknown> {
   guest.isPaused = false;
   guest.isFrozen = false;
   guest.startedAtMs = context.clock.elapsedMs();
-  guest.agentUpAtMs = guest.startedAtMs + drawMs(context, 'agent-up', guest.vmid);
+  guest.agentUpAtMs = guest.startedAtMs + drawBootMs(context, guest.vmid);
   guest.address = mac === undefined ? undefined : leaseFor(world, mac);
   if (hasCloudInitDrive(guest)) phoneHome(pve, guest);
   return {
