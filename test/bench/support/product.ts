@@ -4,6 +4,7 @@ import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
 import { answer, apiClient } from '../../../src/cli/api.js';
 import { firstLine, newStack, startProgram, type Stack } from '../../../src/cli/demo/children.js';
 import { classRoster } from '../../../src/cli/demo/class-roster.js';
@@ -153,6 +154,7 @@ async function startParts(options: ProductOptions, stack: Stack): Promise<BenchP
     });
     workers.push(worker.process);
   }
+  await Promise.race([untilAtWork(stores.postgresUrl, workers.length), ...ended]);
   const broken = Promise.race(ended);
   // At the end they all end, and nobody listens any more.
   broken.catch(() => undefined);
@@ -218,6 +220,23 @@ async function untilReady(url: string, logFile: string): Promise<void> {
     await sleep(50);
   }
   endedEarly('the API', logFile);
+}
+
+/** A worker has its row in the database when it is about to take work. */
+async function untilAtWork(postgresUrl: string, workers: number): Promise<void> {
+  const client = new pg.Client({ connectionString: postgresUrl });
+  await client.connect();
+  try {
+    const giveUpAt = performance.now() + READY_TIMEOUT_MS;
+    while (performance.now() < giveUpAt) {
+      const { rows } = await client.query<{ count: number }>('select count(*)::int from workers');
+      if (rows[0]!.count >= workers) return;
+      await sleep(50);
+    }
+    throw new Error('Unable to go on: the workers do not start');
+  } finally {
+    await client.end();
+  }
 }
 
 function endedEarly(name: string, logFile: string): never {
