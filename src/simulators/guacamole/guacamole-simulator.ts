@@ -19,7 +19,7 @@ import { Sessions } from './sessions.js';
 const BASE = '/guacamole/api/';
 const SOURCE = 'postgresql';
 const ACCOUNT = 'hatchery';
-const REQUEST_MS = { median: 40, p95: 120 };
+export const REQUEST_MS = { median: 40, p95: 120 };
 const SESSION_TIMEOUT_MS = 60 * 60_000;
 
 export interface GuacamoleOptions extends ListenOptions {

@@ -6,8 +6,8 @@ import { DHCP_SCRIPTS } from './dhcp-scripts.js';
 import { CmdletError, DhcpServer, worldMac } from './dhcp-server.js';
 import type { ShellCommand } from './shells.js';
 
-const POWERSHELL_START_MS = { median: 1_200, p95: 2_500 };
-const ENTRY_MS = 40;
+export const POWERSHELL_START_MS = { median: 1_200, p95: 2_500 };
+export const ENTRY_MS = 40;
 
 const inputSchema = z.object({
   entries: z.array(z.object({ mac: z.string(), description: z.string().default('') })).default([]),
