@@ -5,6 +5,7 @@ import type { HeldStep, LoadedRun } from '../ports/run-store.js';
 import { StoreUnavailable } from '../ports/store-unavailable.js';
 import { changeRun, type EngineParts } from './engine.js';
 import { LeaseOver, type WorkerLease } from './lease.js';
+import { GroupBroken } from './meeting.js';
 import { OnceNotes } from './once.js';
 import { stopFor } from './cluster-watch.js';
 import type { ClaimRefusal, Failure, RunModel } from './run-model.js';
@@ -16,16 +17,28 @@ import { TimedOut, underSignal } from './under-signal.js';
 /**
  * One attempt: claim under a new epoch, act or undo under locks, time-out and lease, and write the outcome under that epoch.
  * Gives why the claim was refused, or nothing. Never throws for what the step did; throws when Postgres does.
+ * `together`: goes on with a step that leads a group; without it every step goes by itself.
  */
 export async function runAttempt(
   parts: EngineParts,
   lease: WorkerLease,
   stepId: string,
-  isAlone: boolean,
+  together?: (leader: Claimed) => Promise<void>,
 ): Promise<ClaimRefusal | undefined> {
-  const claimed = await claim(parts, lease, stepId, isAlone);
+  const claimed = await claimStep(parts, lease, stepId, { isAlone: together === undefined });
   if (claimed === undefined || 'refused' in claimed) return claimed?.refused;
-  const attempt: Attempt = { parts, lease, claimed, term: lease.signal, facts: {}, warnings: [] };
+  if (together && claimed.step.groupKey !== undefined) await together(claimed);
+  else await finishAttempt(newAttempt(parts, lease, claimed));
+  return undefined;
+}
+
+export function newAttempt(parts: EngineParts, lease: WorkerLease, claimed: Claimed): Attempt {
+  return { parts, lease, claimed, term: lease.signal, facts: {}, warnings: [], seat: undefined };
+}
+
+/** From the claim to the outcome. */
+export async function finishAttempt(attempt: Attempt): Promise<void> {
+  const { claimed } = attempt;
   try {
     if (claimed.kind === 'undo') {
       await undoEffects(attempt);
@@ -34,18 +47,17 @@ export async function runAttempt(
   } catch (error) {
     await settle(attempt, error);
   }
-  return undefined;
 }
 
-async function claim(
+export async function claimStep(
   parts: EngineParts,
   lease: WorkerLease,
   stepId: string,
-  isAlone: boolean,
+  as: { isAlone: boolean; groupKey?: string },
 ): Promise<Claimed | { refused: ClaimRefusal } | undefined> {
   return changeRun(parts, { stepId }, (model, loaded) => {
     if (!lease.isHeld || lease.signal.aborted) return { refused: 'not-due' as const };
-    const answer = model.claim(stepId, { id: lease.workerId, isAlone });
+    const answer = model.claim(stepId, { id: lease.workerId, ...as });
     return 'refused' in answer ? answer : describeClaim(parts, loaded, answer);
   });
 }
@@ -103,6 +115,7 @@ async function actOnce(attempt: Attempt): Promise<void> {
       await parts.checkpoints.reach('K2', at);
       const result = await underSignal([term, locked], compiled.timeoutMs, async (signal, moved) => {
         const run = stepRun(attempt, signal, intended.hadEarlier, moved);
+        if (attempt.seat) return attempt.seat.join({ input, run });
         const found: unknown = intended.hadEarlier
           ? await definition.find?.(input, parts.ports, run)
           : undefined;
@@ -275,7 +288,10 @@ async function settle(attempt: Attempt, error: unknown): Promise<void> {
 
 /** Our own ground gave way (lease, lock, Postgres): that says nothing about the step and is not one of its tries. */
 const isInterruption = (error: unknown): boolean =>
-  error instanceof LeaseOver || error instanceof LockLost || error instanceof StoreUnavailable;
+  error instanceof LeaseOver ||
+  error instanceof LockLost ||
+  error instanceof GroupBroken ||
+  error instanceof StoreUnavailable;
 
 function failureOf(error: unknown, { step }: Claimed): Failure {
   if (error instanceof TimedOut)

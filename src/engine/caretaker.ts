@@ -1,6 +1,8 @@
 import { HatcheryError } from '../core/errors.js';
 import { StoreUnavailable } from '../ports/store-unavailable.js';
+import type { GroupRule } from '../ports/step-groups.js';
 import { changeRun, type EngineParts } from './engine.js';
+import { groupRules } from './groups.js';
 import type { RunModel } from './run-model.js';
 
 /** Posts the summary of a batch that has come to rest; throws when it did not arrive. */
@@ -27,6 +29,9 @@ export class Caretaker {
   /** Clusters that another process dispatches; asked about again a tick later, not at each of the wake-ups in between. */
   private readonly othersUntilMs = new Map<string, number>();
   private readonly watched = new Set<string>();
+  private readonly groupRules: readonly GroupRule[];
+  /** By cluster: wakes the dispatcher when the next window of a group ends. */
+  private readonly windows = new Map<string, NodeJS.Timeout>();
   private readonly dispatcherOf = new Map<string, { lost: AbortSignal; release(): Promise<void> }>();
 
   constructor(
@@ -44,7 +49,9 @@ export class Caretaker {
       /** Counts how long finished steps took, a round at a time; gives whether there are more. Asked by a dispatcher alone. */
       learn?: () => Promise<boolean>;
     },
-  ) {}
+  ) {
+    this.groupRules = groupRules(parts, parts.ports.remoteTimeScale);
+  }
 
   start(): void {
     const { sweepMs } = this.parts.times;
@@ -74,6 +81,7 @@ export class Caretaker {
     this.stopping.abort();
     for (const wake of this.wakers.values()) wake();
     for (const off of this.unsubscribe) off();
+    for (const window of this.windows.values()) clearTimeout(window);
     // A round that waits for Redis is left to itself: what it was about to do is done by others, or again.
     const ended = new AbortController();
     const patience = this.parts.clock.sleep(STOP_MS, ended.signal).catch(() => undefined);
@@ -113,9 +121,22 @@ export class Caretaker {
   private async dispatchAll(): Promise<void> {
     for (const cluster of this.options.clusters) {
       if (!(await this.isDispatcher(cluster)) || !(await this.isWatched(cluster))) continue;
+      await this.openGroups(cluster);
       while ((await this.parts.store.admit(cluster, this.options.limitOf, ADMIT_PER_QUEUE)) > 0)
         this.parts.wakeUps.notify('outbox');
     }
+  }
+
+  /** Groups of steps are admitted when their window ends, which no commit tells. */
+  private async openGroups(cluster: string): Promise<void> {
+    if (this.groupRules.length === 0) return;
+    const againMs = await this.parts.groups.open(cluster, this.groupRules);
+    clearTimeout(this.windows.get(cluster));
+    if (againMs !== undefined)
+      this.windows.set(
+        cluster,
+        setTimeout(() => this.wakers.get('work')?.(), againMs),
+      );
   }
 
   private async findAllStrays(

@@ -4,6 +4,7 @@ import type { Call } from '../ports/call.js';
 import type { EffectRow, HeldStep, StepRow } from '../ports/run-store.js';
 import type { EngineParts } from './engine.js';
 import type { WorkerLease } from './lease.js';
+import type { Seat } from './meeting.js';
 import { StaleHolder } from './stale-holder.js';
 
 /** What an attempt knows from its claim. */
@@ -33,6 +34,8 @@ export interface Attempt {
   readonly facts: { -readonly [K in keyof MachineFacts]: MachineFacts[K] };
   /** What went well but not without a word; kept with the attempt. */
   readonly warnings: string[];
+  /** Where it acts together with others; undefined = by itself. */
+  readonly seat: Seat<unknown, unknown> | undefined;
 }
 
 /** The guard of every write: the lease is checked in the same turn in which the bytes leave. */

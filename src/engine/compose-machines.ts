@@ -10,7 +10,8 @@ import type { CompiledPlan } from '../plan/compiled-plan.js';
 import type { NewMachine } from '../ports/batch-store.js';
 import type { TemplateInfo } from '../ports/hypervisor.js';
 import type { LoadedRun, StepRow } from '../ports/run-store.js';
-import { RunModel, type Registry } from './run-model.js';
+import type { Registry } from '../plan/step.js';
+import { RunModel } from './run-model.js';
 
 /** Turns the accepted items of a plan into machines with runs whose first steps are due. */
 export function composeMachines(at: {
@@ -117,6 +118,8 @@ export function newMachine(
     state: 'pending',
     dueAtMs: undefined,
     slots: undefined,
+    groupKey: undefined,
+    isGathering: false,
     dispatch: 0,
     epoch: 0,
     workerId: undefined,

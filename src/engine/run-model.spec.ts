@@ -2,9 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import type { ErrorCode } from '../core/errors.js';
 import type { CompiledPlan, CompiledStep } from '../plan/compiled-plan.js';
-import { defineEffect, defineStep, type AnyStep } from '../plan/step.js';
+import { defineEffect, defineStep, type AnyStep, type Registry } from '../plan/step.js';
 import type { AttemptEnd, EffectRow, HeldStep, LoadedRun, StepRow } from '../ports/run-store.js';
-import { RunModel, type Registry } from './run-model.js';
+import { RunModel } from './run-model.js';
 
 const SETTLE_MS = 40_000;
 const WAIT_LIMIT_MS = 600_000;
@@ -66,6 +66,8 @@ const stepRow = (step: CompiledStep): StepRow => ({
   state: 'pending',
   dueAtMs: undefined,
   slots: undefined,
+  groupKey: undefined,
+  isGathering: false,
   dispatch: 0,
   epoch: 0,
   workerId: undefined,

@@ -13,12 +13,13 @@ import { evaluate, isTruthy } from '../plan/expression.js';
 import {
   durationMs,
   type AnyEffect,
-  type AnyStep,
   type MachineFacts,
   type MachineSnapshot,
+  type Registry,
 } from '../plan/step.js';
 import { render } from '../plan/workflow.js';
 import type { HeldStep, LoadedRun, RunChanges, StepRow } from '../ports/run-store.js';
+import { actGroup, undoGroup } from './groups.js';
 import {
   backOff,
   mayStillArrive,
@@ -28,12 +29,6 @@ import {
   type Pace,
   type RetryGaps,
 } from './pace.js';
-
-/** Steps by id, effects by `kind@version`: what the model asks for slots. */
-export interface Registry {
-  readonly steps: ReadonlyMap<string, AnyStep>;
-  readonly effects: ReadonlyMap<string, AnyEffect>;
-}
 
 /** Worker deaths after which a run is claimed alone, and deaths while alone after which it is parked. */
 export const DEATHS_BEFORE_ALONE = 3;
@@ -75,8 +70,11 @@ export class RunModel {
     private readonly pace: Pace,
   ) {}
 
-  /** A worker takes a due step under a new epoch. */
-  claim(stepId: string, worker: { id: string; isAlone: boolean }): HeldStep | { refused: ClaimRefusal } {
+  /** A worker takes a due step under a new epoch; one that gathers only together with the group whose key is given. */
+  claim(
+    stepId: string,
+    worker: { id: string; isAlone: boolean; groupKey?: string },
+  ): HeldStep | { refused: ClaimRefusal } {
     const step = this.step(stepId);
     const isUndo = step.state === 'undoing';
     if (
@@ -87,12 +85,15 @@ export class RunModel {
     )
       return { refused: 'not-due' };
     if (!isUndo && this.at.run.wanted === 'gone') return { refused: 'not-due' };
-    if (step.slots !== undefined) return { refused: 'not-admitted' };
+    const isWaiting = step.isGathering ? step.groupKey !== worker.groupKey : step.slots !== undefined;
+    if (isWaiting) return { refused: 'not-admitted' };
     if (this.at.isClusterStopped) return { refused: 'cluster-stopped' };
     if (!this.isKnown(step)) return { refused: 'unknown-version' };
     if (this.at.run.deaths >= DEATHS_BEFORE_ALONE && !worker.isAlone) return { refused: 'alone' };
     step.epoch += 1;
     step.workerId = worker.id;
+    step.slots = undefined;
+    step.isGathering = false;
     step.dueAtMs = undefined;
     step.firstClaimedAtMs ??= this.at.nowMs;
     if (!isUndo) this.toStep(step, 'running');
@@ -238,7 +239,15 @@ export class RunModel {
         });
       else this.again(step, 0);
     }
+    if (run.deaths >= DEATHS_BEFORE_ALONE) this.leaveGroups();
     this.advance();
+  }
+
+  /** From now on the run goes by itself: whoever kills workers must not do it to a whole group. */
+  private leaveGroups(): void {
+    for (const step of this.at.steps)
+      if (step.isGathering && step.dueAtMs !== undefined)
+        this.makeDue(step, Math.max(0, step.dueAtMs - this.at.nowMs));
   }
 
   /** No live worker knows this step's version, or how to undo what it made: a person has to bring one back. */
@@ -370,9 +379,10 @@ export class RunModel {
   private dropForward(): void {
     for (const step of this.at.steps) {
       if (step.state !== 'pending' && step.state !== 'ready' && step.state !== 'parked') continue;
+      if (!this.isUnsure(step) || step.groupKey !== undefined) this.changes.freed.push(step.id);
       step.dueAtMs = undefined;
       step.slots = undefined;
-      if (!this.isUnsure(step)) this.changes.freed.push(step.id);
+      leaveGroup(step);
       if (this.effectsOf(step).length > 0) this.dirty(step);
       else this.toStep(step, 'skipped');
     }
@@ -384,7 +394,8 @@ export class RunModel {
     step.tries = 0;
     step.firstClaimedAtMs = undefined;
     // A slot that a request of the step itself may still need stays its own, and is not asked for a second time.
-    const kept = this.isUnsure(step) ? (this.slotsOf(step) ?? []) : [];
+    const isGrouped = this.registry.steps.get(step.uses)?.coalesce !== undefined;
+    const kept = this.isUnsure(step) && !isGrouped ? (this.slotsOf(step) ?? []) : [];
     if (kept.length === 0) this.changes.freed.push(step.id);
     this.toStep(step, 'undoing');
     const wanted = (this.slotsOf(step) ?? []).filter((slot) => !kept.includes(slot));
@@ -474,18 +485,31 @@ export class RunModel {
     step.slots = this.slotsOf(step);
   }
 
-  /** Another attempt; of a step that is no longer wanted only its undo is left. */
+  /** Another attempt; of a step that is no longer wanted only its undo is left. The slots of a group are its leader's: nobody keeps them. */
   private again(step: StepRow, afterMs: number): void {
+    if (step.groupKey !== undefined) this.letSlotsGo(step);
     if (step.state === 'running') this.toStep(step, 'ready');
     if (step.state === 'undoing' || this.at.run.wanted === 'done') this.makeDue(step, afterMs);
   }
 
   private makeDue(step: StepRow, afterMs: number): void {
     step.dueAtMs = this.at.nowMs + afterMs;
+    step.groupKey = this.groupOf(step);
+    step.isGathering = step.groupKey !== undefined;
+    if (step.isGathering) step.slots ??= [];
     this.dirty(step);
     if (step.slots !== undefined) return;
     step.dispatch += 1;
     this.changes.dispatches.push({ stepId: step.id, number: step.dispatch, dueAtMs: step.dueAtMs });
+  }
+
+  /** What the next attempt is made together with; undefined = nothing. */
+  private groupOf(step: StepRow): string | undefined {
+    if (this.at.run.deaths >= DEATHS_BEFORE_ALONE) return undefined;
+    if (step.state !== 'undoing') return actGroup(this.registry.steps.get(step.uses), step);
+    const [effect, ...more] = this.effectsOf(step);
+    if (effect === undefined || effect.shared || more.length > 0) return undefined;
+    return undoGroup(this.definitionOf(effect), effect.payload);
   }
 
   private release(
@@ -514,6 +538,7 @@ export class RunModel {
   private toStep(step: StepRow, state: StepState, error?: ErrorRecord): void {
     if (!canStepChange(step.state, state)) throw unlawful(`step ${step.key}`, step.state, state);
     step.state = state;
+    if (state !== 'ready' && state !== 'running' && state !== 'undoing') leaveGroup(step);
     if (error !== undefined) step.error = error;
     this.dirty(step);
     this.changes.events.push({
@@ -580,6 +605,11 @@ export class RunModel {
       );
     return found;
   }
+}
+
+function leaveGroup(step: StepRow): void {
+  step.groupKey = undefined;
+  step.isGathering = false;
 }
 
 const unlawful = (what: string, from: string, to: string): HatcheryError =>

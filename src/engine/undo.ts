@@ -2,7 +2,8 @@ import { HatcheryError } from '../core/errors.js';
 import { guardedCall, type Attempt } from './claimed.js';
 import { StaleHolder } from './stale-holder.js';
 import { underSignal } from './under-signal.js';
-import { durationMs } from '../plan/step.js';
+import { durationMs, type UndoRun } from '../plan/step.js';
+import type { EffectRow } from '../ports/run-store.js';
 
 /**
  * Undoes what one step made, newest effect first. Each effect is closed in Postgres before the next one is touched, so a crash repeats at
@@ -34,24 +35,29 @@ export async function undoEffects(attempt: Attempt): Promise<void> {
       { why: `undo of ${effect.kind} ${effect.key}`, waitMs: parts.times.lockWaitMs, signal: term },
       async (locked) => {
         await parts.checkpoints.reach('K8', at);
-        await underSignal([term, locked], durationMs(definition.timeout), (signal) =>
-          definition.undo(payload, parts.ports, {
-            runId: claimed.runId,
-            machine: claimed.machine,
-            call: guardedCall(attempt, signal),
-            confirmed: effect.state === 'confirmed',
-            intendedAtMs: effect.intendedAtMs,
-            remote: Object.fromEntries(
-              Object.entries(claimed.step.remote).map(([key, note]) => [key, note.value]),
-            ),
-            noteVmid: async (note) => {
-              if (!(await parts.store.noteVmid(held, note))) throw new StaleHolder();
-            },
-          }),
-        );
+        await underSignal([term, locked], durationMs(definition.timeout), async (signal) => {
+          const run = undoRun(attempt, effect, signal);
+          if (attempt.seat) await attempt.seat.join({ input: payload, run });
+          else await definition.undo(payload, parts.ports, run);
+        });
         await parts.checkpoints.reach('K8', at);
       },
     );
     if (!(await parts.store.effectUndone(held, effect.id))) throw new StaleHolder();
   }
+}
+
+function undoRun(attempt: Attempt, effect: EffectRow, signal: AbortSignal): UndoRun {
+  const { parts, claimed } = attempt;
+  return {
+    runId: claimed.runId,
+    machine: claimed.machine,
+    call: guardedCall(attempt, signal),
+    confirmed: effect.state === 'confirmed',
+    intendedAtMs: effect.intendedAtMs,
+    remote: Object.fromEntries(Object.entries(claimed.step.remote).map(([key, note]) => [key, note.value])),
+    noteVmid: async (note) => {
+      if (!(await parts.store.noteVmid(claimed.held, note))) throw new StaleHolder();
+    },
+  };
 }

@@ -2,6 +2,8 @@ import { AloneGate } from './alone-gate.js';
 import { runAttempt } from './attempt.js';
 import { changeRun, type EngineParts } from './engine.js';
 import { WorkerLease } from './lease.js';
+import { runGroup } from './group-attempt.js';
+import { Hands } from './hands.js';
 import type { HeldStep } from '../ports/run-store.js';
 
 /**
@@ -11,8 +13,8 @@ import type { HeldStep } from '../ports/run-store.js';
 export class EngineWorker {
   readonly lease: WorkerLease;
   private readonly gate = new AloneGate();
-  /** Each job in hand, with its step. */
-  private readonly inHand = new Map<Promise<unknown>, string>();
+  private readonly hands = new Hands();
+  private readonly jobs = new Set<Promise<unknown>>();
   private isStopping = false;
 
   constructor(private readonly parts: EngineParts) {
@@ -38,23 +40,29 @@ export class EngineWorker {
   /** One job of the queue. Whether it was worth anything is decided by the claim, not by the queue. */
   async handle(stepId: string): Promise<void> {
     if (this.isStopping) return;
+    this.hands.take(stepId);
     const work = this.attempt(stepId);
-    this.inHand.set(work, stepId);
+    this.jobs.add(work);
     try {
       await work;
     } finally {
-      this.inHand.delete(work);
+      this.jobs.delete(work);
+      this.hands.drop(stepId);
     }
   }
 
   private async attempt(stepId: string): Promise<void> {
-    const refused = await this.gate.together(() => runAttempt(this.parts, this.lease, stepId, false));
+    const refused = await this.gate.together(() =>
+      runAttempt(this.parts, this.lease, stepId, (leader) =>
+        runGroup(this.parts, this.lease, leader, this.hands),
+      ),
+    );
     if (refused !== 'alone') return;
     // One worker at a time empties its hands for such a run; the others keep on working, and the sweeper offers the step again.
     const turn = await this.parts.locks.tryHold('alone', 'works on a run that killed workers');
     if (!turn) return;
     try {
-      await this.gate.alone(() => runAttempt(this.parts, this.lease, stepId, true));
+      await this.gate.alone(() => runAttempt(this.parts, this.lease, stepId));
     } finally {
       await turn.release();
     }
@@ -62,7 +70,7 @@ export class EngineWorker {
 
   /** Steps that Postgres says are ours and that nobody here works on: a claim whose answer was lost, an outcome that could not be written. */
   private async giveBack(held: readonly HeldStep[]): Promise<void> {
-    const isInHand = (stepId: string): boolean => [...this.inHand.values()].includes(stepId);
+    const isInHand = (stepId: string): boolean => this.hands.has(stepId);
     for (const one of held.filter(({ stepId }) => !isInHand(stepId)))
       try {
         await changeRun(this.parts, one, (model) => {
@@ -81,7 +89,7 @@ export class EngineWorker {
   async stop(): Promise<void> {
     this.isStopping = true;
     this.lease.handOver();
-    await Promise.allSettled(this.inHand.keys());
+    await Promise.allSettled(this.jobs);
     await this.lease.stop();
   }
 }

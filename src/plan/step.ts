@@ -228,6 +228,12 @@ export type AnyStep = StepDefinition<any, any>;
 // oxlint-disable-next-line no-explicit-any -- variance, as above
 export type AnyEffect = EffectDefinition<any>;
 
+/** Steps by id, effects by `kind@version`. */
+export interface Registry {
+  readonly steps: ReadonlyMap<string, AnyStep>;
+  readonly effects: ReadonlyMap<string, AnyEffect>;
+}
+
 export function defineStep<I, O>(definition: StepDefinition<I, O>): StepDefinition<I, O> {
   return definition;
 }

@@ -29,6 +29,10 @@ export interface StepRow {
   dueAtMs: number | undefined;
   /** Slots that the next attempt still has to be admitted to; `undefined` = none, or admitted. */
   slots: readonly string[] | undefined;
+  /** Steps with the same key are claimed together; `undefined` = by itself. */
+  groupKey: string | undefined;
+  /** Waits for its group: it is claimed with the group, or leads it. */
+  isGathering: boolean;
   dispatch: number;
   epoch: number;
   workerId: string | undefined;

@@ -5,6 +5,7 @@ import type { MachineInput } from '../../src/core/machine.js';
 import { BullDispatch, BullStepWorker } from '../../src/drivers/bullmq/bull-dispatch.js';
 import { PostgresBatchStore } from '../../src/drivers/postgres/batch-store.js';
 import { Database } from '../../src/drivers/postgres/database.js';
+import { PostgresStepGroups } from '../../src/drivers/postgres/step-groups.js';
 import { PostgresClusterStops } from '../../src/drivers/postgres/cluster-stops.js';
 import { PostgresRunStore } from '../../src/drivers/postgres/run-store.js';
 import { connectRedis } from '../../src/drivers/redis/connect-redis.js';
@@ -81,6 +82,7 @@ export class EngineBench {
     });
     const parts: EngineParts = {
       store: options.store?.(store) ?? store,
+      groups: new PostgresStepGroups(database),
       stops: new PostgresClusterStops(database),
       rangeOf: () => ({ from: 100, to: 200 }),
       dispatch,

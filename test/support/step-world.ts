@@ -8,6 +8,9 @@ import { systemClock } from '../../src/drivers/system-clock.js';
 import type { EngineLog, EngineTimes } from '../../src/engine/engine.js';
 import type { Actor } from '../../src/engine/intake.js';
 import { EngineWorker } from '../../src/engine/worker.js';
+import type { AnyEffect, AnyStep } from '../../src/plan/step.js';
+import { EFFECTS } from '../../src/steps/effects.js';
+import { STEPS } from '../../src/steps/index.js';
 import type { JournalLine } from '../../src/simulators/journal.js';
 import { simulatedSite, type SimulatedSite } from './simulated-site.js';
 import { redisPrefix, redisUrl, testDatabase, type TestDatabase } from './stores.js';
@@ -310,10 +313,15 @@ function assembleOptions(
     remoteTimeScale: site.timeScale,
     times: { ...TIMES, ...times },
     log,
+    registry: { steps: eachAlone(STEPS), effects: eachAlone(EFFECTS) },
     observe: () => {},
     webhook: { post: async () => {} },
   };
 }
+
+/** A gate in front of every step wants each to come by itself; alone a step that coalesces is a group of one. */
+const eachAlone = <T extends AnyStep | AnyEffect>(all: ReadonlyMap<string, T>): ReadonlyMap<string, T> =>
+  new Map([...all].map(([id, one]) => [id, { ...one, coalesce: undefined }]));
 
 const quiet: EngineLog = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 

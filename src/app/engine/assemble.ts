@@ -8,6 +8,7 @@ import { PostgresBatchStore } from '../../drivers/postgres/batch-store.js';
 import { PostgresDurations } from '../../drivers/postgres/step-durations.js';
 import { PostgresRunStore } from '../../drivers/postgres/run-store.js';
 import { PostgresClusterStops } from '../../drivers/postgres/cluster-stops.js';
+import { PostgresStepGroups } from '../../drivers/postgres/step-groups.js';
 import { PostgresSecrets } from '../../drivers/postgres/postgres-secrets.js';
 import { PostgresPhoneHomes } from '../../drivers/postgres/phone-homes.js';
 import { PostgresVmidRests } from '../../drivers/postgres/vmid-rests.js';
@@ -26,7 +27,7 @@ import { ClusterWatch } from '../../engine/cluster-watch.js';
 import { PhoneHome } from '../../engine/phone-home.js';
 import { StrayFinder } from '../../engine/strays.js';
 import { EngineWorker } from '../../engine/worker.js';
-import { durationMs, type StepPorts } from '../../plan/step.js';
+import { durationMs, type Registry, type StepPorts } from '../../plan/step.js';
 import { compileWorkflow } from '../../plan/workflow.js';
 import { noCheckpoints, type Checkpoints } from '../../ports/checkpoints.js';
 import type { Dhcp } from '../../ports/dhcp.js';
@@ -58,6 +59,8 @@ export interface AssembleOptions {
   readonly webhook: Pick<Webhook, 'post'>;
   readonly times?: Partial<EngineTimes>;
   readonly checkpoints?: Checkpoints;
+  /** Instead of the shipped steps and effects. */
+  readonly registry?: Registry;
   /** Between two looks for guests that nobody counts on. */
   readonly strayMs?: number;
   /** Between two looks for guests of other deployments. */
@@ -127,6 +130,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   const dispatch = new BullDispatch(connectRedis(options.redisUrl, onError), options.redisPrefix, onError);
   const parts: EngineParts = {
     store,
+    groups: new PostgresStepGroups(database),
     stops,
     rangeOf: (name) => clusterNamed(clusters, name).vmids,
     dispatch,
@@ -135,8 +139,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     clock: systemClock,
     checkpoints: options.checkpoints ?? noCheckpoints,
     ports: { ...drivers, secrets, phoneHomes, durations, remoteTimeScale: options.remoteTimeScale },
-    steps: STEPS,
-    effects: EFFECTS,
+    ...(options.registry ?? { steps: STEPS, effects: EFFECTS }),
     deployment: options.deployment,
     times,
     log: options.log,

@@ -57,13 +57,13 @@ const PARTS: readonly Part[] = [
   {
     name: 'steps',
     text: (p) => `
-update steps s set state = c.state, due_at = from_ms(c.due), slots = c.slots, dispatch = c.dispatch,
+update steps s set state = c.state, due_at = from_ms(c.due), slots = c.slots, group_key = c.group_key, is_gathering = c.is_gathering, dispatch = c.dispatch,
        dispatched_at = case when c.is_dispatched then greatest(clock_timestamp(), from_ms(c.due)) else s.dispatched_at end,
        epoch = c.epoch, worker_id = c.worker, claimed_at = case when c.worker is null then null else coalesce(s.claimed_at, clock_timestamp()) end,
        tries = c.tries, first_claimed_at = from_ms(c.first), input = coalesce(c.input, s.input), output = coalesce(c.output, s.output),
        error = c.error, percent = c.percent,
        finished_at = case when c.state in ('done', 'failed', 'skipped', 'undone') then coalesce(s.finished_at, clock_timestamp()) end
-  from jsonb_to_recordset(${p}::jsonb) as c (id uuid, state text, due double precision, slots text[], dispatch int, is_dispatched boolean, epoch int,
+  from jsonb_to_recordset(${p}::jsonb) as c (id uuid, state text, due double precision, slots text[], group_key text, is_gathering boolean, dispatch int, is_dispatched boolean, epoch int,
        worker uuid, tries int, first double precision, input jsonb, output jsonb, error jsonb, percent int)
  where s.id = c.id`,
     value: stepsToWrite,
@@ -203,6 +203,8 @@ function stepsToWrite({ at, before, changes }: Written): unknown {
           state: step.state,
           due: step.dueAtMs,
           slots: step.slots,
+          group_key: step.groupKey,
+          is_gathering: step.isGathering,
           dispatch: step.dispatch,
           is_dispatched: dispatched.has(step.id),
           epoch: step.epoch,

@@ -41,7 +41,7 @@ select (select row_to_json(x) from (select r.id, r.machine_id, r.batch_id, r.wor
          encode(m.phone_home_hash, 'hex') as phone_home_hash, m.phone_home_address) as x) as machine,
        ms(clock_timestamp()) as now_ms,
        (select json_agg(s order by s.rank desc, s.key) from (
-          select id, key, uses, version, rank, state, ms(due_at) as due_ms, slots, dispatch, epoch, worker_id, tries, ms(first_claimed_at) as first_ms,
+          select id, key, uses, version, rank, state, ms(due_at) as due_ms, slots, group_key, is_gathering, dispatch, epoch, worker_id, tries, ms(first_claimed_at) as first_ms,
                  input, output, remote, error, percent
             from steps where run_id = r.id) as s) as steps,
        (select json_agg(e) from (
@@ -140,6 +140,8 @@ interface StepSql {
   state: StepRow['state'];
   due_ms: number | null;
   slots: string[] | null;
+  group_key: string | null;
+  is_gathering: boolean;
   dispatch: number;
   epoch: number;
   worker_id: string | null;
@@ -214,6 +216,8 @@ const stepRow = (row: StepSql): StepRow => ({
   state: row.state,
   dueAtMs: row.due_ms ?? undefined,
   slots: row.slots ?? undefined,
+  groupKey: row.group_key ?? undefined,
+  isGathering: row.is_gathering,
   dispatch: row.dispatch,
   epoch: row.epoch,
   workerId: row.worker_id ?? undefined,

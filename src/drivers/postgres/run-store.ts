@@ -233,8 +233,8 @@ export class PostgresRunStore implements RunStore {
       const waiting = await queries.query<{ id: string; slots: string[] }>(
         `select s.id, s.slots from steps s
            join (select id, row_number() over (partition by slots order by rank, due_at, id) as place from steps
-                  where cluster = $1 and state in ('ready', 'undoing') and worker_id is null and slots is not null and due_at <= clock_timestamp()) as q on q.id = s.id
-          where not exists (select 1 from cluster_stops where cluster = $1) and q.place <= $2 and s.state in ('ready', 'undoing') and s.worker_id is null and s.slots is not null and s.due_at <= clock_timestamp()
+                  where cluster = $1 and state in ('ready', 'undoing') and worker_id is null and slots is not null and not is_gathering and due_at <= clock_timestamp()) as q on q.id = s.id
+          where not exists (select 1 from cluster_stops where cluster = $1) and q.place <= $2 and s.state in ('ready', 'undoing') and s.worker_id is null and s.slots is not null and not s.is_gathering and s.due_at <= clock_timestamp()
           order by s.rank, s.due_at, s.id for update of s skip locked`,
         [cluster, perQueue],
       );
