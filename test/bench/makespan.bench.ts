@@ -29,6 +29,7 @@ interface Variant {
   readonly machines: number;
   readonly world: WorldSpec;
   readonly clone: 'linked' | 'full';
+  readonly phoneHome?: boolean;
   /** YAML of a blueprint of that name, where the shipped one does not do. */
   readonly blueprint?: string;
 }
@@ -67,6 +68,13 @@ const VARIANTS: readonly Variant[] = [
       'local-storages',
       `{ templates: [${LOCAL_TEMPLATES.map(({ name }) => name).join(', ')}], clone: linked }`,
     ),
+  },
+  {
+    name: 'phone-home',
+    machines: 60,
+    clone: 'linked',
+    world: WORLD,
+    phoneHome: true,
   },
   {
     name: 'full-clones',
@@ -109,7 +117,7 @@ function readOptions(args: readonly string[]): Options {
 
 /**
  * How long the product takes to make a class, over how long the ideal cluster takes on the same draws (support/ideal-cluster.ts).
- * --machines 120,600 --variants legacy-polling,local-storages,full-clones --time-scale 0.2 --seed 1 --workers 2; `--variants ''` = none.
+ * --machines 120,600 --variants legacy-polling,local-storages,phone-home,full-clones --time-scale 0.2 --seed 1 --workers 2; `--variants ''` = none.
  */
 export const bench: Bench = async (args) => {
   const options = readOptions(args);
@@ -142,6 +150,7 @@ async function measure({ timeScale, seed, workers }: Options, variant: Variant) 
     seed,
     world,
     workers,
+    phoneHome: variant.phoneHome ?? false,
     ...(variant.blueprint === undefined ? {} : { blueprints: { [name]: variant.blueprint } }),
   });
   try {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,6 +14,7 @@ import { followBatch } from '../../../src/cli/follow-batch.js';
 import type { Client } from '../../../src/client/client/index.js';
 import { createBatch, createUser, login } from '../../../src/client/sdk.gen.js';
 import type { Batch, Event } from '../../../src/client/types.gen.js';
+import { vendorData } from '../../../src/core/vendor-data.js';
 import { freePort } from '../../../src/drivers/embedded/free-port.js';
 import type { GuardedProcess } from '../../../src/drivers/embedded/guarded-process.js';
 import type { WorldSpec } from '../../../src/simulators/build-world.js';
@@ -28,6 +29,8 @@ export interface ProductOptions {
   readonly world?: WorldSpec;
   readonly workers?: number;
   readonly apis?: number;
+  /** Guests phone home: the nodes hold the vendor data of this deployment. */
+  readonly phoneHome?: boolean;
   /** YAML texts beside the blueprints that are shipped, by name. */
   readonly blueprints?: Readonly<Record<string, string>>;
   /** Further settings of the API and the workers. */
@@ -56,6 +59,7 @@ export interface BenchProduct {
 
 const READY_TIMEOUT_MS = 60_000;
 const TAIL_LINES = 8;
+const VENDOR_DATA = 'local:snippets/hatchery.yaml';
 const EXAMPLE = join(process.cwd(), 'examples', 'class-l3-info.csv');
 
 /** Starts everything; what was started is stopped when it fails, at `stop`, and on Ctrl-C. */
@@ -100,8 +104,11 @@ async function startParts(options: ProductOptions, stack: Stack): Promise<BenchP
   };
 
   const journal = join(folder, 'journal.ndjson');
+  const ports = await freePorts(options.apis ?? 1);
+  const urls = ports.map((port) => `http://127.0.0.1:${port}`);
   const worldFile = join(folder, 'world.json');
-  await writeFile(worldFile, JSON.stringify(options.world ?? {}));
+  const world = options.world ?? {};
+  await writeFile(worldFile, JSON.stringify(options.phoneHome ? withVendorData(world, urls[0]!) : world));
   const simulator = await start('simulator', 'simulators/program.js', {
     args: [
       ...['all', '--seed', options.seed ?? '1', '--time-scale', String(options.timeScale)],
@@ -112,6 +119,8 @@ async function startParts(options: ProductOptions, stack: Stack): Promise<BenchP
   });
   const site = join(folder, 'site');
   await writeSite(site, await firstLine(simulator.process, simulator.logFile));
+  if (options.phoneHome)
+    await appendFile(join(site, 'clusters', 'main.yaml'), `vendorData: ${VENDOR_DATA}\n`);
   await mkdir(join(site, 'blueprints'));
   for (const [name, yaml] of Object.entries(options.blueprints ?? {}))
     await writeFile(join(site, 'blueprints', `${name}.yaml`), yaml);
@@ -126,25 +135,21 @@ async function startParts(options: ProductOptions, stack: Stack): Promise<BenchP
     HATCHERY_STATE_DIR: folder,
     HATCHERY_SECRET_KEY_FILE: secrets.secretKeyFile,
     HATCHERY_REMOTE_TIME_SCALE: String(options.timeScale),
+    HATCHERY_PUBLIC_URL: urls[0],
     ...options.settings,
   };
-  const urls: string[] = [];
   const apis: GuardedProcess[] = [];
-  for (let number = 1; number <= (options.apis ?? 1); number += 1) {
-    const port = await freePort();
-    const url = `http://127.0.0.1:${port}`;
-    const api = await start(`api-${number}`, 'app/main.js', {
+  for (const [index, url] of urls.entries()) {
+    const api = await start(`api-${index + 1}`, 'app/main.js', {
       env: {
         ...settings,
         HATCHERY_ROLE: 'api',
-        HATCHERY_PORT: String(port),
-        HATCHERY_PUBLIC_URL: url,
+        HATCHERY_PORT: String(ports[index]),
         HATCHERY_ADMIN_LOGIN: secrets.admin.login,
         HATCHERY_ADMIN_PASSWORD_FILE: secrets.adminPasswordFile,
       },
     });
     await Promise.race([untilReady(url, api.logFile), ...ended]);
-    urls.push(url);
     apis.push(api.process);
   }
   const workers: GuardedProcess[] = [];
@@ -190,6 +195,27 @@ async function startParts(options: ProductOptions, stack: Stack): Promise<BenchP
       return { api, workers: ofWorkers, simulator: ofSimulator, ...ofStores };
     },
     stop: () => stack.stop(),
+  };
+}
+
+/** Free ones, all different. */
+async function freePorts(count: number): Promise<number[]> {
+  const ports = new Set<number>();
+  while (ports.size < count) ports.add(await freePort());
+  return [...ports];
+}
+
+/** The default storages and one for snippets, with the file that an admin puts there. */
+function withVendorData(world: WorldSpec, publicUrl: string): WorldSpec {
+  const nodes = ['pve1', 'pve2', 'pve3'];
+  return {
+    ...world,
+    storages: [
+      { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 40_960 },
+      { id: 'local-lvm', type: 'lvmthin', shared: false, sizeGiB: 1_024 },
+      { id: 'local', type: 'dir', shared: false, sizeGiB: 100, content: ['snippets'] },
+    ],
+    files: nodes.map((node) => ({ volid: VENDOR_DATA, node, text: vendorData(publicUrl) })),
   };
 }
 

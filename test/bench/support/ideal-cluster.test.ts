@@ -1,0 +1,103 @@
+import { describe, expect, it } from 'vitest';
+import { lockUse } from './distance.js';
+import { bootsMs, criticalPathMs, idealRun, type IdealClass } from './ideal-cluster.js';
+
+const NODES = ['pve1', 'pve2', 'pve3'];
+
+function aClass(machines: number, over: Partial<IdealClass> = {}): IdealClass {
+  return {
+    machines: Array.from({ length: machines }, (_, index) => ({
+      vmid: 10_100 + index,
+      node: NODES[index % NODES.length]!,
+    })),
+    world: { boot: { medianMs: 25_000, p95Ms: 27_500 } },
+    seed: '1',
+    clone: 'linked',
+    ...over,
+  };
+}
+
+const localTemplates = (nodes: readonly string[]): IdealClass['world'] => ({
+  templates: nodes.map((node, index) => ({
+    vmid: 9000 + index,
+    node,
+    name: `debian-${node}`,
+    storage: 'local-lvm',
+  })),
+});
+
+describe('the ideal cluster', () => {
+  it('is the same for the same seed, and another one for another', async () => {
+    const [one, two, other] = await Promise.all([
+      idealRun(aClass(6)),
+      idealRun(aClass(6)),
+      idealRun(aClass(6, { seed: '2' })),
+    ]);
+    expect(one).toEqual(two);
+    expect(one.makespanMs).not.toBe(other.makespanMs);
+  });
+
+  it('never lets the storage’s lock idle while a machine wants it', async () => {
+    const { lock, makespanMs } = await idealRun(aClass(60));
+    expect(lock.heldMs / (lock.lastMs - lock.firstMs)).toBeGreaterThan(0.98);
+    expect(makespanMs).toBeGreaterThan(lock.heldMs);
+  });
+
+  it('makes the first of many nearly as soon as it makes one alone, and half of them at half time', async () => {
+    const wanted = aClass(120);
+    const { readyAtMs, makespanMs } = await idealRun(wanted);
+    const ready = [...readyAtMs.values()].toSorted((a, b) => a - b);
+    const alone = await criticalPathMs({ ...wanted, machines: wanted.machines.slice(0, 1) });
+    expect(ready).toHaveLength(120);
+    expect(ready[0]! / alone).toBeLessThan(1.1);
+    expect(ready[60]! / makespanMs).toBeLessThan(0.6);
+  });
+
+  it('has no machine ready before its agent is up', async () => {
+    const wanted = aClass(12);
+    const { readyAtMs } = await idealRun(wanted);
+    for (const [vmid, bootMs] of bootsMs(wanted)) expect(readyAtMs.get(vmid)).toBeGreaterThan(bootMs);
+  });
+
+  it('loses time to polling, less with more clones in flight, until they wait in vain', async () => {
+    const wanted = aClass(120);
+    const handedOver = await idealRun(wanted);
+    const polled = async (clonesPerStorage: number) =>
+      idealRun(wanted, { storageLock: 'polled', clonesPerStorage });
+    const [few, some, many] = await Promise.all([polled(1), polled(4), polled(12)]);
+    expect(few.makespanMs).toBeGreaterThan(some.makespanMs);
+    expect(some.makespanMs).toBeGreaterThan(handedOver.makespanMs);
+    expect(few.lockTimeouts).toBe(0);
+    expect(many.lockTimeouts).toBeGreaterThan(some.lockTimeouts);
+  });
+
+  it('uses the local storages of three nodes beside each other', async () => {
+    const three = await idealRun(aClass(30, { world: localTemplates(NODES) }));
+    const one = aClass(30, { world: localTemplates(['pve1']) });
+    const onOne = await idealRun({
+      ...one,
+      machines: one.machines.map(({ vmid }) => ({ vmid, node: 'pve1' })),
+    });
+    expect(onOne.lock.heldMs).toBeGreaterThan(2 * three.lock.heldMs);
+    expect(onOne.makespanMs).toBeGreaterThan(three.makespanMs);
+  });
+
+  it('shares a storage’s rate between full copies', async () => {
+    const [one, four] = await Promise.all([1, 4].map((count) => idealRun(aClass(count, { clone: 'full' }))));
+    expect(four!.makespanMs - one!.makespanMs).toBeGreaterThan(60_000);
+  });
+});
+
+describe('the use of a lock', () => {
+  it('is split into held, free although somebody waited, and free because nobody asked', () => {
+    const use = lockUse([
+      { askedMs: 100, gotMs: 100, endedMs: 600 },
+      // Sees 300 ms late that it is free.
+      { askedMs: 200, gotMs: 900, endedMs: 1_000 },
+      // Nobody asks until 1500; the one that asked in vain makes no hold.
+      { askedMs: 1_500, gotMs: 1_700, endedMs: 2_000 },
+      { askedMs: 1_600, gotMs: undefined, endedMs: 1_650 },
+    ]);
+    expect(use).toEqual({ firstMs: 100, lastMs: 2_000, heldMs: 900, pollingMs: 500, unaskedMs: 500 });
+  });
+});
