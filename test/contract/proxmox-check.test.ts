@@ -18,6 +18,7 @@ import {
   startProxmoxSimulator,
   type ProxmoxSimulator,
 } from '../../src/simulators/proxmox/proxmox-simulator.js';
+import type { WorldSpec } from '../../src/simulators/build-world.js';
 import type { World } from '../../src/simulators/world.js';
 import { aUse } from '../support/intended-use.js';
 
@@ -34,8 +35,8 @@ describe('the check of a cluster', () => {
   beforeEach(() => begin('9.1'));
   afterEach(end);
 
-  async function begin(version: World['version']): Promise<void> {
-    context = createContext({ timeScale: SCALE, world: { version } });
+  async function begin(version: World['version'], world: WorldSpec = {}): Promise<void> {
+    context = createContext({ timeScale: SCALE, world: { ...world, version } });
     simulator = await startProxmoxSimulator(context);
     drivers = [];
     calls = [];
@@ -273,6 +274,61 @@ describe('the check of a cluster', () => {
     expect((await checked()).find(({ subject }) => subject === 'leftovers')).toMatchObject({
       ok: true,
       remedy: "(pvesm list ceph --content images) | awk '$NF >= 10000 && $NF <= 19999'",
+    });
+  });
+
+  describe('of the vendor data', () => {
+    const VOLUME = 'nas:snippets/hatchery.yaml';
+    const use = aUse({ phonesHome: true });
+    const told = async (driver: ProxmoxDriver, what = use): Promise<CheckFinding[]> =>
+      (await checked(driver, what)).filter(({ subject }) => subject === 'vendor data');
+    const asRoot = (over: Record<string, unknown> = { vendorData: VOLUME }): ProxmoxDriver =>
+      aDriver(over, { token: simulator.rootToken });
+
+    beforeEach(async () => {
+      await end();
+      const files = ['pve1', 'pve3'].map((node) => ({ volid: VOLUME, node }));
+      await begin('9.1', {
+        storages: [
+          { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 1_000 },
+          { id: 'nas', type: 'dir', shared: false, sizeGiB: 10, content: ['snippets'] },
+        ],
+        files,
+      });
+    });
+
+    it('names the nodes that lack it, and the command that prints it', async () => {
+      expect(await told(asRoot())).toMatchObject([
+        {
+          ok: false,
+          detail: expect.stringMatching(/^pve2 has no/),
+          remedy: expect.stringContaining('hatchery cluster vendor-data main'),
+        },
+      ]);
+      expect(await told(asRoot({ vendorData: VOLUME, nodes: { exclude: ['pve2'] } }))).toMatchObject([
+        { ok: true, detail: `${VOLUME} is on pve1, pve3` },
+      ]);
+    });
+
+    it('says what it cannot tell, and that nobody uses it without a public address', async () => {
+      expect(await told(aDriver({ vendorData: VOLUME }))).toMatchObject([
+        { ok: true, warning: true, detail: expect.stringContaining('Datastore.Allocate on /storage/nas') },
+      ]);
+      expect(await told(asRoot(), aUse())).toMatchObject([
+        { warning: true, remedy: expect.stringContaining('HATCHERY_PUBLIC_URL') },
+      ]);
+      expect(await told(asRoot({}))).toEqual([]);
+    });
+
+    it('asks for the right to write a serial number only where it is needed', async () => {
+      const entry = context.world.acl.find(({ path }) => path === `/pool/${POOL}`)!;
+      const all = context.world.roles.get(entry.role)!;
+      context.world.roles.set(
+        entry.role,
+        all.filter((privilege) => privilege !== 'VM.Config.HWType'),
+      );
+      expect(failed(await checked())).toEqual([]);
+      expect(subjects(failed(await checked(aDriver(), use)))).toEqual([`VM.Config.HWType on /pool/${POOL}`]);
     });
   });
 

@@ -7,6 +7,7 @@ import { checkPool, checkRange, checkVolumes } from './check-range.js';
 import { checkRights } from './check-rights.js';
 import { checkStorages, usedStorages } from './check-storages.js';
 import { lookAtTemplates } from './check-templates.js';
+import { checkVendorData } from './check-vendor-data.js';
 import { guarded } from './findings.js';
 
 /** Everything that a cluster needs before the first class, as findings whose remedies are commands for root on a node. */
@@ -36,13 +37,14 @@ export async function checkCluster(
         .filter(({ blueprints }) => blueprints.some((name) => workflowOf.get(name) === workflow))
         .map(({ id }) => id),
   };
-  const [rights, pool, range, room, left] = await Promise.all([
+  const [rights, pool, range, room, left, told] = await Promise.all([
     guarded('rights', signal, () => checkRights(cluster, reads, use, places, signal)),
     guarded('pool', signal, () => checkPool(cluster, reads, signal)),
     guarded('VMIDs', signal, () => checkRange(cluster, reads, use, signal)),
     guarded('storages', signal, () => checkStorages(cluster, reads, storages, signal)),
     guarded('leftovers', signal, () => checkVolumes(cluster, reads, storages, use, signal)),
+    guarded('vendor data', signal, () => checkVendorData(cluster, reads, use, signal)),
   ]);
   const models = looks.flatMap(({ findings }) => findings);
-  return [...endpoints, ...nodes, ...rights, ...pool, ...range, ...models, ...room, ...left];
+  return [...endpoints, ...nodes, ...rights, ...pool, ...range, ...models, ...told, ...room, ...left];
 }

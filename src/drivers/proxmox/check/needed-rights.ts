@@ -47,6 +47,8 @@ const STEP_NEEDS: Readonly<Record<string, readonly Need[]>> = {
   'start-vm': [['own', 'VM.PowerMgmt']],
   'wait-address': [['own', 'VM.GuestAgent.Audit', 'VM.GuestAgent.Unrestricted']],
 };
+/** The token of a guest that phones home is written as its serial number. */
+const PHONE_HOME: Need = ['own', 'VM.Config.HWType'];
 /** Until version 8. */
 const OLD_AGENT: Need = ['own', 'VM.Monitor'];
 
@@ -72,7 +74,10 @@ export function neededRights(use: IntendedUse, places: Places, major: number): N
   const found = new Map<string, { right: Omit<NeededRight, 'neededBy'>; by: Set<string> }>();
   for (const workflow of use.workflows)
     for (const { key, uses } of workflow.steps)
-      for (const need of STEP_NEEDS[uses] ?? []) {
+      for (const need of [
+        ...(STEP_NEEDS[uses] ?? []),
+        ...(uses === 'configure-vm' && use.phonesHome ? [PHONE_HOME] : []),
+      ]) {
         const isAgent = need[1] === 'VM.GuestAgent.Audit';
         const [place, ...privileges] = isAgent && major < 9 ? OLD_AGENT : need;
         for (const path of pathsOf(place, workflow.id, use, places)) {
