@@ -44,7 +44,7 @@ export const waitAddress = defineStep<OnMachine, { address: string }>({
     const asks = await timesToAsk(machine, ports, run);
     if (run.attempt === 1)
       return new StepWait(
-        phoneHome ? SILENT_AFTER_MS * ports.remoteTimeScale : asks.firstMs,
+        phoneHome && told === undefined ? SILENT_AFTER_MS * ports.remoteTimeScale : asks.firstMs,
         'the machine boots',
       );
     const hypervisor = ports.hypervisor(machine.cluster);
