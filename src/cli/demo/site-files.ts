@@ -2,6 +2,7 @@ import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { z } from 'zod';
+import { vendorData } from '../../core/vendor-data.js';
 
 /** What the simulators print when they listen (CONTRACT: Simulators). */
 const listening = z.object({
@@ -17,13 +18,29 @@ const listening = z.object({
 const allListening = listening.extend({ simulators: z.array(listening) });
 
 export const DEPLOYMENT = 'demo';
+const VENDOR_DATA = 'local:snippets/hatchery.yaml';
+
+/** The simulated cluster, after its admin has put the vendor data of the API at `url` on every node. */
+export const clusterWithVendorData = (url: string): string =>
+  stringify({
+    storages: [
+      { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 40_960 },
+      { id: 'local-lvm', type: 'lvmthin', shared: false, sizeGiB: 1_024 },
+      { id: 'local', type: 'dir', shared: false, sizeGiB: 100, content: ['snippets'] },
+    ],
+    files: ['pve1', 'pve2', 'pve3'].map((node) => ({ volid: VENDOR_DATA, node, text: vendorData(url) })),
+  });
 
 /**
  * Writes the site of the demo, as an admin would for real systems: `clusters/main.yaml`, `services/dhcp.yaml`,
  * `services/guacamole.yaml`, and the secrets in files that only we can read.
  * `line` is the simulators' JSON line.
  */
-export async function writeSite(folder: string, line: string): Promise<void> {
+export async function writeSite(
+  folder: string,
+  line: string,
+  { phonesHome }: { readonly phonesHome: boolean } = { phonesHome: false },
+): Promise<void> {
   const { simulators } = allListening.parse(JSON.parse(line));
   const one = (name: string) => simulators.find(({ simulator }) => simulator === name)!;
   const { proxmox, winrm, guacamole } = {
@@ -50,6 +67,7 @@ export async function writeSite(folder: string, line: string): Promise<void> {
     token: { id: proxmox.tokenId, secret: await secret('proxmox-token', proxmox.tokenSecret!) },
     pool: `hatchery-${DEPLOYMENT}`,
     vmids: { from: 10_000, to: 19_999, quarantine: '7d' },
+    ...(phonesHome && { vendorData: VENDOR_DATA }),
   });
   const service = async (name: string, kind: string, from: typeof winrm) =>
     write(`services/${name}.yaml`, {

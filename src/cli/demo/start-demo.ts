@@ -12,7 +12,7 @@ import { CLAIM_FILE } from '../../drivers/embedded/folder-claim.js';
 import { firstLine, startProgram, type Stack } from './children.js';
 import { instanceSecrets, type InstanceSecrets } from './instance-secrets.js';
 import type { DemoOptions } from './options.js';
-import { DEPLOYMENT, writeSite } from './site-files.js';
+import { clusterWithVendorData, DEPLOYMENT, writeSite } from './site-files.js';
 
 export interface RunningDemo {
   readonly url: string;
@@ -63,6 +63,13 @@ export async function startDemo(options: DemoOptions, place: Place, stack: Stack
     startEmbeddedRedis(stores).then((store) => keepTrack('Redis', join(folder, 'redis', 'redis.log'), store)),
   ]);
 
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}`;
+  // A cluster that is kept would send its machines to the address of an earlier demo.
+  const phonesHome = !options.keep;
+  const clusterFile = join(folder, 'cluster.yaml');
+  if (phonesHome) await writeFile(clusterFile, clusterWithVendorData(url));
+
   log('Starting the simulated cluster ...');
   const journal = join(folder, 'journal.ndjson');
   const simulatorLog = join(logs, 'simulators.log');
@@ -74,6 +81,7 @@ export async function startDemo(options: DemoOptions, place: Place, stack: Stack
       args: [
         ...['all', '--seed', options.seed, '--time-scale', String(options.timeScale), '--journal', journal],
         ...(options.keep ? ['--state', worldFile] : []),
+        ...(phonesHome ? ['--world', clusterFile] : []),
       ],
       env: place.env,
       logFile: simulatorLog,
@@ -81,11 +89,9 @@ export async function startDemo(options: DemoOptions, place: Place, stack: Stack
     }),
   );
   const site = join(folder, 'site');
-  await writeSite(site, await firstLine(simulators, simulatorLog));
+  await writeSite(site, await firstLine(simulators, simulatorLog), { phonesHome });
 
   const secrets = await instanceSecrets(folder);
-  const port = await freePort();
-  const url = `http://127.0.0.1:${port}`;
   const settings = {
     ...place.env,
     DATABASE_URL: postgres.url,
@@ -95,6 +101,7 @@ export async function startDemo(options: DemoOptions, place: Place, stack: Stack
     HATCHERY_STATE_DIR: folder,
     HATCHERY_SECRET_KEY_FILE: secrets.secretKeyFile,
     HATCHERY_REMOTE_TIME_SCALE: String(options.timeScale),
+    HATCHERY_PUBLIC_URL: url,
   };
   log(`Starting the API and ${options.workers} ${options.workers === 1 ? 'worker' : 'workers'} ...`);
   const apiLog = join(logs, 'api.log');
@@ -107,7 +114,6 @@ export async function startDemo(options: DemoOptions, place: Place, stack: Stack
         ...settings,
         HATCHERY_ROLE: 'api',
         HATCHERY_PORT: String(port),
-        HATCHERY_PUBLIC_URL: url,
         HATCHERY_ADMIN_LOGIN: secrets.admin.login,
         HATCHERY_ADMIN_PASSWORD_FILE: secrets.adminPasswordFile,
       },
