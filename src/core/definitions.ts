@@ -71,6 +71,8 @@ const clusterShape = z.strictObject({
       clonesPerNode: limit.default(4),
       startsPerNode: limit.default(6),
       destroysPerCluster: limit.default(8),
+      /** Machines that begin at the same time. */
+      lookupsPerCluster: limit.default(16),
       writesPerNode: limit.max(3).default(3),
     })
     .prefault({}),

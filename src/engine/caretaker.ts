@@ -4,12 +4,12 @@ import type { GroupRule } from '../ports/step-groups.js';
 import { changeRun, type EngineParts } from './engine.js';
 import { groupRules } from './groups.js';
 import type { RunModel } from './run-model.js';
+import { SlotDispatcher } from './slot-dispatcher.js';
 
 /** Posts the summary of a batch that has come to rest; throws when it did not arrive. */
 export type Notifier = (batchId: string) => Promise<void>;
 
 const RELAY_BATCH = 200;
-const ADMIT_PER_QUEUE = 50;
 const SWEEP_BATCH = 100;
 const STRAY_MS = 60_000;
 const WATCH_MS = 30_000;
@@ -32,13 +32,15 @@ export class Caretaker {
   private readonly groupRules: readonly GroupRule[];
   /** By cluster: wakes the dispatcher when the next window of a group ends. */
   private readonly windows = new Map<string, NodeJS.Timeout>();
+  private readonly slotDispatchers: ReadonlyMap<string, SlotDispatcher>;
   private readonly dispatcherOf = new Map<string, { lost: AbortSignal; release(): Promise<void> }>();
 
   constructor(
     private readonly parts: EngineParts,
     private readonly options: {
       clusters: readonly string[];
-      limitOf: (slot: string) => number;
+      /** Slots that a resource has, as configured. */
+      limitOf: (resource: string) => number;
       notify: Notifier;
       /** Looks for guests of other deployments in our range; asked by the dispatcher alone, first before it admits anything. */
       watchCluster?: (cluster: string, signal: AbortSignal) => Promise<void>;
@@ -51,6 +53,9 @@ export class Caretaker {
     },
   ) {
     this.groupRules = groupRules(parts, parts.ports.remoteTimeScale);
+    this.slotDispatchers = new Map(
+      options.clusters.map((cluster) => [cluster, new SlotDispatcher(cluster, parts, options.limitOf)]),
+    );
   }
 
   start(): void {
@@ -119,11 +124,10 @@ export class Caretaker {
   }
 
   private async dispatchAll(): Promise<void> {
-    for (const cluster of this.options.clusters) {
+    for (const [cluster, slots] of this.slotDispatchers) {
       if (!(await this.isDispatcher(cluster)) || !(await this.isWatched(cluster))) continue;
       await this.openGroups(cluster);
-      while ((await this.parts.store.admit(cluster, this.options.limitOf, ADMIT_PER_QUEUE)) > 0)
-        this.parts.wakeUps.notify('outbox');
+      if ((await slots.admitAll()) > 0) this.parts.wakeUps.notify('outbox');
     }
   }
 

@@ -6,6 +6,7 @@ import type { Clock } from '../ports/clock.js';
 import type { Dispatch, WakeUps } from '../ports/dispatch.js';
 import type { Locks } from '../ports/locks.js';
 import type { RunChanges, RunStore } from '../ports/run-store.js';
+import type { SlotLimits, Slots } from '../ports/slots.js';
 import type { StepGroups } from '../ports/step-groups.js';
 import { RunModel } from './run-model.js';
 import type { LoadedRun } from '../ports/run-store.js';
@@ -49,6 +50,8 @@ export interface EngineParts {
   readonly store: RunStore;
   readonly groups: StepGroups;
   readonly stops: ClusterStops;
+  readonly slots: Slots;
+  readonly slotLimits: SlotLimits;
   /** VMIDs that are ours to give on a cluster. */
   readonly rangeOf: (cluster: string) => VmidRange;
   readonly dispatch: Dispatch;

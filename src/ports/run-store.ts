@@ -201,11 +201,6 @@ export interface RunStore {
   /** Declares workers dead whose lease is over and gives the steps that they held. */
   buryDead(limit: number): Promise<readonly { stepId: string; workerId: string }[]>;
 
-  /**
-   * Admits a cluster's due steps to their slots, nearest to their end first, and puts them into the outbox. Gives how many; none while the cluster is stopped.
-   * Looks at no more than `perQueue` of those that wait for the same slots.
-   */
-  admit(cluster: string, limitOf: (slot: string) => number, perQueue: number): Promise<number>;
   /** Hands due outbox rows to `publish`, then removes them; rows of a failed publish come again after 10 s. Gives how many. */
   relay(
     publish: (items: readonly { stepId: string; number: number }[]) => Promise<void>,

@@ -11,6 +11,8 @@ export const reserveVmid = defineStep<OnMachine, { vmid: number }>({
   summary: 'Confirm with the cluster that the reserved VMID is free, or take the next one',
   input: onMachine,
   output: z.strictObject({ vmid: z.number().int() }),
+  // The first step of every machine: hundreds accepted at once begin by fair share, and do not stand in the queue before what others do.
+  slots: ({ machine }) => [`lookups@cluster:${machine.cluster}`],
   locks: ({ machine }, at) => [guestLock(machine, at)],
   effects: () => [],
   timeout: '2m',

@@ -116,21 +116,6 @@ it('accepts with other names when another cluster’s batch took the first ones 
   ]);
 });
 
-it('admits from every queue, however many wait in front for something else', async () => {
-  await bench.accept(6);
-  await bench.database.query(
-    `update steps set slots = case when rank_of > 5 then '{starts@y}' else '{clones@x}'::text[] end
-       from (select id as of, row_number() over (order by id) as rank_of from steps) as r where r.of = id`,
-  );
-  await bench.database.query(`update steps set rank = case when slots = '{starts@y}' then 9 else 1 end`);
-  const limitOf = (slot: string): number => (slot === 'clones@x' ? 1 : 4);
-  expect(await bench.parts.store.admit('main', limitOf, 2)).toBe(2);
-  expect(await bench.database.query('select resource from slots order by resource')).toEqual([
-    { resource: 'clones@x' },
-    { resource: 'starts@y' },
-  ]);
-});
-
 it('records a guest found after the end of its run again until its undo is open, and never one that was undone', async () => {
   const [run] = await bench.accept(1);
   await bench.database.query(`update runs set state = 'cancelled', finished_at = now()`);

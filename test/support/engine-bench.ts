@@ -8,6 +8,8 @@ import { Database } from '../../src/drivers/postgres/database.js';
 import { PostgresStepGroups } from '../../src/drivers/postgres/step-groups.js';
 import { PostgresClusterStops } from '../../src/drivers/postgres/cluster-stops.js';
 import { PostgresRunStore } from '../../src/drivers/postgres/run-store.js';
+import { PostgresSlotLimits } from '../../src/drivers/postgres/slot-limits.js';
+import { PostgresSlots } from '../../src/drivers/postgres/slots.js';
 import { connectRedis } from '../../src/drivers/redis/connect-redis.js';
 import { RedisLocks } from '../../src/drivers/redis/redis-locks.js';
 import { RedisWakeUps } from '../../src/drivers/redis/redis-wake-ups.js';
@@ -84,6 +86,8 @@ export class EngineBench {
       store: options.store?.(store) ?? store,
       groups: new PostgresStepGroups(database),
       stops: new PostgresClusterStops(database),
+      slots: new PostgresSlots(database),
+      slotLimits: new PostgresSlotLimits(database),
       rangeOf: () => ({ from: 100, to: 200 }),
       dispatch,
       locks: new RedisLocks(redis, { prefix, holder: 'test', lockMs: 1_000 }),

@@ -64,8 +64,8 @@ export async function seedBatch(
       [machine.runId, machine.id, batchId, error ? 'parked' : 'running', error],
     );
     await db.query(
-      `insert into steps (id, run_id, cluster, key, uses, version, rank, state) values ($1, $2, 'main', 'clone', 'clone-template', 1, 1, 'running')`,
-      [machine.stepId, machine.runId],
+      `insert into steps (id, run_id, cluster, owner_id, key, uses, version, rank, state) values ($1, $2, 'main', $3, 'clone', 'clone-template', 1, 1, 'running')`,
+      [machine.stepId, machine.runId, batch.ownerId],
     );
     machines.push(machine);
   }

@@ -9,6 +9,8 @@ import { PostgresDurations } from '../../drivers/postgres/step-durations.js';
 import { PostgresRunStore } from '../../drivers/postgres/run-store.js';
 import { PostgresClusterStops } from '../../drivers/postgres/cluster-stops.js';
 import { PostgresStepGroups } from '../../drivers/postgres/step-groups.js';
+import { PostgresSlotLimits } from '../../drivers/postgres/slot-limits.js';
+import { PostgresSlots } from '../../drivers/postgres/slots.js';
 import { PostgresSecrets } from '../../drivers/postgres/postgres-secrets.js';
 import { PostgresPhoneHomes } from '../../drivers/postgres/phone-homes.js';
 import { PostgresVmidRests } from '../../drivers/postgres/vmid-rests.js';
@@ -23,6 +25,7 @@ import { WindowsDhcpDriver } from '../../drivers/winrm/windows-dhcp.driver.js';
 import { BatchIntake } from '../../engine/batch-intake.js';
 import { Caretaker } from '../../engine/caretaker.js';
 import { DEFAULT_TIMES, type EngineLog, type EngineParts, type EngineTimes } from '../../engine/engine.js';
+import { ClusterLimits } from '../../engine/cluster-limits.js';
 import { ClusterWatch } from '../../engine/cluster-watch.js';
 import { PhoneHome } from '../../engine/phone-home.js';
 import { StrayFinder } from '../../engine/strays.js';
@@ -81,6 +84,7 @@ export interface Assembly {
   readonly phoneHome: PhoneHome;
   readonly hypervisors: Hypervisors;
   readonly vmidRests: VmidRests;
+  readonly clusterLimits: ClusterLimits;
   /** What this site means to do on a cluster. */
   readonly useOf: (cluster: string) => Promise<IntendedUse>;
   readonly durations: Durations;
@@ -132,6 +136,8 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     store,
     groups: new PostgresStepGroups(database),
     stops,
+    slots: new PostgresSlots(database),
+    slotLimits: new PostgresSlotLimits(database),
     rangeOf: (name) => clusterNamed(clusters, name).vmids,
     dispatch,
     locks,
@@ -173,9 +179,10 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
       new StrayFinder(parts, drivers.hypervisor(name), { pool, ...vmids, effectOf: guestEffect }),
     ]),
   );
+  const limitOf = slotLimits(options.site);
   const caretaker = new Caretaker(parts, {
     clusters: clusters.map((cluster) => cluster.name),
-    limitOf: slotLimits(options.site),
+    limitOf,
     watchCluster: async (name, signal) =>
       watches
         .get(name)
@@ -201,6 +208,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     phoneHome: new PhoneHome(phoneHomes, parts),
     hypervisors: drivers.hypervisors,
     vmidRests,
+    clusterLimits: new ClusterLimits(parts.slotLimits, limitOf),
     useOf: (cluster) =>
       intendedUse(cluster, {
         blueprints: options.site.blueprints,
@@ -297,7 +305,7 @@ function makeDrivers(options: AssembleOptions): Drivers {
   };
 }
 
-/** Limits of slots by their name: `clones@storage:<cluster>/...`, `clones@node:<cluster>/...`, `starts@node:<cluster>/...`, `destroys@cluster:<cluster>`, `shells@dhcp:<service>`. */
+/** Limits of slots by their name: `clones@storage:<cluster>/...`, `clones@node:<cluster>/...`, `starts@node:<cluster>/...`, `destroys@cluster:<cluster>`, `lookups@cluster:<cluster>`, `shells@dhcp:<service>`. */
 function slotLimits(site: SiteConfig): (slot: string) => number {
   const clusters = new Map(site.clusters.map(({ definition }) => [definition.name, definition.limits]));
   const services = new Map<string, ServiceDefinition>(
@@ -315,6 +323,8 @@ function slotLimits(site: SiteConfig): (slot: string) => number {
         return limits?.startsPerNode ?? 1;
       case 'destroys@cluster':
         return limits?.destroysPerCluster ?? 1;
+      case 'lookups@cluster':
+        return limits?.lookupsPerCluster ?? 1;
       case 'shells@dhcp':
         return services.get(at)?.maxShells ?? 1;
       default:

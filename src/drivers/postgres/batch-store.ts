@@ -382,11 +382,11 @@ async function writeRuns(
     })),
   );
   await queries.query(
-    `insert into steps (id, run_id, cluster, key, uses, version, state, rank, due_at, slots, group_key, is_gathering, dispatch, dispatched_at, input)
-     select id, run, $2, key, uses, version, state, rank, case when is_due then clock_timestamp() end, slots, group_key, is_gathering, dispatch,
+    `insert into steps (id, run_id, cluster, owner_id, key, uses, version, state, rank, due_at, slots, group_key, is_gathering, dispatch, dispatched_at, input)
+     select id, run, $2, $3, key, uses, version, state, rank, case when is_due then clock_timestamp() end, slots, group_key, is_gathering, dispatch,
             case when dispatch > 0 then clock_timestamp() end, input
        from jsonb_to_recordset($1) as s (id uuid, run uuid, key text, uses text, version int, state text, rank int, is_due boolean, slots text[], group_key text, is_gathering boolean, dispatch int, input jsonb)`,
-    [JSON.stringify(steps), request.cluster],
+    [JSON.stringify(steps), request.cluster, request.ownerId],
   );
   const dispatches = machines.flatMap(({ changes }) =>
     changes.dispatches.map(({ stepId, number }) => ({ stepId, number })),

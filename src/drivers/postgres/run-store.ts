@@ -227,42 +227,6 @@ export class PostgresRunStore implements RunStore {
     return rows.map((row) => ({ stepId: row.id, workerId: row.worker_id }));
   }
 
-  async admit(cluster: string, limitOf: (slot: string) => number, perQueue: number): Promise<number> {
-    return this.database.transaction(async (queries) => {
-      // Those that wait for the same slots are one queue: however long it is, it does not stand in front of another one.
-      const waiting = await queries.query<{ id: string; slots: string[] }>(
-        `select s.id, s.slots from steps s
-           join (select id, row_number() over (partition by slots order by rank, due_at, id) as place from steps
-                  where cluster = $1 and state in ('ready', 'undoing') and worker_id is null and slots is not null and not is_gathering and due_at <= clock_timestamp()) as q on q.id = s.id
-          where not exists (select 1 from cluster_stops where cluster = $1) and q.place <= $2 and s.state in ('ready', 'undoing') and s.worker_id is null and s.slots is not null and not s.is_gathering and s.due_at <= clock_timestamp()
-          order by s.rank, s.due_at, s.id for update of s skip locked`,
-        [cluster, perQueue],
-      );
-      if (waiting.length === 0) return 0;
-      const resources = [...new Set(waiting.flatMap((step) => step.slots))];
-      const held = await queries.query<{ resource: string; numbers: number[] }>(
-        'select resource, array_agg(number) as numbers from slots where resource = any ($1) group by resource',
-        [resources],
-      );
-      const admitted = chooseSlots(
-        waiting,
-        new Map(held.map((row) => [row.resource, new Set(row.numbers)])),
-        limitOf,
-      );
-      if (admitted.length === 0) return 0;
-      await queries.query(
-        `insert into slots (resource, number, step_id) select resource, number, step from jsonb_to_recordset($1) as a (resource text, number int, step uuid)`,
-        [JSON.stringify(admitted.flatMap((one) => one.slots.map((slot) => ({ ...slot, step: one.stepId }))))],
-      );
-      await queries.query(
-        `with s as (update steps set slots = null, dispatch = dispatch + 1, dispatched_at = clock_timestamp() where id = any ($1::uuid[]) returning id, dispatch)
-         insert into outbox (kind, payload) select 'dispatch', jsonb_build_object('stepId', id, 'number', dispatch) from s`,
-        [admitted.map((one) => one.stepId)],
-      );
-      return admitted.length;
-    });
-  }
-
   /** No transaction is open while the queue is asked: it may be away for long, and events are served only below the oldest transaction. */
   async relay(
     publish: (items: readonly { stepId: string; number: number }[]) => Promise<void>,
@@ -444,30 +408,4 @@ async function intendShared(
     [effect.id, machineId, held.stepId],
   );
   return held_!.is_new ? 'new' : 'earlier';
-}
-
-/** Gives each waiting step all its slots or none, in order; a step that does not fit leaves room for those behind it. */
-function chooseSlots(
-  waiting: readonly { id: string; slots: readonly string[] }[],
-  held: Map<string, Set<number>>,
-  limitOf: (slot: string) => number,
-): { stepId: string; slots: { resource: string; number: number }[] }[] {
-  const admitted: { stepId: string; slots: { resource: string; number: number }[] }[] = [];
-  for (const step of waiting) {
-    const wanted = step.slots.map((resource) => ({
-      resource,
-      number: freeNumber(held.get(resource), limitOf(resource)),
-    }));
-    if (wanted.some((slot) => slot.number === undefined)) continue;
-    const slots = wanted as { resource: string; number: number }[];
-    for (const slot of slots)
-      held.set(slot.resource, (held.get(slot.resource) ?? new Set()).add(slot.number));
-    admitted.push({ stepId: step.id, slots });
-  }
-  return admitted;
-}
-
-function freeNumber(taken: ReadonlySet<number> | undefined, limit: number): number | undefined {
-  for (let number = 1; number <= limit; number += 1) if (!taken?.has(number)) return number;
-  return undefined;
 }
