@@ -193,6 +193,7 @@ function stepRun(
       if (claim.stale) throw new StaleHolder();
       return claim.holder;
     },
+    waited: (slot, wait) => parts.slotLimits.noteWait(held, slot, wait),
     progress: progressWriter(parts, held, moved),
     learn: (more) => Object.assign(facts, more),
   };

@@ -6,7 +6,7 @@ import type { Call } from '../ports/call.js';
 import type { DesktopGateway } from '../ports/desktop-gateway.js';
 import type { Dhcp } from '../ports/dhcp.js';
 import type { Durations } from '../ports/durations.js';
-import type { Hypervisor, Trace } from '../ports/hypervisor.js';
+import type { Hypervisor, LockWaited, Trace } from '../ports/hypervisor.js';
 import type { PhoneHomes } from '../ports/phone-homes.js';
 import type { Secrets } from '../ports/secrets.js';
 
@@ -90,6 +90,8 @@ export interface StepRun {
    * that ask at once only one gets it.
    */
   claimAddress(address: string): Promise<AddressHolder | undefined>;
+  /** Says how long the remote side kept this step waiting for a lock that one of its slots stands for: the slot's limit follows it. */
+  waited(slot: string, wait: LockWaited): Promise<void>;
   /** 0..100; written at most a few times a second. The attempt's timeout counts from the last time that it grew. */
   progress(percent: number): void;
   /** Facts about the machine that were read back (incarnation, node, address, link); saved with the step. */

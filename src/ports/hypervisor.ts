@@ -109,8 +109,15 @@ export interface TaskRef {
   readonly id: string;
 }
 
+/** How long a clone waited for one lock of its storage, milliseconds; `timedOut`: it gave up. */
+export interface LockWaited {
+  readonly waitMs: number;
+  readonly timedOut: boolean;
+}
+
 export type TaskVerdict =
-  | { readonly verdict: 'ok'; readonly warnings: number }
+  /** `lockWaited`: of some clones, whose log was looked into. */
+  | { readonly verdict: 'ok'; readonly warnings: number; readonly lockWaited?: LockWaited }
   /** `code` and `retry` are the driver's reading of the text, e.g. `lock-timeout` and `later` for a busy lock. */
   | {
       readonly verdict: 'error';
@@ -119,6 +126,7 @@ export type TaskVerdict =
       readonly retry?: Retry;
       /** A volume with the guest's VMID is there, or may be, that no config knows: no other guest may get this id. */
       readonly leavesVolume?: boolean;
+      readonly lockWaited?: LockWaited;
     }
   /** Ended without a verdict (worker killed, node crashed, log rotated away): decide by state. */
   | { readonly verdict: 'unknown'; readonly text: string };
@@ -131,7 +139,7 @@ export type Trace<T> =
   | ({ readonly found: 'unknown' } & Unknown);
 
 export interface CloneRequest {
-  readonly template: { vmid: number; node: string; digest: string };
+  readonly template: { vmid: number; node: string; digest: string; storageShared: boolean };
   readonly vmid: number;
   readonly name: string;
   readonly node: string;

@@ -16,10 +16,7 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
   summary: 'Copy a template into a new, stopped machine',
   input: onMachine,
   output: z.strictObject({ node: z.string(), vmid: z.number().int() }),
-  slots: ({ machine }) => [
-    `clones@storage:${machine.cluster}/${machine.template.storageShared ? machine.storage : `${machine.node}:${machine.storage}`}`,
-    `clones@node:${machine.cluster}/${machine.template.node}`,
-  ],
+  slots: ({ machine }) => [storageSlot(machine), `clones@node:${machine.cluster}/${machine.template.node}`],
   locks: ({ machine }, at) => [guestLock(machine, at)],
   effects: ({ machine }, at) => [guestEffect(machine.cluster, at.vmid, machine.pool)],
   timeout: '30m',
@@ -50,6 +47,8 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
       run.call,
       (progress) => progress.percent !== undefined && run.progress(progress.percent),
     );
+    if (verdict.verdict !== 'unknown' && verdict.lockWaited)
+      await run.waited(storageSlot(machine), verdict.lockWaited);
     const made = await hypervisor.readOwn(run.machine.identity, run.call);
     if (made.answer === 'ours') needPool(made.guest, machine.pool, verdict.verdict === 'error', run);
     if (made.answer === 'ours' && verdict.verdict !== 'error') {
@@ -79,6 +78,11 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
     throw unknown(run, `its task ended (${verdict.text}) and nothing of it is there`);
   },
 });
+
+/** Clones on one storage queue for its lock. */
+function storageSlot({ cluster, node, storage, template }: OnMachine['machine']): string {
+  return `clones@storage:${cluster}/${template.storageShared ? storage : `${node}:${storage}`}`;
+}
 
 function cloneRequest(machine: OnMachine['machine'], run: StepRun): CloneRequest {
   return {

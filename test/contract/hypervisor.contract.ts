@@ -80,7 +80,12 @@ export function hypervisorContract(name: string, start: () => Promise<Hypervisor
       attempt: 1,
     });
     const aClone = (mark: Mark, over: Partial<CloneRequest> = {}): CloneRequest => ({
-      template: { vmid: template.vmid, node: template.node, digest: template.digest },
+      template: {
+        vmid: template.vmid,
+        node: template.node,
+        digest: template.digest,
+        storageShared: template.storageShared,
+      },
       vmid: mark.vmid,
       name: `vm-${mark.vmid}`,
       node: setup.nodes[0],

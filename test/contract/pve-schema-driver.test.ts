@@ -182,9 +182,9 @@ async function everything(
   await driver.check(aUse(), call);
   await driver.standing(call);
   await driver.inventory();
-  const { vmid, node, digest } = (await driver.templates(['debian-12-xfce'], call))[0]!;
+  const { vmid, node, digest, storageShared } = (await driver.templates(['debian-12-xfce'], call))[0]!;
   const order = (mark: Mark, over: Partial<CloneRequest> = {}): CloneRequest => ({
-    template: { vmid, node, digest },
+    template: { vmid, node, digest, storageShared },
     vmid: mark.vmid,
     name: `vm-${mark.vmid}`,
     node: 'pve1',
@@ -237,10 +237,10 @@ async function everything(
 
 /** With a ticket instead of a token. */
 async function signedIn(driver: ProxmoxDriver): Promise<void> {
-  const { vmid, node, digest } = (await driver.templates(['debian-12-xfce'], plainCall()))[0]!;
+  const { vmid, node, digest, storageShared } = (await driver.templates(['debian-12-xfce'], plainCall()))[0]!;
   const mark = aMark(12_010);
   const order = {
-    template: { vmid, node, digest },
+    template: { vmid, node, digest, storageShared },
     vmid: mark.vmid,
     name: 'x',
     node,

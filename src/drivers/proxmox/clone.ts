@@ -100,7 +100,7 @@ export class Clones {
     );
     this.#noteMade(id, vmid);
     this.#guests.expectAt(vmid, node);
-    if (!isFull) this.#tasks.noteLinkedClone(id);
+    if (!isFull) this.#tasks.noteLinkedClone(id, template.storageShared);
     return { id };
   }
 

@@ -3,6 +3,7 @@ import { HatcheryError } from '../../core/errors.js';
 import type { TaskProgress, TaskRef, TaskVerdict } from '../../ports/hypervisor.js';
 import { readAs, type Cluster } from './cluster.js';
 import { cleanText, reasonOf } from './errors.js';
+import { lockWaitOf } from './lock-wait.js';
 import { TaskFollower } from './task-follower.js';
 import { parseUpid, percentOf, SETTLED, verdictOf } from './upid.js';
 import { logLines, taskRows, taskStatus, type TaskRow } from './wire.js';
@@ -13,6 +14,8 @@ const LIST_LIMIT = 500;
 const LOG_LINES = 50;
 /** The end of a running task's log that is read again: what it says last may be a warning. */
 const TAIL_LINES = 10;
+/** Of so many linked clones on shared storage one tells how long it waited for the lock: reading its log is a call. */
+const MEASURED_ONE_OF = 6;
 
 /** Remote tasks: lists, logs, and following them to their verdict. */
 export class Tasks {
@@ -20,12 +23,15 @@ export class Tasks {
   readonly #followers = new Map<string, TaskFollower>();
   /** Clones of this process that copy nothing: their logs tell no percentage. */
   readonly #linked = new Set<string>();
+  #measurable = 0;
+  readonly #measured = new Set<string>();
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
   }
 
-  noteLinkedClone(upid: string): void {
+  noteLinkedClone(upid: string, isShared: boolean): void {
+    if (isShared && this.#measurable++ % MEASURED_ONE_OF === 0) this.#measured.add(upid);
     this.#linked.add(upid);
     const oldest = this.#linked.values().next().value;
     if (this.#linked.size > 1_000 && oldest !== undefined) this.#linked.delete(oldest);
@@ -44,7 +50,23 @@ export class Tasks {
     const verdict = await follower.follow(task.id, call.signal, tellsProgress ? onProgress : undefined);
     if (verdict.verdict === 'ok' && verdict.warnings > 0)
       await this.#tellWarnings(task.id, verdict.warnings, call);
-    return verdict;
+    return verdict.verdict === 'ok' && this.#measured.delete(task.id)
+      ? { ...verdict, ...(await this.#lockWaited(task.id, call.signal)) }
+      : verdict;
+  }
+
+  /** Only helps to set a limit: without the log there is one measurement less. */
+  async #lockWaited(
+    id: string,
+    signal: AbortSignal,
+  ): Promise<Pick<TaskVerdict & { verdict: 'ok' }, 'lockWaited'>> {
+    try {
+      const waitMs = lockWaitOf((await this.log(id, 0, signal)).lines);
+      return waitMs === undefined ? {} : { lockWaited: { waitMs, timedOut: false } };
+    } catch (error) {
+      if (signal.aborted) throw error;
+      return {};
+    }
   }
 
   /** The task did its work, so nothing fails for a log that cannot be read. */

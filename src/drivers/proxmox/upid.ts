@@ -1,5 +1,6 @@
 import type { TaskVerdict } from '../../ports/hypervisor.js';
 import { cleanText, readText } from './errors.js';
+import { isStorageTimeOut, LOCK_MS } from './lock-wait.js';
 
 export interface Upid {
   readonly node: string;
@@ -43,6 +44,7 @@ export function verdictOf(exitText: string, type: string): TaskVerdict {
     code,
     retry,
     ...(reason === 'volume-left' && { leavesVolume: true }),
+    ...(type === 'qmclone' && isStorageTimeOut(text) && { lockWaited: { waitMs: LOCK_MS, timedOut: true } }),
   };
 }
 
