@@ -5,17 +5,33 @@ import { openApiDocument } from './api/openapi.js';
 import { AppModule } from './app.module.js';
 import { readSettings } from './config/settings.js';
 import { createLogger } from './logging/logger.js';
-import { CLUSTER_STOPS, HYPERVISORS, INTAKE, PHONE_HOME, USE_OF, VMID_RESTS, WAKE_UPS } from './tokens.js';
+import {
+  CLUSTER_LIMITS,
+  CLUSTER_STOPS,
+  HYPERVISORS,
+  INTAKE,
+  PHONE_HOME,
+  USE_OF,
+  VMID_RESTS,
+  WAKE_UPS,
+} from './tokens.js';
 
 /** Stands where the engine would be; nothing of it is ever called. */
 @Module({
-  providers: [INTAKE, PHONE_HOME, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, USE_OF, VMID_RESTS].map(
-    (provide) => ({
-      provide,
-      useValue: undefined,
-    }),
-  ),
-  exports: [INTAKE, PHONE_HOME, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, USE_OF, VMID_RESTS],
+  providers: [
+    CLUSTER_LIMITS,
+    INTAKE,
+    PHONE_HOME,
+    WAKE_UPS,
+    HYPERVISORS,
+    CLUSTER_STOPS,
+    USE_OF,
+    VMID_RESTS,
+  ].map((provide) => ({
+    provide,
+    useValue: undefined,
+  })),
+  exports: [CLUSTER_LIMITS, INTAKE, PHONE_HOME, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, USE_OF, VMID_RESTS],
 })
 class NoEngine {}
 

@@ -1,6 +1,6 @@
 /**
  * What modules ask for by name. CoreModule gives the first group everywhere; the engine's module gives the second
- * (Intake, PhoneHome, WakeUps, Hypervisors, ClusterStops, VmidRests of src/engine and src/ports, UseOf).
+ * (Intake, PhoneHome, WakeUps, Hypervisors, ClusterStops, ClusterLimits, VmidRests of src/engine and src/ports, UseOf).
  */
 export const CONTEXT = Symbol('AppContext');
 export const REDIS = Symbol('Redis');
@@ -12,4 +12,5 @@ export const WAKE_UPS = Symbol('WakeUps');
 export const HYPERVISORS = Symbol('Hypervisors');
 export const CLUSTER_STOPS = Symbol('ClusterStops');
 export const VMID_RESTS = Symbol('VmidRests');
+export const CLUSTER_LIMITS = Symbol('ClusterLimits');
 export const USE_OF = Symbol('UseOf');

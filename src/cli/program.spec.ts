@@ -565,3 +565,46 @@ describe('programs', () => {
     ]);
   });
 });
+
+describe('the limits of a cluster', () => {
+  const limit = {
+    resource: 'clones@storage:main/ceph',
+    limit: 3,
+    rule: 'lock-wait',
+    configured: 4,
+    bounds: { min: 1, max: 8 },
+    inUse: 3,
+    waiting: 200,
+    lockWait: { meanMs: 1_430, clones: 12 },
+    why: 'clones waited 2.3 s for a lock, above 2 s',
+    changedAt: '2026-11-27T10:00:00.000Z',
+  };
+  const service = () => json({ items: [limit], nextCursor: null });
+
+  it('are shown with what they follow', async () => {
+    const { code, out, world } = await run(['cluster', 'limits', 'main'], { service });
+    expect(code).toBe(0);
+    expect(out).toMatch(
+      /clones@storage:main\/ceph +3 +3 +200 +4 +1-8 +lock-wait +1\.4 s \(12\) .* above 2 s/,
+    );
+    expect(world.requests.map(({ method }) => method)).toEqual(['GET']);
+  });
+
+  it('are fixed or let go, several at once', async () => {
+    const { world } = await run(
+      ['cluster', 'limits', 'main', 'clones@storage:main/ceph=6', 'starts@node:main/pve1=auto'],
+      { service },
+    );
+    expect(world.requests[0]).toMatchObject({ method: 'PATCH' });
+    expect(await world.requests[0]!.json()).toEqual({
+      limits: { 'clones@storage:main/ceph': 6, 'starts@node:main/pve1': 'auto' },
+    });
+  });
+
+  it.each(['ceph', 'ceph=0', 'ceph=many'])('refuses %s', async (text) => {
+    const { code, err, world } = await run(['cluster', 'limits', 'main', text], { service });
+    expect(code).toBe(2);
+    expect(err).toContain(`Unable to read the limit "${text}"`);
+    expect(world.requests).toHaveLength(0);
+  });
+});

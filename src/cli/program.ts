@@ -19,6 +19,7 @@ import { clusterReleaseVmid } from './commands/cluster-release-vmid.js';
 import { clusterVmids } from './commands/cluster-vmids.js';
 import { clusterVendorData } from './commands/cluster-vendor-data.js';
 import { clusterCompare } from './commands/cluster-compare.js';
+import { clusterLimits } from './commands/cluster-limits.js';
 import { clusterList } from './commands/cluster-list.js';
 import { clusterRecord } from './commands/cluster-record.js';
 import { journalCheck } from './commands/journal-check.js';
@@ -67,6 +68,7 @@ const GROUPS: readonly { name: string; summary: string; commands: readonly Comma
     commands: [
       clusterList,
       clusterCheck,
+      clusterLimits,
       clusterVmids,
       clusterReleaseVmid,
       clusterVendorData,

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.js';
 import { type Client, formDataBodySerializer, type Options as Options2, type TDataShape } from './client/index.js';
-import type { AddMachinesData, AddMachinesErrors, AddMachinesResponses, BatchCredentialsData, BatchCredentialsErrors, BatchCredentialsResponses, BatchEventsData, BatchEventsErrors, BatchEventsResponse, BatchEventsResponses, BatchResultsData, BatchResultsErrors, BatchResultsResponses, CancelBatchData, CancelBatchErrors, CancelBatchResponses, CheckClusterData, CheckClusterErrors, CheckClusterResponses, CreateBatchData, CreateBatchErrors, CreateBatchResponses, CreateTokenData, CreateTokenErrors, CreateTokenResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteBatchData, DeleteBatchErrors, DeleteBatchResponses, DeleteMachineData, DeleteMachineErrors, DeleteMachineResponses, EventsData, EventsErrors, EventsResponse, EventsResponses, GetBatchData, GetBatchErrors, GetBatchResponses, GetMachineData, GetMachineErrors, GetMachineResponses, GetRunData, GetRunErrors, GetRunResponses, ListBatchesData, ListBatchesErrors, ListBatchesResponses, ListBatchMachinesData, ListBatchMachinesErrors, ListBatchMachinesResponses, ListBlueprintsData, ListBlueprintsErrors, ListBlueprintsResponses, ListClustersData, ListClustersErrors, ListClustersResponses, ListMachinesData, ListMachinesErrors, ListMachinesResponses, ListRestingVmidsData, ListRestingVmidsErrors, ListRestingVmidsResponses, ListRunsData, ListRunsErrors, ListRunsResponses, ListTokensData, ListTokensErrors, ListTokensResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PhoneHomeData, PhoneHomeErrors, PhoneHomeResponses, PlanBatchData, PlanBatchErrors, PlanBatchResponses, RecordClusterData, RecordClusterErrors, RecordClusterResponses, ReleaseVmidData, ReleaseVmidErrors, ReleaseVmidResponses, RetryRunData, RetryRunErrors, RetryRunResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, VendorDataData, VendorDataErrors, VendorDataResponses, WhoAmIData, WhoAmIErrors, WhoAmIResponses } from './types.gen.js';
+import type { AddMachinesData, AddMachinesErrors, AddMachinesResponses, BatchCredentialsData, BatchCredentialsErrors, BatchCredentialsResponses, BatchEventsData, BatchEventsErrors, BatchEventsResponse, BatchEventsResponses, BatchResultsData, BatchResultsErrors, BatchResultsResponses, CancelBatchData, CancelBatchErrors, CancelBatchResponses, CheckClusterData, CheckClusterErrors, CheckClusterResponses, CreateBatchData, CreateBatchErrors, CreateBatchResponses, CreateTokenData, CreateTokenErrors, CreateTokenResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteBatchData, DeleteBatchErrors, DeleteBatchResponses, DeleteMachineData, DeleteMachineErrors, DeleteMachineResponses, EventsData, EventsErrors, EventsResponse, EventsResponses, GetBatchData, GetBatchErrors, GetBatchResponses, GetMachineData, GetMachineErrors, GetMachineResponses, GetRunData, GetRunErrors, GetRunResponses, ListBatchesData, ListBatchesErrors, ListBatchesResponses, ListBatchMachinesData, ListBatchMachinesErrors, ListBatchMachinesResponses, ListBlueprintsData, ListBlueprintsErrors, ListBlueprintsResponses, ListClustersData, ListClustersErrors, ListClustersResponses, ListLimitsData, ListLimitsErrors, ListLimitsResponses, ListMachinesData, ListMachinesErrors, ListMachinesResponses, ListRestingVmidsData, ListRestingVmidsErrors, ListRestingVmidsResponses, ListRunsData, ListRunsErrors, ListRunsResponses, ListTokensData, ListTokensErrors, ListTokensResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PhoneHomeData, PhoneHomeErrors, PhoneHomeResponses, PlanBatchData, PlanBatchErrors, PlanBatchResponses, RecordClusterData, RecordClusterErrors, RecordClusterResponses, ReleaseVmidData, ReleaseVmidErrors, ReleaseVmidResponses, RetryRunData, RetryRunErrors, RetryRunResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, SetLimitsData, SetLimitsErrors, SetLimitsResponses, VendorDataData, VendorDataErrors, VendorDataResponses, WhoAmIData, WhoAmIErrors, WhoAmIResponses } from './types.gen.js';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -324,6 +324,28 @@ export const listBlueprints = <ThrowOnError extends boolean = false>(options?: O
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/blueprints',
     ...options
+});
+
+/**
+ * Slots of a cluster: limits, use, and the lock wait that they follow
+ */
+export const listLimits = <ThrowOnError extends boolean = false>(options: Options<ListLimitsData, ThrowOnError>) => (options.client ?? client).get<ListLimitsResponses, ListLimitsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/clusters/{name}/limits',
+    ...options
+});
+
+/**
+ * Fixes limits, or lets them follow the cluster again
+ */
+export const setLimits = <ThrowOnError extends boolean = false>(options: Options<SetLimitsData, ThrowOnError>) => (options.client ?? client).patch<SetLimitsResponses, SetLimitsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/clusters/{name}/limits',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
 });
 
 /**

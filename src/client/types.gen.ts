@@ -438,6 +438,36 @@ export type Blueprint = {
     workflow: string;
 };
 
+export type LimitList = {
+    items: Array<Limit>;
+    nextCursor: string | null;
+};
+
+export type Limit = {
+    resource: string;
+    limit: number;
+    rule: 'fixed' | 'lock-wait' | 'configured';
+    configured: number;
+    bounds: {
+        min: number;
+        max: number;
+    };
+    inUse: number;
+    waiting: number;
+    lockWait: {
+        meanMs: number;
+        clones: number;
+    } | null;
+    why: string | null;
+    changedAt: string | null;
+};
+
+export type SetLimitsRequest = {
+    limits: {
+        [key: string]: number | 'auto';
+    };
+};
+
 export type RestingVmidPage = {
     items: Array<RestingVmid>;
     nextCursor: string | null;
@@ -1335,6 +1365,60 @@ export type ListBlueprintsResponses = {
 };
 
 export type ListBlueprintsResponse = ListBlueprintsResponses[keyof ListBlueprintsResponses];
+
+export type ListLimitsData = {
+    body?: never;
+    path: {
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/clusters/{name}/limits';
+};
+
+export type ListLimitsErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type ListLimitsError = ListLimitsErrors[keyof ListLimitsErrors];
+
+export type ListLimitsResponses = {
+    /**
+     * Slots of a cluster: limits, use, and the lock wait that they follow
+     */
+    200: LimitList;
+};
+
+export type ListLimitsResponse = ListLimitsResponses[keyof ListLimitsResponses];
+
+export type SetLimitsData = {
+    body: SetLimitsRequest;
+    path: {
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/clusters/{name}/limits';
+};
+
+export type SetLimitsErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type SetLimitsError = SetLimitsErrors[keyof SetLimitsErrors];
+
+export type SetLimitsResponses = {
+    /**
+     * Fixes limits, or lets them follow the cluster again
+     */
+    200: LimitList;
+};
+
+export type SetLimitsResponse = SetLimitsResponses[keyof SetLimitsResponses];
 
 export type ListRestingVmidsData = {
     body?: never;

@@ -34,6 +34,8 @@ const ADMIN_ONLY = [
   'listClusters',
   'checkCluster',
   'recordCluster',
+  'listLimits',
+  'setLimits',
   'listRestingVmids',
   'releaseVmid',
   'vendorData',

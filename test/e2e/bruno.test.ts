@@ -120,6 +120,18 @@ it('shows machines and runs', async () => {
   expect(await ok('getRun')).toMatchObject({ state: 'done' });
 });
 
+it('shows the limits of a cluster, and fixes one', async () => {
+  const limitOf = (items: { resource: string }[]) =>
+    items.find(({ resource }) => resource === 'clones@storage:main/ceph');
+  expect(limitOf((await ok('listLimits')).items)).toMatchObject({
+    configured: 4,
+    rule: 'lock-wait',
+    bounds: { min: 1, max: 8 },
+    inUse: 0,
+  });
+  expect(limitOf((await ok('setLimits')).items)).toMatchObject({ limit: 6, rule: 'fixed', configured: 4 });
+});
+
 it('refuses what cannot be done now with the reason', async () => {
   expect(await ok('retryRun', 409)).toMatchObject({ code: 'not-applicable' });
   expect(await ok('batchCredentials', 409)).toMatchObject({ code: 'not-applicable' });

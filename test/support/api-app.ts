@@ -13,6 +13,7 @@ import { createLogger } from '../../src/app/logging/logger.js';
 import { createApp } from '../../src/app/create-app.js';
 import { Accounts } from '../../src/app/auth/accounts.js';
 import {
+  CLUSTER_LIMITS,
   CLUSTER_STOPS,
   HYPERVISORS,
   INTAKE,
@@ -159,12 +160,16 @@ function givenEngine(
         useValue: { list: async () => [], find: async () => undefined, end: async () => false },
       },
       {
+        provide: CLUSTER_LIMITS,
+        useValue: { list: async () => [], set: async () => undefined },
+      },
+      {
         provide: USE_OF,
         useValue: async () => ({ blueprints: [], workflows: [], vmids: new Set(), restingVmids: new Set() }),
       },
       { provide: CLUSTER_STOPS, useValue: { of: async () => [] } },
     ],
-    exports: [INTAKE, PHONE_HOME, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, USE_OF, VMID_RESTS],
+    exports: [CLUSTER_LIMITS, INTAKE, PHONE_HOME, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, USE_OF, VMID_RESTS],
   };
 }
 

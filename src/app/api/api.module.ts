@@ -13,6 +13,7 @@ import { UsersController } from '../auth/users.controller.js';
 import { BatchReads } from '../batches/batch-reads.js';
 import { ResultReads } from '../batches/result-reads.js';
 import { BatchesController } from '../batches/batches.controller.js';
+import { LimitsController } from '../clusters/limits.controller.js';
 import { VmidsController } from '../clusters/vmids.controller.js';
 import { ClustersController } from '../clusters/clusters.controller.js';
 import type { AppContext } from '../context.js';
@@ -54,6 +55,7 @@ import { CONTEXT, REDIS } from '../tokens.js';
     PhoneHomeController,
     RunsController,
     ClustersController,
+    LimitsController,
     VmidsController,
     EventsController,
   ],

@@ -9,6 +9,7 @@ import { Webhook } from '../../drivers/webhook/webhook.js';
 import type { AppContext } from '../context.js';
 import type { RemoteMetrics } from '../metrics/remote-metrics.js';
 import {
+  CLUSTER_LIMITS,
   CLUSTER_STOPS,
   CONTEXT,
   HYPERVISORS,
@@ -49,6 +50,11 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
           useFactory: (assembly: Assembly) => assembly.hypervisors,
         },
         { provide: VMID_RESTS, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.vmidRests },
+        {
+          provide: CLUSTER_LIMITS,
+          inject: [ASSEMBLY],
+          useFactory: (assembly: Assembly) => assembly.clusterLimits,
+        },
         { provide: USE_OF, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.useOf },
         {
           provide: CLUSTER_STOPS,
@@ -56,7 +62,7 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
           useFactory: (assembly: Assembly) => assembly.parts.stops,
         },
       ],
-      exports: [INTAKE, PHONE_HOME, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, USE_OF, VMID_RESTS],
+      exports: [CLUSTER_LIMITS, INTAKE, PHONE_HOME, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, USE_OF, VMID_RESTS],
     };
   }
 
