@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
-import { IsNull, MoreThan, type Repository } from 'typeorm';
+import { In, IsNull, MoreThan, type Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { HatcheryError } from '../../core/errors.js';
 import { ApiTokenEntity } from '../../drivers/postgres/entities/api-token.entity.js';
@@ -28,15 +28,17 @@ export class Accounts {
   /** The person a token stands for, if the token and the account are good right now. */
   async byToken(token: string): Promise<SignedIn | undefined> {
     if (!TOKEN.test(token)) return undefined;
-    return this.byTokenQuery('token.tokenHash = :hash', { hash: digest(token) });
+    const [found] = await this.good('token.tokenHash = :hash', { hash: digest(token) });
+    return found;
   }
 
-  /** The same for a token that was good before: long answers ask again while they run. */
-  async byTokenId(tokenId: string): Promise<SignedIn | undefined> {
-    return this.byTokenQuery('token.id = :tokenId', { tokenId });
+  /** The same for tokens that were good before, by their ids: long answers ask again while they run. */
+  async byTokenIds(tokenIds: readonly string[]): Promise<ReadonlyMap<string, SignedIn>> {
+    const found = await this.good('token.id = any (:tokenIds)', { tokenIds: [...new Set(tokenIds)] });
+    return new Map(found.map((one) => [one.tokenId, one]));
   }
 
-  private async byTokenQuery(condition: string, values: object): Promise<SignedIn | undefined> {
+  private async good(condition: string, values: object): Promise<SignedIn[]> {
     const found = await this.tokens
       .createQueryBuilder('token')
       .innerJoinAndSelect('token.user', 'user')
@@ -44,11 +46,18 @@ export class Accounts {
       .andWhere(
         'token.revokedAt is null and (token.expiresAt is null or token.expiresAt > now()) and user.disabledAt is null',
       )
-      .getOne();
-    if (!found) return undefined;
-    if (Date.now() - (found.lastUsedAt?.getTime() ?? 0) > USED_EVERY_MS)
-      await this.tokens.update({ id: found.id }, { lastUsedAt: () => 'now()' });
-    return { userId: found.user.id, login: found.user.login, role: found.user.role, tokenId: found.id };
+      .getMany();
+    const unnoted = found.filter(
+      ({ lastUsedAt }) => Date.now() - (lastUsedAt?.getTime() ?? 0) > USED_EVERY_MS,
+    );
+    if (unnoted.length > 0)
+      await this.tokens.update({ id: In(unnoted.map(({ id }) => id)) }, { lastUsedAt: () => 'now()' });
+    return found.map(({ id, user }) => ({
+      userId: user.id,
+      login: user.login,
+      role: user.role,
+      tokenId: id,
+    }));
   }
 
   async byPassword(login: string, password: string): Promise<UserEntity | undefined> {

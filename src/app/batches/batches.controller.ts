@@ -9,13 +9,10 @@ import {
   Post,
   Query,
   Res,
-  Sse,
   UploadedFile,
-  type MessageEvent,
 } from '@nestjs/common';
 import { ApiHeader, ApiProduces, ApiTags } from '@nestjs/swagger';
 import type { Response } from 'express';
-import type { Observable } from 'rxjs';
 import { z } from 'zod';
 import { resultsCsv } from '../../core/results.js';
 import { checkTarget } from '../../drivers/webhook/webhook.js';
@@ -39,7 +36,7 @@ import {
 import { EventsQuery, EventView, lastEventId } from '../dto/events.dto.js';
 import { plainText } from '../dto/text.js';
 import { ListMachinesQuery, MachinePage } from '../dto/machines.dto.js';
-import { EventStream, MAX_PENDING_CHARACTERS } from '../events/event-stream.js';
+import { EventStream } from '../events/event-stream.js';
 import { MachineReads } from '../machines/machine-reads.js';
 import { CONTEXT, INTAKE } from '../tokens.js';
 import { BatchReads } from './batch-reads.js';
@@ -217,7 +214,7 @@ export class BatchesController {
     return { items: [...(await this.intake.credentials(batch.id, me))] };
   }
 
-  @Sse(':id/events', { maxPendingDataLength: MAX_PENDING_CHARACTERS })
+  @Get(':id/events')
   @Operation('batchEvents', {
     summary: 'What happens to a batch, as it happens',
     access: EVERYBODY,
@@ -230,8 +227,10 @@ export class BatchesController {
     @Param('id', idOrName) id: string,
     @Query({ schema: EventsQuery }) query: z.infer<typeof EventsQuery>,
     @Headers('last-event-id') header: string | undefined,
-  ): Promise<Observable<MessageEvent>> {
+    @Res() response: Response,
+  ): Promise<void> {
     const batch = await this.reads.find(id, user);
-    return this.stream.open({ user, batch: batch.id, after: lastEventId(header, query.after) });
+    const request = { user, batch: batch.id, after: lastEventId(header, query.after) };
+    return this.stream.open(request, response);
   }
 }

@@ -2,31 +2,43 @@ import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShut
 import type { WakeUps } from '../../ports/dispatch.js';
 import type { AppContext } from '../context.js';
 import { CONTEXT, WAKE_UPS } from '../tokens.js';
-import { BatchProgressReads, type BatchProgress } from './batch-progress.js';
-import { EventLog, START, type LoggedEvent, type Place } from './event-log.js';
+import { BatchProgressReads } from './batch-progress.js';
+import { EventLog, START, type Place } from './event-log.js';
+import { bytesOf, eventMessage, progressMessage, type EventMessage } from './event-message.js';
 
 const TICK_MS = 1000;
+/** Between two reads of the log: what is committed meanwhile is told together, one write for each client. Nobody sees the difference. */
+const READ_EVERY_MS = 50;
 const PROGRESS_EVERY_MS = 500;
 const ROWS_AT_ONCE = 1000;
 const OWNERS_KEPT = 10_000;
 
-/** One thing to tell clients; `owner` decides who may hear it. */
-export type HubMessage =
-  | { readonly kind: 'event'; readonly event: LoggedEvent; readonly owner: string | undefined }
-  | {
-      readonly kind: 'progress';
-      readonly batch: string;
-      readonly owner: string | undefined;
-      readonly at: Place;
-      readonly progress: BatchProgress;
-    };
+/** Whose events, and of which batch; `undefined` = of all. */
+export interface Rights {
+  readonly owner: string | undefined;
+  readonly batch: string | undefined;
+}
 
-type Listener = (messages: readonly HubMessage[]) => void;
+/** Messages in their order, as text and ready to be sent: the same bytes for everybody with the same rights. */
+export interface Told {
+  readonly messages: readonly EventMessage[];
+  readonly bytes: Buffer;
+}
 
-/** The one reader of the event log in this process: it reads each row once and tells all clients. It sleeps while there are none. */
+type Listener = (told: Told) => void;
+
+/** Those with the same rights. */
+interface Audience {
+  readonly rights: Rights;
+  readonly listeners: Set<Listener>;
+}
+
+/**
+ * The one reader of the event log in this process: it reads each row once, writes it as text once and tells all clients. It sleeps while there are none.
+ */
 @Injectable()
 export class EventHub implements OnApplicationBootstrap, OnApplicationShutdown {
-  private readonly listeners = new Set<Listener>();
+  private readonly audiences = new Map<string, Audience>();
   private readonly owners = new Map<string, string>();
   private readonly changed = new Set<string>();
   private position: Place = START;
@@ -34,6 +46,8 @@ export class EventHub implements OnApplicationBootstrap, OnApplicationShutdown {
   private joining: Promise<unknown> = Promise.resolve();
   private again = false;
   private progressDueAt = 0;
+  private readDueAt = 0;
+  private pause: NodeJS.Timeout | undefined;
   private timer: NodeJS.Timeout | undefined;
   private stopWaking: (() => void) | undefined;
 
@@ -52,37 +66,55 @@ export class EventHub implements OnApplicationBootstrap, OnApplicationShutdown {
 
   async onApplicationShutdown(): Promise<void> {
     clearInterval(this.timer);
+    clearTimeout(this.pause);
     this.stopWaking?.();
-    this.listeners.clear();
+    this.audiences.clear();
     await this.reading;
   }
 
-  /** Tells `listener` everything behind the returned place. */
-  async join(listener: Listener): Promise<{ place: Place; leave: () => void }> {
-    const joined = this.joining.then(() => this.add(listener));
+  /** Tells `listener` everything behind the returned place that these rights let it see. */
+  async join(rights: Rights, listener: Listener): Promise<{ place: Place; leave: () => void }> {
+    const joined = this.joining.then(() => this.add(rights, listener));
     this.joining = joined.then(
       () => undefined,
       () => undefined,
     );
-    return { place: await joined, leave: () => this.listeners.delete(listener) };
+    return { place: await joined, leave: () => this.remove(rights, listener) };
   }
 
   /** One at a time: the first one after a pause moves the reader to the end of the log. */
-  private async add(listener: Listener): Promise<Place> {
-    if (this.listeners.size === 0) {
+  private async add(rights: Rights, listener: Listener): Promise<Place> {
+    if (this.audiences.size === 0) {
       await this.reading;
       this.position = await this.log.end();
     }
-    this.listeners.add(listener);
+    const audience = this.audiences.get(keyOf(rights)) ?? { rights, listeners: new Set() };
+    audience.listeners.add(listener);
+    this.audiences.set(keyOf(rights), audience);
     return this.position;
   }
 
+  private remove(rights: Rights, listener: Listener): void {
+    const audience = this.audiences.get(keyOf(rights));
+    if (audience?.listeners.delete(listener) && audience.listeners.size === 0)
+      this.audiences.delete(keyOf(rights));
+  }
+
   private wake(): void {
-    if (this.listeners.size === 0) return;
+    if (this.audiences.size === 0 || this.pause) return;
     if (this.reading) {
       this.again = true;
       return;
     }
+    const waitMs = this.readDueAt - performance.now();
+    if (waitMs > 0) {
+      this.pause = setTimeout(() => {
+        this.pause = undefined;
+        this.wake();
+      }, waitMs);
+      return;
+    }
+    this.readDueAt = performance.now() + READ_EVERY_MS;
     this.reading = this.read()
       .catch((error: unknown) =>
         this.context.logger.warn({ err: error }, 'unable to read events, trying again'),
@@ -104,11 +136,9 @@ export class EventHub implements OnApplicationBootstrap, OnApplicationShutdown {
         await this.learnOwners(rows.flatMap((row) => row.batch ?? []));
         this.position = { xid: last.xid, seq: last.seq };
         this.tell(
-          rows.map((event) => ({
-            kind: 'event',
-            event,
-            owner: event.batch === null ? undefined : this.owners.get(event.batch),
-          })),
+          rows.map((event) =>
+            eventMessage(event, event.batch === null ? undefined : this.owners.get(event.batch)),
+          ),
         );
         for (const row of rows) if (row.batch !== null) this.changed.add(row.batch);
       }
@@ -127,18 +157,17 @@ export class EventHub implements OnApplicationBootstrap, OnApplicationShutdown {
     const at = this.position;
     const found = await this.progress.of(batches);
     this.tell(
-      [...found].map(([batch, progress]) => ({
-        kind: 'progress',
-        batch,
-        owner: this.owners.get(batch),
-        at,
-        progress,
-      })),
+      [...found].map(([batch, progress]) => progressMessage(batch, at, progress, this.owners.get(batch))),
     );
   }
 
-  private tell(messages: readonly HubMessage[]): void {
-    for (const listener of this.listeners) listener(messages);
+  private tell(all: readonly EventMessage[]): void {
+    for (const { rights, listeners } of this.audiences.values()) {
+      const messages = all.filter((message) => isFor(message, rights));
+      if (messages.length === 0) continue;
+      const told = { messages, bytes: bytesOf(messages) };
+      for (const listener of listeners) listener(told);
+    }
   }
 
   private async learnOwners(batches: readonly string[]): Promise<void> {
@@ -148,3 +177,8 @@ export class EventHub implements OnApplicationBootstrap, OnApplicationShutdown {
     for (const { id, owner_id } of await this.log.owners(unknown)) this.owners.set(id, owner_id);
   }
 }
+
+const keyOf = ({ owner, batch }: Rights): string => `${owner ?? '*'} ${batch ?? '*'}`;
+
+const isFor = (message: EventMessage, { owner, batch }: Rights): boolean =>
+  (owner === undefined || message.owner === owner) && (batch === undefined || message.batch === batch);

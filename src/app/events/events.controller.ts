@@ -1,18 +1,18 @@
-import { Controller, Headers, Query, Sse, type MessageEvent } from '@nestjs/common';
+import { Controller, Get, Headers, Query, Res } from '@nestjs/common';
 import { ApiHeader, ApiProduces, ApiTags } from '@nestjs/swagger';
-import type { Observable } from 'rxjs';
+import type { Response } from 'express';
 import type { z } from 'zod';
 import { Operation } from '../api/operation.js';
 import { Me, type SignedIn } from '../auth/access.js';
 import { EventsQuery, EventView, lastEventId } from '../dto/events.dto.js';
-import { EventStream, MAX_PENDING_CHARACTERS } from './event-stream.js';
+import { EventStream } from './event-stream.js';
 
 @ApiTags('events')
 @Controller('api/v1/events')
 export class EventsController {
   constructor(private readonly stream: EventStream) {}
 
-  @Sse('', { maxPendingDataLength: MAX_PENDING_CHARACTERS })
+  @Get()
   @Operation('events', {
     summary: 'Everything that happens to what you may see',
     access: ['admin', 'teacher'],
@@ -24,7 +24,8 @@ export class EventsController {
     @Me() user: SignedIn,
     @Query({ schema: EventsQuery }) query: z.infer<typeof EventsQuery>,
     @Headers('last-event-id') header: string | undefined,
-  ): Promise<Observable<MessageEvent>> {
-    return this.stream.open({ user, batch: undefined, after: lastEventId(header, query.after) });
+    @Res() response: Response,
+  ): Promise<void> {
+    return this.stream.open({ user, batch: undefined, after: lastEventId(header, query.after) }, response);
   }
 }
