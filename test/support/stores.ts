@@ -55,11 +55,16 @@ export async function ownRedis(): Promise<OwnStore> {
 
 /** Migrated. */
 export async function ownPostgres(): Promise<OwnStore> {
-  const store = await ownStore((folders, url) =>
-    startEmbeddedPostgres({ ...folders, fsync: false, ...(url && { port: Number(new URL(url).port) }) }),
-  );
+  const store = await ownEmptyPostgres();
   await runMigrations(store.url);
   return store;
+}
+
+/** As a new one is. */
+export async function ownEmptyPostgres(): Promise<OwnStore> {
+  return ownStore((folders, url) =>
+    startEmbeddedPostgres({ ...folders, fsync: false, ...(url && { port: Number(new URL(url).port) }) }),
+  );
 }
 
 interface Folders {
