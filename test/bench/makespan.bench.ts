@@ -58,10 +58,10 @@ const LOCAL_TEMPLATES = ['pve1', 'pve2', 'pve3'].map((node, index) => ({
 
 /** Measured and printed, without bounds. */
 const VARIANTS: readonly Variant[] = [
-  { name: 'legacy-polling', machines: 60, clone: 'linked', world: { ...WORLD, version: '8.4' } },
+  { name: 'legacy-polling', machines: 48, clone: 'linked', world: { ...WORLD, version: '8.4' } },
   {
     name: 'local-storages',
-    machines: 60,
+    machines: 48,
     clone: 'linked',
     world: { ...WORLD, templates: LOCAL_TEMPLATES },
     blueprint: blueprint(
@@ -71,14 +71,14 @@ const VARIANTS: readonly Variant[] = [
   },
   {
     name: 'phone-home',
-    machines: 60,
+    machines: 48,
     clone: 'linked',
     world: WORLD,
     phoneHome: true,
   },
   {
     name: 'full-clones',
-    machines: 6,
+    machines: 4,
     clone: 'full',
     world: WORLD,
     blueprint: blueprint('full-clones', '{ templates: [debian-12-xfce], clone: full }'),
@@ -100,7 +100,7 @@ function readOptions(args: readonly string[]): Options {
     options: {
       machines: { ...text, default: '120,600' },
       variants: { ...text, default: VARIANTS.map(({ name }) => name).join(',') },
-      'time-scale': { ...text, default: '0.2' },
+      'time-scale': { ...text, default: '0.3' },
       seed: { ...text, default: '1' },
       workers: { ...text, default: '2' },
     },
@@ -117,7 +117,7 @@ function readOptions(args: readonly string[]): Options {
 
 /**
  * How long the product takes to make a class, over how long the ideal cluster takes on the same draws (support/ideal-cluster.ts).
- * --machines 120,600 --variants legacy-polling,local-storages,phone-home,full-clones --time-scale 0.2 --seed 1 --workers 2; `--variants ''` = none.
+ * --machines 120,600 --variants legacy-polling,local-storages,phone-home,full-clones --time-scale 0.3 --seed 1 --workers 2; `--variants ''` = none.
  */
 export const bench: Bench = async (args) => {
   const options = readOptions(args);

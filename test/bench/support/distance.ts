@@ -11,16 +11,31 @@ export interface Distance {
   readonly held: number;
   /** The lock was free, and whoever waited for it slept until its next look. */
   readonly polling: number;
-  /** The lock was free and no clone asked for it: waiting for a slot, for a worker, for a verdict to be seen. */
+  /** The lock was free and no clone asked for it. */
   readonly unasked: number;
   /** From the last use of the lock until the last machine was ready. */
   readonly tail: number;
 }
 
+/** What went on while the lock was free and no clone asked for it (simulated seconds, the ideal cluster has none of it): the first that holds. */
+export interface Unasked {
+  /** A clone's task ran: it was before, between or behind its two disks. */
+  readonly inTask: number;
+  /** A worker had claimed a clone, and its task did not run yet. */
+  readonly request: number;
+  /** A clone's task had ended, and its step was not done yet. */
+  readonly unseen: number;
+  /** Clones were due, and none was claimed: slots, queue, hand-off. */
+  readonly queue: number;
+  /** No clone was due. */
+  readonly nothingDue: number;
+}
+
+/** Clone steps that workers had claimed, by what they were at: means while the lock was in use. */
 export interface InFlight {
-  /** Clone steps that a worker had claimed, and clone tasks that ran, at one time: means while the lock was in use. */
-  readonly steps: number;
-  readonly tasks: number;
+  readonly request: number;
+  readonly task: number;
+  readonly unseen: number;
 }
 
 /** Simulated seconds of one step, over all machines. */
@@ -47,82 +62,118 @@ const TASK_OF: Readonly<Record<string, string>> = {
   address: BOOT,
 };
 
+export interface DistanceReport extends Distance {
+  readonly during: Unasked;
+  readonly inFlight: InFlight;
+}
+
 /** `undefined` where no shared storage's lock was used. */
-export function distance(
-  record: RunRecord,
-  makespanMs: number,
-  ideal: IdealRun,
-): (Distance & { readonly inFlight: InFlight }) | undefined {
+export function distance(record: RunRecord, makespanMs: number, ideal: IdealRun): DistanceReport | undefined {
   if (record.lock.length === 0) return undefined;
   const real = lockUse(record.lock);
   const wanted = ideal.lock;
-  const wantedIdleMs = wanted.lastMs - wanted.firstMs - wanted.heldMs;
-  const parts = {
-    total: makespanMs - ideal.makespanMs,
-    lead: real.firstMs - wanted.firstMs,
-    held: real.heldMs - wanted.heldMs,
-    polling: real.pollingMs,
-    unasked: real.unaskedMs - wantedIdleMs,
-    tail: makespanMs - real.lastMs - (ideal.makespanMs - wanted.lastMs),
-  };
-  const clones = record.steps.filter(({ key }) => key === 'clone');
-  const tasks = record.tasks.filter(({ op }) => op === 'qemu.clone');
-  const share = (spans: readonly { fromMs: number; toMs: number }[]): number =>
-    round(spanned(spans, real.firstMs, real.lastMs) / (real.lastMs - real.firstMs), 2);
+  const unaskedMs = lengthOf(real.unasked);
+  const spans = cloneSpans(record);
+  const inUse = [{ fromMs: real.firstMs, toMs: real.lastMs }];
+  const meanOf = (some: readonly Span[]): number =>
+    round(some.reduce((sum, span) => sum + lengthOf(common(inUse, [span])), 0) / lengthOf(inUse), 2);
+  const during: Record<string, number> = {};
+  let left: readonly Span[] = real.unasked;
+  for (const what of ['inTask', 'request', 'unseen', 'queue'] as const) {
+    const now = common(left, spans[what]);
+    during[what] = seconds(lengthOf(now));
+    left = without(left, now);
+  }
   return {
-    ...(Object.fromEntries(
-      Object.entries(parts).map(([name, ms]) => [name, round(ms / 1000, 1)]),
-    ) as unknown as Distance),
+    total: seconds(makespanMs - ideal.makespanMs),
+    lead: seconds(real.firstMs - wanted.firstMs),
+    held: seconds(real.heldMs - wanted.heldMs),
+    polling: seconds(real.pollingMs),
+    unasked: seconds(unaskedMs - (wanted.lastMs - wanted.firstMs - wanted.heldMs)),
+    tail: seconds(makespanMs - real.lastMs - (ideal.makespanMs - wanted.lastMs)),
+    during: { ...during, nothingDue: seconds(lengthOf(left)) } as unknown as Unasked,
     inFlight: {
-      steps: share(clones.map(({ claimedMs, doneMs }) => ({ fromMs: claimedMs, toMs: doneMs }))),
-      tasks: share(tasks.map(({ startedMs, endedMs }) => ({ fromMs: startedMs, toMs: endedMs }))),
+      request: meanOf(spans.request),
+      task: meanOf(spans.inTask),
+      unseen: meanOf(spans.unseen),
     },
   };
 }
 
-/** Sum of the parts of the spans between two moments. */
-const spanned = (spans: readonly { fromMs: number; toMs: number }[], fromMs: number, toMs: number): number =>
-  spans.reduce(
-    (sum, span) => sum + Math.max(0, Math.min(span.toMs, toMs) - Math.max(span.fromMs, fromMs)),
-    0,
-  );
+const seconds = (ms: number): number => round(ms / 1000, 1);
+
+interface Span {
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+function cloneSpans({ steps, tasks }: RunRecord): Record<'inTask' | 'request' | 'unseen' | 'queue', Span[]> {
+  const clones = steps.filter(({ key }) => key === 'clone');
+  const ofVmid = new Map(clones.map((step) => [step.vmid, step]));
+  const running = tasks.filter(({ op }) => op === 'qemu.clone');
+  const span = (fromMs: number, toMs: number): Span => ({ fromMs, toMs: Math.max(fromMs, toMs) });
+  return {
+    inTask: running.map(({ startedMs, endedMs }) => span(startedMs, endedMs)),
+    request: running.flatMap(({ vmid, startedMs }) => {
+      const step = ofVmid.get(vmid);
+      return step ? [span(step.claimedMs, startedMs)] : [];
+    }),
+    unseen: running.flatMap(({ vmid, endedMs }) => {
+      const step = ofVmid.get(vmid);
+      return step ? [span(endedMs, step.doneMs)] : [];
+    }),
+    queue: clones.map(({ dueMs, claimedMs }) => span(dueMs, claimedMs)),
+  };
+}
 
 /** How a lock's time was spent from its first use to its last. */
 export function lockUse(lock: readonly LockRecord[]): {
   firstMs: number;
   lastMs: number;
   heldMs: number;
+  /** It was free, and somebody waited for it. */
   pollingMs: number;
-  unaskedMs: number;
+  /** When it was free and nobody waited. */
+  unasked: readonly Span[];
 } {
-  const holds = lock
-    .flatMap(({ gotMs, endedMs }) => (gotMs === undefined ? [] : [{ gotMs, endedMs }]))
-    .toSorted((a, b) => a.gotMs - b.gotMs);
-  const firstMs = holds[0]?.gotMs ?? 0;
-  let [heldMs, pollingMs, unaskedMs, freeSinceMs] = [0, 0, 0, firstMs];
-  for (const { gotMs, endedMs } of holds) {
-    const waiters = lock
-      .filter((one) => one.askedMs < gotMs && (one.gotMs ?? one.endedMs) > freeSinceMs)
-      .map((one) => ({ fromMs: one.askedMs, toMs: one.gotMs ?? one.endedMs }));
-    const wantedMs = covered(waiters, freeSinceMs, gotMs);
-    pollingMs += wantedMs;
-    unaskedMs += Math.max(0, gotMs - freeSinceMs - wantedMs);
-    heldMs += endedMs - gotMs;
-    freeSinceMs = endedMs;
-  }
-  return { firstMs, lastMs: freeSinceMs, heldMs, pollingMs, unaskedMs };
+  const held = lock
+    .flatMap(({ gotMs, endedMs }) => (gotMs === undefined ? [] : [{ fromMs: gotMs, toMs: endedMs }]))
+    .toSorted((a, b) => a.fromMs - b.fromMs);
+  const waits = lock.map(({ askedMs, gotMs, endedMs }) => ({ fromMs: askedMs, toMs: gotMs ?? endedMs }));
+  const [firstMs, lastMs] = [held[0]?.fromMs ?? 0, held.at(-1)?.toMs ?? 0];
+  const free = without([{ fromMs: firstMs, toMs: lastMs }], held);
+  const unasked = without(free, waits);
+  return {
+    firstMs,
+    lastMs,
+    heldMs: lengthOf(held),
+    pollingMs: lengthOf(free) - lengthOf(unasked),
+    unasked,
+  };
 }
 
-/** Length of what the spans cover together between two moments. */
-function covered(spans: readonly { fromMs: number; toMs: number }[], fromMs: number, toMs: number): number {
-  let [sum, reachedMs] = [0, fromMs];
-  for (const span of spans.toSorted((a, b) => a.fromMs - b.fromMs)) {
-    const end = Math.min(span.toMs, toMs);
-    sum += Math.max(0, end - Math.max(span.fromMs, reachedMs));
-    reachedMs = Math.max(reachedMs, end);
-  }
-  return sum;
+/** What of some spans is in none of the others. */
+function without(spans: readonly Span[], others: readonly Span[]): Span[] {
+  const away = others.toSorted((a, b) => a.fromMs - b.fromMs);
+  return spans.flatMap((span) => {
+    const left: Span[] = [];
+    let reachedMs = span.fromMs;
+    for (const { fromMs, toMs } of away) {
+      if (toMs <= reachedMs) continue;
+      if (fromMs >= span.toMs) break;
+      if (fromMs > reachedMs) left.push({ fromMs: reachedMs, toMs: fromMs });
+      reachedMs = toMs;
+    }
+    if (reachedMs < span.toMs) left.push({ fromMs: reachedMs, toMs: span.toMs });
+    return left;
+  });
 }
+
+const common = (spans: readonly Span[], others: readonly Span[]): Span[] =>
+  without(spans, without(spans, others));
+
+const lengthOf = (spans: readonly Span[]): number =>
+  spans.reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs, 0);
 
 /** Where machines waited, step by step in the order of their first claims. `boots`: simulated milliseconds from start to agent, by VMID. */
 export function stepDelays(record: RunRecord, boots: ReadonlyMap<number, number>): StepDelays[] {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { lockUse } from './distance.js';
+import { distance, lockUse } from './distance.js';
 import { bootsMs, criticalPathMs, idealRun, type IdealClass } from './ideal-cluster.js';
 
 const NODES = ['pve1', 'pve2', 'pve3'];
@@ -98,6 +98,36 @@ describe('the use of a lock', () => {
       { askedMs: 1_500, gotMs: 1_700, endedMs: 2_000 },
       { askedMs: 1_600, gotMs: undefined, endedMs: 1_650 },
     ]);
-    expect(use).toEqual({ firstMs: 100, lastMs: 2_000, heldMs: 900, pollingMs: 500, unaskedMs: 500 });
+    expect(use).toEqual({
+      ...{ firstMs: 100, lastMs: 2_000, heldMs: 900, pollingMs: 500 },
+      unasked: [{ fromMs: 1_000, toMs: 1_500 }],
+    });
+  });
+});
+
+describe('the distance to the ideal cluster', () => {
+  it('has parts that add up to it, and says what clones were at while nobody asked for the lock', () => {
+    const machine = { id: 'one', vmid: 100, node: 'pve1' };
+    const record = {
+      machines: [machine],
+      steps: [{ vmid: 100, key: 'clone', dueMs: 0, claimedMs: 400, doneMs: 3_500, attempts: 1 }],
+      lock: [
+        { askedMs: 1_000, gotMs: 1_200, endedMs: 1_900 },
+        { askedMs: 2_200, gotMs: 2_200, endedMs: 3_000 },
+      ],
+      tasks: [{ vmid: 100, op: 'qemu.clone', startedMs: 900, endedMs: 3_100, verdict: 'OK' }],
+      ...{ calls: {}, winrmCommands: 0, lockTimeouts: 0 },
+    };
+    const ideal = {
+      readyAtMs: new Map([[100, 31_000]]),
+      makespanMs: 31_000,
+      lock: { firstMs: 200, heldMs: 1_400, lastMs: 1_800 },
+      ...{ lockTimeouts: 0, lockWaitMs: 0 },
+    };
+    const found = distance(record, 35_000, ideal)!;
+    expect(found).toMatchObject({ total: 4, lead: 1, held: 0.1, polling: 0, unasked: 0.1, tail: 2.8 });
+    expect(found.lead + found.held + found.polling + found.unasked + found.tail).toBeCloseTo(found.total);
+    expect(found.during).toEqual({ inTask: 0.3, request: 0, unseen: 0, queue: 0, nothingDue: 0 });
+    expect(found.inFlight).toEqual({ request: 0, task: 1, unseen: 0 });
   });
 });
