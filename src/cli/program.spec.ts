@@ -9,6 +9,7 @@ import {
   problem,
   type FakeCliOptions,
 } from '../../test/support/fake-cli-world.js';
+import { vendorData } from '../core/vendor-data.js';
 import { runCommandLine } from './program.js';
 
 const ROSTER = new URL('../../examples/class-l3-info.csv', import.meta.url).pathname;
@@ -100,6 +101,12 @@ describe('an answer', () => {
       'Bearer secret',
       'Bearer secret',
     ]);
+  });
+
+  it('prints vendor data byte for byte, to be written to a file', async () => {
+    const text = vendorData('https://hatchery.example.org');
+    const service = () => json({ cluster: 'main', volume: null, text });
+    expect((await run(['cluster', 'vendor-data', 'main'], { service })).out).toBe(text);
   });
 
   it('never controls the terminal', async () => {

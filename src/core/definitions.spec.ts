@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { blueprintSchema, defaultSize } from './definitions.js';
+import { blueprintSchema, clusterSchema, defaultSize } from './definitions.js';
 
 const shipped = (): Record<string, unknown> =>
   parse(readFileSync('blueprints/student-desktop.yaml', 'utf8')) as Record<string, unknown>;
@@ -29,5 +29,27 @@ describe('a blueprint', () => {
     ['an option in the bridge', { network: { bridge: 'vmbr0,firewall=0' } }],
   ])('with %s is refused', (_, change) => {
     expect(blueprintSchema.safeParse({ ...shipped(), ...change }).success).toBe(false);
+  });
+});
+
+describe('the vendor data of a cluster', () => {
+  const cluster = {
+    name: 'main',
+    kind: 'proxmox',
+    endpoints: ['https://pve1:8006'],
+    trust: { system: true },
+    token: { id: 'hatchery@pve!prod', secret: { env: 'TOKEN' } },
+    pool: 'hatchery-prod',
+    vmids: { from: 100, to: 200 },
+  };
+
+  it.each([
+    ['local:snippets/hatchery.yaml', true],
+    ['local:snippets/a,user=local:snippets/b', false],
+    ['local:snippets/../../etc/passwd', false],
+    ['local:iso/hatchery.yaml', false],
+    ['/var/lib/vz/snippets/hatchery.yaml', false],
+  ])('may be %j: %j', (vendorData, isRight) => {
+    expect(clusterSchema.safeParse({ ...cluster, vendorData }).success).toBe(isRight);
   });
 });

@@ -17,6 +17,7 @@ import { problemOfValue, propertyNamed, PveSchema } from '../support/pve-schema.
 import { RecordingProxy, type RecordedRequest } from '../support/recording-proxy.js';
 
 const SCALE = 0.01;
+const VENDOR_DATA = 'local:snippets/hatchery.yaml';
 const DEPLOYMENT = '0190aaaa-0000-7000-8000-000000000001';
 const KEY = `ssh-ed25519 ${Buffer.concat([
   Buffer.from([0, 0, 0, 11]),
@@ -67,6 +68,12 @@ PveSchema.compare('what the driver sends', (schema, version) => {
       timeScale: SCALE,
       world: {
         version,
+        storages: [
+          { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 40_960 },
+          { id: 'local-lvm', type: 'lvmthin', shared: false, sizeGiB: 1_024 },
+          { id: 'local', type: 'dir', shared: false, sizeGiB: 100, content: ['snippets'] },
+        ],
+        files: [{ volid: VENDOR_DATA, node: 'pve1' }],
         users: [{ id: 'ada@pve', password: 'p', acl: [{ path: '/', privileges: ['*'] }] }],
       },
     });
@@ -106,6 +113,7 @@ PveSchema.compare('what the driver sends', (schema, version) => {
         token: { id: simulator.token.id, secret: { env: 'NOT_READ' } },
         pool: 'hatchery-demo',
         vmids: { from: 10_000, to: 19_999 },
+        vendorData: VENDOR_DATA,
         ...over,
       }),
       secret: new Secret(secret),
@@ -179,7 +187,7 @@ async function everything(
   for (const [name, privileges] of context.world.roles)
     if (privileges.includes('Datastore.AllocateSpace'))
       context.world.roles.set(name, [...privileges, 'Datastore.Allocate']);
-  await driver.check(aUse(), call);
+  await driver.check(aUse({ phonesHome: true }), call);
   await driver.standing(call);
   await driver.inventory();
   const { vmid, node, digest, storageShared } = (await driver.templates(['debian-12-xfce'], call))[0]!;
@@ -208,6 +216,7 @@ async function everything(
     ciUser: 'ada',
     ciPassword: 'correct horse; battery+staple & 100%',
     sshKeys: [KEY, KEY],
+    phoneHomeToken: new Secret(`hatchery${'0f'.repeat(32)}`),
   };
   await driver.configure(mark, settings, call);
   context.world.dhcp.allow.set(settings.mac, { description: 'test' });
