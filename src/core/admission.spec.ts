@@ -115,6 +115,17 @@ describe('the head of the line', () => {
     expect(order(waiting, { storage: 1, n: 3 }, { held: held('storage', 'c') })).toEqual(['s1', 's2']);
   });
 
+  it('does not make scarce what it keeps', () => {
+    const waiting = [step('a1', 'a', both, 1), step('b1', 'b', both, 1)];
+    const { short } = admit({
+      waiting,
+      held: held('n', 'c'),
+      limitOf: () => 1,
+      turns: new Map(),
+    });
+    expect(short).toEqual(new Set(['n']));
+  });
+
   it('gets its turn, whatever a stream of small steps does', () => {
     // Slots of both resources are let go in turn; a new small step stands there at every moment.
     let holders = [...held('storage', 'b'), ...held('n', 'b')];

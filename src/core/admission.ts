@@ -25,7 +25,7 @@ export interface Admission {
     readonly stepId: string;
     readonly slots: readonly { readonly resource: string; readonly number: number }[];
   }[];
-  /** Resources of which a step lacked a slot. */
+  /** Resources that a step lacked because all of their slots are held. */
   readonly short: ReadonlySet<string>;
   /** For the next round; knows only owners that wait. */
   readonly turns: Turns;
@@ -49,6 +49,7 @@ export function admit(round: {
   const resources = new Resources(round.held, round.limitOf);
   const turns = new Turned(round.turns);
   const admitted: Admission['admitted'][number][] = [];
+  const hasHead = new Set<string>();
   const short = new Set<string>();
   for (let line = next(lines, resources, turns); line; line = next(lines, resources, turns)) {
     const { owner, slots, steps } = line;
@@ -56,9 +57,12 @@ export function admit(round: {
     if (lacked.length > 0) {
       // Those behind it want the same.
       lines.delete(line);
-      if (lacked.some((resource) => !short.has(resource)))
+      if (lacked.some((resource) => !hasHead.has(resource)))
         for (const resource of slots) resources.keep(resource);
-      for (const resource of lacked) short.add(resource);
+      for (const resource of lacked) {
+        hasHead.add(resource);
+        if (resources.isFull(resource)) short.add(resource);
+      }
       continue;
     }
     admitted.push({
@@ -122,6 +126,10 @@ class Resources {
 
   free(resource: string): number {
     return this.limitOf(resource) - (this.taken.get(resource)?.size ?? 0) - (this.kept.get(resource) ?? 0);
+  }
+
+  isFull(resource: string): boolean {
+    return (this.taken.get(resource)?.size ?? 0) >= this.limitOf(resource);
   }
 
   keep(resource: string): void {
