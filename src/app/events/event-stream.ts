@@ -63,6 +63,8 @@ export class EventStream implements OnApplicationBootstrap, OnApplicationShutdow
     this.refuseTooMany(request.user);
     const ends: (() => void)[] = [];
     const client = new EventResponse(response, () => ends.forEach((end) => end()));
+    // Left before we came to it.
+    if (client.isOver) return;
     const stream = { user: request.user, client };
     this.streams.add(stream);
     ends.push(() => this.streams.delete(stream));
