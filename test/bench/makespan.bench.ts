@@ -215,6 +215,7 @@ async function measure({ timeScale, seed, workers }: Options, variant: Variant) 
       criticalPath: round(criticalPath, 1),
       firstOverCriticalPath: round(ready[0]! / criticalPath),
       medianShare: round(percentile(ready, 0.5) / makespan),
+      medianShareOfReference: round(percentile([...ideal.readyAtMs.values()], 0.5) / ideal.makespanMs),
       lockTimeoutsPerMachine: round(record.lockTimeouts / machines),
       proxmoxCallsPerMachine: round(calls / machines, 2),
       callsPerMachine: Object.fromEntries(
@@ -305,7 +306,7 @@ function show(one: Omit<Measured, never>): void {
   say(`${one.name}: ${one.ready} of ${one.machines} ready`);
   line('makespan over reference', `${one.overReference} (${one.makespan} s over ${one.reference} s)`);
   line('first over critical path', `${one.firstOverCriticalPath} (critical path ${one.criticalPath} s)`);
-  line('median over makespan', one.medianShare);
+  line('median over makespan', `${one.medianShare} (of the reference ${one.medianShareOfReference})`);
   line('lock time-outs per machine', one.lockTimeoutsPerMachine);
   line('Proxmox calls per machine', `${one.proxmoxCallsPerMachine} ${JSON.stringify(one.callsPerMachine)}`);
   line('WinRM commands per machine', one.winrmCommandsPerMachine);

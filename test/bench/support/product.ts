@@ -59,6 +59,8 @@ export interface BenchProduct {
 
 const READY_TIMEOUT_MS = 60_000;
 const TAIL_LINES = 8;
+/** Of one batch; a whole benchmark is to take less than this. */
+const LIMIT_MS = 15 * 60_000;
 const VENDOR_DATA = 'local:snippets/hatchery.yaml';
 const EXAMPLE = join(process.cwd(), 'examples', 'class-l3-info.csv');
 
@@ -312,7 +314,7 @@ export interface Followed {
   readonly endedAtNs: bigint;
 }
 
-/** Follows the batch by its event stream until nothing of it moves any more. `seen`: each event, as it comes. */
+/** Follows the batch by its event stream until nothing of it moves any more. `seen`: each event, as it comes. Error: it still moves after `LIMIT_MS`. */
 export async function followToEnd(
   product: Pick<BenchProduct, 'broken'>,
   client: Client,
@@ -334,7 +336,13 @@ export async function followToEnd(
       },
       isOver: ({ type, state }) => type === 'batch.progress' && state !== 'working',
     });
-    await Promise.race([following, product.broken]);
+    const isOver = await Promise.race([
+      following,
+      product.broken,
+      sleep(LIMIT_MS, false, { signal: over.signal }),
+    ]);
+    if (!isOver)
+      throw new Error(`Unable to measure: ${batch.name} is not over after ${LIMIT_MS / 60_000} minutes`);
     return { readyAtNs, endedAtNs: process.hrtime.bigint() };
   } finally {
     over.abort();
