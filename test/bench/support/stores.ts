@@ -1,4 +1,4 @@
-import { chmod, mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
@@ -58,23 +58,4 @@ async function redisPid(url: string): Promise<number> {
   } finally {
     client.disconnect();
   }
-}
-
-/** CPU seconds (user and system) that the processes whose command line matches have used so far, their ended children included. */
-export async function cpuSecondsOf(matches: (command: string) => boolean): Promise<number> {
-  const ticksPerSecond = 100;
-  let ticks = 0;
-  for (const entry of await readdir('/proc')) {
-    if (!/^[0-9]+$/.test(entry)) continue;
-    try {
-      const command = (await readFile(`/proc/${entry}/cmdline`, 'utf8')).replaceAll('\0', ' ');
-      if (!matches(command)) continue;
-      const stat = await readFile(`/proc/${entry}/stat`, 'utf8');
-      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      for (const field of fields.slice(11, 15)) ticks += Number(field);
-    } catch {
-      // It ended while we looked.
-    }
-  }
-  return ticks / ticksPerSecond;
 }
