@@ -123,6 +123,7 @@ export function newMachine(
     dispatch: 0,
     epoch: 0,
     workerId: undefined,
+    claimedAtMs: undefined,
     tries: 0,
     firstClaimedAtMs: undefined,
     input: undefined,

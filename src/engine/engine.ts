@@ -5,7 +5,7 @@ import type { ClusterStops } from '../ports/cluster-stops.js';
 import type { Clock } from '../ports/clock.js';
 import type { Dispatch, WakeUps } from '../ports/dispatch.js';
 import type { Locks } from '../ports/locks.js';
-import type { RunChanges, RunStore } from '../ports/run-store.js';
+import type { RunStore } from '../ports/run-store.js';
 import type { SlotLimits, Slots } from '../ports/slots.js';
 import type { StepGroups } from '../ports/step-groups.js';
 import { RunModel } from './run-model.js';
@@ -77,7 +77,7 @@ export async function changeRun<T>(
   work: (model: RunModel, loaded: LoadedRun) => T,
 ): Promise<T | undefined> {
   const { times } = parts;
-  let changes: RunChanges | undefined;
+  let changed: RunModel | undefined;
   const result = await parts.store.change(by, (loaded) => {
     const model = new RunModel(loaded, parts, {
       settleMs: times.leaseMs + times.longestRequestMs,
@@ -86,15 +86,16 @@ export async function changeRun<T>(
       random: parts.random,
     });
     const answer = work(model, loaded);
-    changes = model.changes;
+    changed = model;
     return { changes: model.changes, result: answer };
   });
-  if (changes) wake(parts.wakeUps, changes);
+  if (changed) wake(parts.wakeUps, changed);
   return result;
 }
 
-function wake(wakeUps: WakeUps, changes: RunChanges): void {
-  if (changes.dispatches.length > 0) wakeUps.notify('outbox');
-  if (changes.steps.size > 0 || changes.freed.length > 0) wakeUps.notify('work');
-  if (changes.events.length > 0) wakeUps.notify('events');
+function wake(wakeUps: WakeUps, model: RunModel): void {
+  const { dispatches, events } = model.changes;
+  if (dispatches.length > 0) wakeUps.notify('outbox');
+  if (model.isForDispatcher) wakeUps.notify('work');
+  if (events.length > 0) wakeUps.notify('events');
 }

@@ -71,6 +71,7 @@ const stepRow = (step: CompiledStep): StepRow => ({
   dispatch: 0,
   epoch: 0,
   workerId: undefined,
+  claimedAtMs: undefined,
   tries: 0,
   firstClaimedAtMs: undefined,
   input: undefined,
@@ -179,6 +180,83 @@ const failure = (retry: 'later' | 'never' | 'after-fix', code: ErrorCode = 'remo
   error: { code, message: 'no' } as const,
   retry,
   afterMs: undefined,
+});
+
+describe('a worker that goes on', () => {
+  const chain = (): Bench => new Bench([compiled('a'), compiled('b', { needs: ['a'] })]);
+  const end = (bench: Bench, key: string, by = worker): HeldStep | undefined => {
+    const held = bench.claim(key, by);
+    bench.next().done(held, {}, {});
+    return bench.model.goOn(by);
+  };
+
+  it('claims what its step made due, which then is neither dispatched nor told to have been ready', () => {
+    const bench = chain();
+    expect(end(bench, 'a')).toEqual({ stepId: 'id-b', epoch: 1, workerId: 'w1' });
+    expect(bench.states()).toEqual({ a: 'done', b: 'running' });
+    expect(bench.model.changes.dispatches).toEqual([]);
+    expect(bench.model.changes.events.map(({ step, state }) => `${step} ${state}`)).toEqual([
+      'a done',
+      'b running',
+    ]);
+  });
+
+  it('takes the step with the longest way to the end and leaves the others to be dispatched', () => {
+    const bench = new Bench([
+      compiled('a', { rank: 3 }),
+      compiled('b', { needs: ['a'] }),
+      compiled('c', { needs: ['a'], rank: 2 }),
+      compiled('d', { needs: ['c'] }),
+    ]);
+    expect(end(bench, 'a')).toMatchObject({ stepId: 'id-c' });
+    expect(bench.model.changes.dispatches.map((one) => one.stepId)).toEqual(['id-b']);
+  });
+
+  it('leaves a step that waits for a slot, or is done for many at once', () => {
+    const many = {
+      ...anyStep('many'),
+      coalesce: { key: () => 'x', windowMs: 1, max: 9, actMany: async () => [] },
+    };
+    const known = { ...registry, steps: new Map([...registry.steps, ['many', many as AnyStep]]) };
+    const bench = new Bench(
+      [
+        compiled('a'),
+        compiled('b', { needs: ['a'], uses: 'slotted' }),
+        compiled('c', { needs: ['a'], uses: 'many' }),
+      ],
+      known,
+    );
+    expect(end(bench, 'a')).toBeUndefined();
+    expect(bench.states()).toEqual({ a: 'done', b: 'ready', c: 'ready' });
+    expect(bench.model.changes.dispatches.map((one) => one.stepId)).toEqual(['id-c']);
+  });
+
+  it('leaves a step that it does not know, one of a stopped cluster, and a run that is claimed alone', () => {
+    const strange = new Bench([compiled('a'), compiled('b', { needs: ['a'], version: 2 })]);
+    expect(end(strange, 'a')).toBeUndefined();
+    const stopped = chain();
+    const held = stopped.claim('a');
+    Object.assign(stopped.loaded, { isClusterStopped: true });
+    stopped.next().done(held, {}, {});
+    expect(stopped.model.goOn(worker)).toBeUndefined();
+    const poison = chain();
+    const taken = poison.claim('a');
+    poison.loaded.run.deaths = 3;
+    poison.next().done(taken, {}, {});
+    expect(poison.model.goOn(worker)).toBeUndefined();
+    expect(poison.model.goOn({ ...worker, isAlone: true })).toMatchObject({ stepId: 'id-b' });
+  });
+
+  it('wakes the dispatcher only when a slot may have come free or somebody waits for one', () => {
+    const plain = chain();
+    end(plain, 'a');
+    expect(plain.model.isForDispatcher).toBe(false);
+    const before = new Bench([compiled('a'), compiled('b', { needs: ['a'], uses: 'slotted' })]);
+    end(before, 'a');
+    expect(before.model.isForDispatcher).toBe(true);
+    before.run('b');
+    expect(before.model.isForDispatcher).toBe(true);
+  });
 });
 
 describe('a run that goes forward', () => {

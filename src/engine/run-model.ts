@@ -43,6 +43,9 @@ export interface Failure {
   readonly afterMs: number | undefined;
 }
 
+/** What expressions refer to. */
+type Scope = Readonly<Record<'inputs' | 'steps', unknown>>;
+
 /**
  * One run in memory while its row is locked: the only place where runs, steps and machines change state.
  * Methods change the rows and collect what has to be written; they do no IO. An unlawful change throws `internal`.
@@ -55,7 +58,6 @@ export class RunModel {
     events: [],
     dispatches: [],
     ended: [],
-    begun: [],
     confirmed: [],
     freed: [],
     released: false,
@@ -94,19 +96,40 @@ export class RunModel {
     step.workerId = worker.id;
     step.slots = undefined;
     step.isGathering = false;
+    step.claimedAtMs = this.at.nowMs;
     step.dueAtMs = undefined;
     step.firstClaimedAtMs ??= this.at.nowMs;
     if (!isUndo) this.toStep(step, 'running');
     this.dirty(step);
     if (this.at.run.state === 'queued') this.toRun('running');
     if (this.at.machine.state === 'reserved') this.toMachine('creating');
-    this.changes.begun.push({
-      stepId,
-      epoch: step.epoch,
-      kind: isUndo ? 'undo' : 'act',
-      workerId: worker.id,
-    });
     return { stepId, epoch: step.epoch, workerId: worker.id };
+  }
+
+  /**
+   * The worker that has just ended a step goes on with the next one of the run: what became due in this transaction, needs no slot and is not done
+   * for many at once. Of several it takes the one with the longest way to the end; the others are dispatched.
+   */
+  goOn(worker: { id: string; isAlone: boolean }): HeldStep | undefined {
+    const { dispatches, events } = this.changes;
+    const due = dispatches
+      .filter((one) => one.dueAtMs <= this.at.nowMs)
+      .map((one) => this.step(one.stepId))
+      .toSorted((a, b) => b.rank - a.rank);
+    for (const step of due) {
+      if (this.isCoalesced(step)) continue;
+      const held = this.claim(step.id, worker);
+      if ('refused' in held) continue;
+      dispatches.splice(
+        dispatches.findIndex((one) => one.stepId === step.id),
+        1,
+      );
+      // It was ready for no time at all.
+      const wasReady = events.findIndex((event) => event.step === step.key && event.state === 'ready');
+      if (wasReady !== -1) events.splice(wasReady, 1);
+      return held;
+    }
+    return undefined;
   }
 
   /** True when the worker still holds the step: the fence in front of every result. */
@@ -122,7 +145,7 @@ export class RunModel {
     step.error = undefined;
     step.percent = 100;
     this.changes.confirmed.push(step.id);
-    this.changes.freed.push(step.id);
+    this.free([step]);
     this.learn(facts);
     this.advance();
   }
@@ -198,7 +221,7 @@ export class RunModel {
       return;
     }
     this.release(held, 'failed', failure.error);
-    this.changes.freed.push(step.id);
+    this.free([step]);
     this.toStep(step, 'failed', failure.error);
     if (onFailure === 'undo' && this.at.run.wanted === 'done') {
       this.at.run.error = failure.error;
@@ -314,8 +337,20 @@ export class RunModel {
   undone(held: HeldStep): void {
     const step = this.release(held, 'done');
     this.toStep(step, 'undone');
+    // Its effects, which say what it held, are no longer among the live ones.
     this.changes.freed.push(step.id);
     this.advance();
+  }
+
+  /** A slot may have come free, or somebody waits for one. */
+  get isForDispatcher(): boolean {
+    const { freed, steps } = this.changes;
+    return (
+      freed.length > 0 ||
+      this.at.steps.some(
+        (step) => steps.has(step.id) && step.slots !== undefined && step.dueAtMs !== undefined,
+      )
+    );
   }
 
   /** Makes due what may run next, forward or back, and closes the run when nothing is left. */
@@ -343,20 +378,22 @@ export class RunModel {
   }
 
   private enter(step: StepRow, compiled: CompiledStep): void {
-    const scope = {
-      inputs: this.at.run.inputs,
-      steps: Object.fromEntries(this.at.steps.map((row) => [row.key, row.output ?? null])),
-    };
+    const scope = this.scope();
     if (compiled.if !== undefined && !isTruthy(evaluate(compiled.if, scope))) {
       this.toStep(step, 'skipped');
       return;
     }
-    step.input = Object.fromEntries(
-      Object.entries(compiled.with).map(([name, template]) => [name, render(template, scope)]),
-    );
+    step.input = inputOf(compiled, scope);
     this.toStep(step, 'ready');
     step.slots = this.slotsOf(step);
     this.makeDue(step, 0);
+  }
+
+  private scope(): Scope {
+    return {
+      inputs: this.at.run.inputs,
+      steps: Object.fromEntries(this.at.steps.map((row) => [row.key, row.output ?? null])),
+    };
   }
 
   private advanceUndo(): void {
@@ -379,7 +416,7 @@ export class RunModel {
   private dropForward(): void {
     for (const step of this.at.steps) {
       if (step.state !== 'pending' && step.state !== 'ready' && step.state !== 'parked') continue;
-      if (!this.isUnsure(step) || step.groupKey !== undefined) this.changes.freed.push(step.id);
+      if (!this.isUnsure(step) || step.groupKey !== undefined) this.free([step]);
       step.dueAtMs = undefined;
       step.slots = undefined;
       leaveGroup(step);
@@ -396,7 +433,7 @@ export class RunModel {
     // A slot that a request of the step itself may still need stays its own, and is not asked for a second time.
     const isGrouped = this.registry.steps.get(step.uses)?.coalesce !== undefined;
     const kept = this.isUnsure(step) && !isGrouped ? (this.slotsOf(step) ?? []) : [];
-    if (kept.length === 0) this.changes.freed.push(step.id);
+    if (kept.length === 0) this.free([step]);
     this.toStep(step, 'undoing');
     const wanted = (this.slotsOf(step) ?? []).filter((slot) => !kept.includes(slot));
     step.slots = wanted.length === 0 ? undefined : wanted;
@@ -427,7 +464,7 @@ export class RunModel {
     step.dueAtMs = undefined;
     step.slots = undefined;
     this.toStep(step, isUndo ? 'undo-parked' : 'parked', error);
-    this.changes.freed.push(...(isUndo ? this.at.steps.map((one) => one.id) : [step.id]));
+    this.free(isUndo ? this.at.steps : [step]);
     if (isUndo || this.at.run.wanted === 'done') this.toMachine('parked', error);
   }
 
@@ -445,6 +482,12 @@ export class RunModel {
     return this.effectsOf(step).every((effect) => this.definitionOf(effect) !== undefined);
   }
 
+  /** Such a step meets others of its kind at the queue. */
+  private isCoalesced(step: StepRow): boolean {
+    if (step.state !== 'undoing') return this.registry.steps.get(step.uses)?.coalesce !== undefined;
+    return this.effectsOf(step).some((effect) => this.definitionOf(effect)?.coalesce !== undefined);
+  }
+
   private effectsOf(step: StepRow): LoadedRun['effects'] {
     return this.at.effects.filter((effect) => effect.stepId === step.id);
   }
@@ -458,7 +501,9 @@ export class RunModel {
     const slots =
       step.state === 'undoing'
         ? this.effectsOf(step).flatMap((effect) => this.undoSlots(effect))
-        : (this.registry.steps.get(step.uses)?.slots?.(step.input) ?? []);
+        : (this.registry.steps
+            .get(step.uses)
+            ?.slots?.(step.input ?? inputOf(this.compiled(step.key), this.scope())) ?? []);
     return slots.length === 0 ? undefined : [...new Set(slots)];
   }
 
@@ -481,7 +526,7 @@ export class RunModel {
 
   /** After an outcome that is known to have made nothing, others may have the slot while this step backs off. */
   private letSlotsGo(step: StepRow): void {
-    this.changes.freed.push(step.id);
+    this.free([step]);
     step.slots = this.slotsOf(step);
   }
 
@@ -512,16 +557,38 @@ export class RunModel {
     return undoGroup(this.definitionOf(effect), effect.payload);
   }
 
+  /** Lets go of the slots that these steps may hold. */
+  private free(steps: readonly StepRow[]): void {
+    for (const step of steps) if (this.mayHoldSlots(step)) this.changes.freed.push(step.id);
+  }
+
+  /** Slots to act in, or to undo what it made in; of a version that is not known here nobody can tell. */
+  private mayHoldSlots(step: StepRow): boolean {
+    const definition = this.registry.steps.get(step.uses);
+    return (
+      definition?.version !== step.version ||
+      definition.slots !== undefined ||
+      this.effectsOf(step).length > 0
+    );
+  }
+
   private release(
     held: HeldStep,
     outcome: RunChanges['ended'][number]['outcome'],
     error?: ErrorRecord,
   ): StepRow {
     const step = this.step(held.stepId);
+    this.changes.ended.push({
+      ...held,
+      kind: step.state === 'undoing' ? 'undo' : 'act',
+      startedAtMs: step.claimedAtMs ?? this.at.nowMs,
+      outcome,
+      error,
+    });
     step.workerId = undefined;
+    step.claimedAtMs = undefined;
     this.dirty(step);
     if (mayStillArrive(outcome, error?.code)) this.unsureNow.add(step.id);
-    this.changes.ended.push({ stepId: held.stepId, epoch: held.epoch, outcome, error });
     return step;
   }
 
@@ -611,6 +678,12 @@ function leaveGroup(step: StepRow): void {
   step.groupKey = undefined;
   step.isGathering = false;
 }
+
+/** What a step is given; the same for as long as the outputs that it needs stay. */
+const inputOf = (compiled: CompiledStep, scope: Scope): Record<string, unknown> =>
+  Object.fromEntries(
+    Object.entries(compiled.with).map(([name, template]) => [name, render(template, scope)]),
+  );
 
 const unlawful = (what: string, from: string, to: string): HatcheryError =>
   new HatcheryError('internal', `Unable to change ${what}: ${from} does not lead to ${to}`);

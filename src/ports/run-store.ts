@@ -36,8 +36,11 @@ export interface StepRow {
   dispatch: number;
   epoch: number;
   workerId: string | undefined;
+  /** Since when the worker holds it. */
+  claimedAtMs: number | undefined;
   tries: number;
   firstClaimedAtMs: number | undefined;
+  /** Given while the step is ready, running or parked. */
   input: unknown;
   output: unknown;
   remote: Readonly<Record<string, RemoteNote>>;
@@ -117,15 +120,17 @@ export interface RunChanges {
   readonly events: RunEvent[];
   /** Due without waiting for a slot: goes to the outbox at once. */
   readonly dispatches: { stepId: string; number: number; dueAtMs: number }[];
-  /** Ended attempts. */
+  /** Attempts that are over; of one that is not the step itself knows worker, epoch and begin. */
   readonly ended: {
     stepId: string;
     epoch: number;
+    kind: 'act' | 'undo';
+    workerId: string;
+    startedAtMs: number;
     outcome: AttemptOutcome;
     error: ErrorRecord | undefined;
     warnings?: readonly string[];
   }[];
-  readonly begun: { stepId: string; epoch: number; kind: 'act' | 'undo'; workerId: string }[];
   /** Steps whose effects are now known to be there. */
   readonly confirmed: string[];
   /** Steps that let their slots go. */

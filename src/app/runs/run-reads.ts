@@ -111,6 +111,8 @@ export class RunReads {
   }
 }
 
+type AttemptView = RunDetail['steps'][number]['attempts'][number];
+
 const iso = (date: Date | null): string | null => date?.toISOString() ?? null;
 
 const stepView = (step: StepEntity, attempts: readonly AttemptEntity[]): RunDetail['steps'][number] => ({
@@ -124,16 +126,34 @@ const stepView = (step: StepEntity, attempts: readonly AttemptEntity[]): RunDeta
   startedAt: iso(step.startedAt),
   finishedAt: iso(step.finishedAt),
   error: failureView(step.error),
-  attempts: attempts.map((attempt) => ({
-    epoch: attempt.epoch,
-    kind: attempt.kind,
-    startedAt: attempt.startedAt.toISOString(),
-    endedAt: iso(attempt.endedAt),
-    outcome: attempt.outcome,
-    error: failureView(attempt.error),
-    warnings: [...(attempt.warnings ?? [])],
-  })),
+  attempts: [...attempts.map(attemptView), ...attemptUnderWay(step, attempts)],
 });
+
+const attemptView = (attempt: AttemptEntity): AttemptView => ({
+  epoch: attempt.epoch,
+  kind: attempt.kind,
+  startedAt: attempt.startedAt.toISOString(),
+  endedAt: iso(attempt.endedAt),
+  outcome: attempt.outcome,
+  error: failureView(attempt.error),
+  warnings: [...(attempt.warnings ?? [])],
+});
+
+/** An attempt has a row of its own from its end; until then the step tells of it. */
+const attemptUnderWay = (step: StepEntity, ended: readonly AttemptEntity[]): AttemptView[] =>
+  step.claimedAt === null || ended.some((attempt) => attempt.epoch === step.epoch)
+    ? []
+    : [
+        {
+          epoch: step.epoch,
+          kind: step.state === 'undoing' ? 'undo' : 'act',
+          startedAt: step.claimedAt.toISOString(),
+          endedAt: null,
+          outcome: null,
+          error: null,
+          warnings: [],
+        },
+      ];
 
 const effectView = (effect: EffectEntity, step: string): RunDetail['effects'][number] => ({
   id: effect.id,

@@ -15,11 +15,11 @@ export interface Queries {
   query<R extends object = Row>(text: string, values?: readonly unknown[]): Promise<R[]>;
 }
 
-/** A statement that is parsed and planned once per connection, under its name: the same name is always the same text. */
+/** A statement that is parsed and planned once per connection, under its name: the same name is always the same text. Its values are texts. */
 export interface Prepared {
   readonly name: string;
   readonly text: string;
-  readonly values: readonly unknown[];
+  readonly values: readonly string[];
 }
 
 /** Serialization failure, deadlock: the whole transaction may be repeated (nothing of it was done). */
@@ -42,6 +42,7 @@ const IDLE_IN_TRANSACTION_MS = 10_000;
 export class Database implements Queries {
   private readonly pool: pg.Pool;
   private readonly begin: string;
+  private readonly preparedOn = new WeakMap<pg.PoolClient, Set<string>>();
   /** Statements sent, for tests that count them. */
   statements = 0;
 
@@ -57,9 +58,7 @@ export class Database implements Queries {
       connectionTimeoutMillis: CONNECT_MS,
       query_timeout: ANSWER_MS,
       keepAlive: true,
-      // What is asked of a connection in one turn leaves at once, and is answered in its order.
-      pipeline: true,
-    } as pg.PoolConfig);
+    });
     this.pool.on('error', (error) => options.onError?.(error));
   }
 
@@ -84,29 +83,41 @@ export class Database implements Queries {
   }
 
   /**
-   * A transaction of two round trips, for what happens with every step: `reads` leave together with its begin, and the writes that `decide`
-   * makes of their rows leave together with its commit. Each statement sees what was committed before it began; the first one may wait for a lock.
+   * A transaction of two messages, for what happens with every step: `reads` go with its begin, and the writes that `decide` makes of their rows
+   * go with its commit. Each statement sees what was committed before it began; the first one may wait for a lock.
    */
   async exchange<T>(
     reads: readonly Prepared[],
     decide: (rows: readonly Row[][]) => { writes: readonly Prepared[]; result: T },
   ): Promise<T> {
     return this.repeated(async (client) => {
-      const [, ...read] = await this.sent([
-        client.query(this.begin),
-        ...reads.map((one) => prepared(client, one)),
-      ]);
-      const { writes, result } = decide(read.map((answer) => answer.rows));
-      // A commit behind a write that failed rolls back.
-      await this.sent([...writes.map((one) => prepared(client, one)), client.query('commit')]);
+      const answers = await this.send(client, [this.begin, ...this.executions(client, reads)]);
+      const { writes, result } = decide(answers.slice(-reads.length).map((answer) => answer.rows));
+      await this.send(client, [...this.executions(client, writes), 'commit']);
       return result;
     });
   }
 
-  /** The error of several is the first one: the others come of it. */
-  private async sent(asked: readonly Promise<pg.QueryResult<Row>>[]): Promise<pg.QueryResult<Row>[]> {
-    this.statements += asked.length;
-    return this.available(Promise.all(asked));
+  /** One message, one answer. After an error nothing of what stands behind it was done. */
+  private async send(client: pg.PoolClient, statements: readonly string[]): Promise<pg.QueryResult<Row>[]> {
+    this.statements += statements.length;
+    const answers: unknown = await this.available(client.query<Row>(statements.join(';\n')));
+    return (Array.isArray(answers) ? answers : [answers]) as pg.QueryResult<Row>[];
+  }
+
+  /** SQL's own PREPARE and EXECUTE: with those of the protocol each statement would be a message of its own. */
+  private executions(client: pg.PoolClient, statements: readonly Prepared[]): string[] {
+    const known = this.preparedOn.get(client) ?? new Set();
+    this.preparedOn.set(client, known);
+    const unknown = statements.filter(({ name }) => !known.has(name));
+    for (const { name } of unknown) known.add(name);
+    return [
+      ...unknown.map(({ name, text }) => `prepare "${name}" as ${text}`),
+      ...statements.map(
+        ({ name, values }) =>
+          `execute "${name}"(${values.map((value) => pg.escapeLiteral(value)).join(', ')})`,
+      ),
+    ];
   }
 
   private async repeated<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
@@ -119,7 +130,9 @@ export class Database implements Queries {
       try {
         return await work(client);
       } catch (error) {
-        await client.query('rollback').catch(onBroken);
+        // What was to be prepared may not have been.
+        this.preparedOn.delete(client);
+        await client.query('rollback; deallocate all').catch(onBroken);
         if (!REPEATABLE.has(sqlState(error) ?? '') || repeats >= MAX_REPEATS) throw error;
       } finally {
         client.off('error', onBroken);
@@ -144,9 +157,6 @@ export class Database implements Queries {
     }
   }
 }
-
-const prepared = (client: pg.PoolClient, { name, text, values }: Prepared): Promise<pg.QueryResult<Row>> =>
-  client.query<Row>({ name, text, values: [...values] });
 
 /** SQLSTATE of a Postgres error, e.g. `23505` for a broken unique constraint. */
 export function sqlState(error: unknown): string | undefined {

@@ -53,19 +53,28 @@ interface Part {
 /** A list, or nothing when it is empty. */
 const some = <T>(rows: readonly T[]): readonly T[] | undefined => (rows.length === 0 ? undefined : rows);
 
+/**
+ * Keys as an array: Postgres takes a list of unknown length for a hundred rows and would read a whole table to find two of them; of an array
+ * it expects ten, and asks the index.
+ */
+const listOf = (p: string): string =>
+  `array(select id::uuid from jsonb_array_elements_text(${p}::jsonb) as id)`;
+const keysOf = (p: string): string =>
+  `array(select (row ->> 'id')::uuid from jsonb_array_elements(${p}::jsonb) as row)`;
+
 const PARTS: readonly Part[] = [
   {
     name: 'steps',
     text: (p) => `
 update steps s set state = c.state, due_at = from_ms(c.due), slots = c.slots, group_key = c.group_key, is_gathering = c.is_gathering, dispatch = c.dispatch,
        dispatched_at = case when c.is_dispatched then greatest(clock_timestamp(), from_ms(c.due)) else s.dispatched_at end,
-       epoch = c.epoch, worker_id = c.worker, claimed_at = case when c.worker is null then null else coalesce(s.claimed_at, clock_timestamp()) end,
+       epoch = c.epoch, worker_id = c.worker, claimed_at = from_ms(c.claimed),
        tries = c.tries, first_claimed_at = from_ms(c.first), input = coalesce(c.input, s.input), output = coalesce(c.output, s.output),
        error = c.error, percent = c.percent,
        finished_at = case when c.state in ('done', 'failed', 'skipped', 'undone') then coalesce(s.finished_at, clock_timestamp()) end
   from jsonb_to_recordset(${p}::jsonb) as c (id uuid, state text, due double precision, slots text[], group_key text, is_gathering boolean, dispatch int, is_dispatched boolean, epoch int,
-       worker uuid, tries int, first double precision, input jsonb, output jsonb, error jsonb, percent int)
- where s.id = c.id`,
+       worker uuid, claimed double precision, tries int, first double precision, input jsonb, output jsonb, error jsonb, percent int)
+ where s.id = c.id and s.id = any (${keysOf(p)})`,
     value: stepsToWrite,
   },
   {
@@ -114,32 +123,21 @@ update machines m set state = c.state, node = c.node, smbios_uuid = c.smbios_uui
         : undefined,
   },
   {
-    name: 'begun',
-    text: (p) => `
-insert into attempts (id, step_id, epoch, kind, worker_id)
-select id, step_id, epoch, kind, worker_id from jsonb_to_recordset(${p}::jsonb) as a (id uuid, step_id uuid, epoch int, kind text, worker_id uuid)`,
-    value: ({ changes }) =>
-      some(
-        changes.begun.map((a) => ({
-          id: uuidv7(),
-          step_id: a.stepId,
-          epoch: a.epoch,
-          kind: a.kind,
-          worker_id: a.workerId,
-        })),
-      ),
-  },
-  {
     name: 'ended',
     text: (p) => `
-update attempts a set ended_at = clock_timestamp(), outcome = e.outcome, error = e.error, warnings = e.warnings
-  from jsonb_to_recordset(${p}::jsonb) as e (step_id uuid, epoch int, outcome text, error jsonb, warnings jsonb)
- where a.step_id = e.step_id and a.epoch = e.epoch and a.ended_at is null`,
+insert into attempts (id, step_id, epoch, kind, worker_id, started_at, ended_at, outcome, error, warnings)
+select id, step_id, epoch, kind, worker_id, from_ms(started), clock_timestamp(), outcome, error, warnings
+  from jsonb_to_recordset(${p}::jsonb) as e (id uuid, step_id uuid, epoch int, kind text, worker_id uuid, started double precision, outcome text, error jsonb, warnings jsonb)
+on conflict (step_id, epoch) do update set ended_at = excluded.ended_at, outcome = excluded.outcome, error = excluded.error, warnings = excluded.warnings`,
     value: ({ changes }) =>
       some(
         changes.ended.map((e) => ({
+          id: uuidv7(),
           step_id: e.stepId,
           epoch: e.epoch,
+          kind: e.kind,
+          worker_id: e.workerId,
+          started: e.startedAtMs,
           outcome: e.outcome,
           error: e.error,
           warnings: e.warnings,
@@ -150,7 +148,7 @@ update attempts a set ended_at = clock_timestamp(), outcome = e.outcome, error =
     name: 'confirmed',
     text: (p) => `
 update effects set state = 'confirmed', confirmed_at = now()
- where id in (select id::uuid from jsonb_array_elements_text(${p}::jsonb) as id) and state = 'intended'`,
+ where id = any (${listOf(p)}) and state = 'intended'`,
     value: ({ at, changes }) =>
       some(
         at.effects
@@ -160,8 +158,7 @@ update effects set state = 'confirmed', confirmed_at = now()
   },
   {
     name: 'freed',
-    text: (p) =>
-      `delete from slots where step_id in (select id::uuid from jsonb_array_elements_text(${p}::jsonb) as id)`,
+    text: (p) => `delete from slots where step_id = any (${listOf(p)})`,
     value: ({ changes }) => some(changes.freed),
   },
   {
@@ -209,6 +206,7 @@ function stepsToWrite({ at, before, changes }: Written): unknown {
           is_dispatched: dispatched.has(step.id),
           epoch: step.epoch,
           worker: step.workerId,
+          claimed: step.claimedAtMs,
           tries: step.tries,
           first: step.firstClaimedAtMs,
           input: step.input === input ? undefined : step.input,
@@ -224,9 +222,9 @@ const releasesOf = (at: LoadedRun, quarantineMs: number): readonly Prepared[] =>
   {
     name: 'release-reservations',
     text: `
-update reservations set released_at = now(), rest_until = case when kind = 'vmid' then now() + $2 * interval '1 millisecond' else now() end
+update reservations set released_at = now(), rest_until = case when kind = 'vmid' then now() + $2::double precision * interval '1 millisecond' else now() end
  where machine_id = $1 and released_at is null`,
-    values: [at.machine.id, quarantineMs],
+    values: [at.machine.id, String(quarantineMs)],
   },
   { name: 'forget-secrets', text: 'delete from secrets where machine_id = $1', values: [at.machine.id] },
 ];

@@ -27,13 +27,20 @@ export function readsOf(
       text: `select 1 from runs where id = ${RUN_OF[of]} for update`,
       values: [id],
     },
-    { name: `read-run-of-${of}`, text: READ_RUN.replace('$run', RUN_OF[of]), values: [id, known] },
+    {
+      name: `read-run-of-${of}`,
+      text: READ_RUN.replace('$run', RUN_OF[of]),
+      values: [id, `{${known.join()}}`],
+    },
   ];
 }
 
 const RUN_OF = { step: '(select run_id from steps where id = $1)', run: '$1::uuid' };
 
-/** One row with everything. Shared effects are those that the run's steps hold; attempts count only while an effect is not certain. */
+/**
+ * One row with everything. Inputs of steps that are not open are left out: they are long, and follow from the plan. Shared effects are those that the
+ * run's steps hold; attempts count only while an effect is not certain.
+ */
 const READ_RUN = `
 select (select row_to_json(x) from (select r.id, r.machine_id, r.batch_id, r.workflow_version_id, r.inputs, r.state, r.wanted, r.error, r.undo_ends_as,
                r.deaths, r.deaths_alone) as x) as run,
@@ -41,8 +48,8 @@ select (select row_to_json(x) from (select r.id, r.machine_id, r.batch_id, r.wor
          encode(m.phone_home_hash, 'hex') as phone_home_hash, m.phone_home_address) as x) as machine,
        ms(clock_timestamp()) as now_ms,
        (select json_agg(s order by s.rank desc, s.key) from (
-          select id, key, uses, version, rank, state, ms(due_at) as due_ms, slots, group_key, is_gathering, dispatch, epoch, worker_id, tries, ms(first_claimed_at) as first_ms,
-                 input, output, remote, error, percent
+          select id, key, uses, version, rank, state, ms(due_at) as due_ms, slots, group_key, is_gathering, dispatch, epoch, worker_id, ms(claimed_at) as claimed_ms, tries, ms(first_claimed_at) as first_ms,
+                 case when state in ('ready', 'running', 'parked') then input end as input, output, remote, error, percent
             from steps where run_id = r.id) as s) as steps,
        (select json_agg(e) from (
           select e.id, e.seq, e.step_id, e.kind, e.version, e.system, e.key, e.shared, e.payload, e.state, ms(e.intended_at) as intended_ms
@@ -145,6 +152,7 @@ interface StepSql {
   dispatch: number;
   epoch: number;
   worker_id: string | null;
+  claimed_ms: number | null;
   tries: number;
   first_ms: number | null;
   input: unknown;
@@ -221,6 +229,7 @@ const stepRow = (row: StepSql): StepRow => ({
   dispatch: row.dispatch,
   epoch: row.epoch,
   workerId: row.worker_id ?? undefined,
+  claimedAtMs: row.claimed_ms ?? undefined,
   tries: row.tries,
   firstClaimedAtMs: row.first_ms ?? undefined,
   input: row.input,

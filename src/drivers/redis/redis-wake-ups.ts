@@ -2,14 +2,15 @@ import type { Cluster, Redis } from 'ioredis';
 import type { WakeUps } from '../../ports/dispatch.js';
 
 type Topic = Parameters<WakeUps['notify']>[0];
+type Published = Exclude<Topic, 'outbox'>;
 
-/** `outbox` stays in the process (each relays its own); `work` and `events` go to all. Bursts are joined. */
-const JOIN_MS = 5;
+/** `outbox` stays in the process (each relays its own); `work` and `events` go to all. Bursts are joined: those that people look at for longer. */
+const JOIN_MS = { work: 5, events: 50 };
 
 export class RedisWakeUps implements WakeUps {
   private readonly listeners = new Map<Topic, Set<() => void>>();
-  private readonly wanted = new Set<Topic>();
-  private readonly underWay = new Set<Topic>();
+  private readonly wanted = new Set<Published>();
+  private readonly underWay = new Set<Published>();
   private readonly subscriber: Redis | Cluster;
   private readonly channel: string;
 
@@ -35,18 +36,18 @@ export class RedisWakeUps implements WakeUps {
     }
     if (this.wanted.has(topic)) return;
     this.wanted.add(topic);
-    if (!this.underWay.has(topic)) setTimeout(() => void this.publish(topic), JOIN_MS);
+    if (!this.underWay.has(topic)) setTimeout(() => void this.publish(topic), JOIN_MS[topic]);
   }
 
   /** One at a time: while Redis is away, messages do not pile up. */
-  private async publish(topic: Topic): Promise<void> {
+  private async publish(topic: Published): Promise<void> {
     this.wanted.delete(topic);
     this.underWay.add(topic);
     await this.redis
       .publish(this.channel, topic)
       .catch((error: unknown) => this.onError(error instanceof Error ? error : new Error(String(error))));
     this.underWay.delete(topic);
-    if (this.wanted.has(topic)) setTimeout(() => void this.publish(topic), JOIN_MS);
+    if (this.wanted.has(topic)) setTimeout(() => void this.publish(topic), JOIN_MS[topic]);
   }
 
   on(topic: Topic, listener: () => void): () => void {

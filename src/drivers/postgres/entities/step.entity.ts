@@ -26,6 +26,11 @@ export class StepEntity {
   dueAt: Date | null;
   @Column('timestamptz', { name: 'first_claimed_at', nullable: true })
   startedAt: Date | null;
+  @Column('int')
+  epoch: number;
+  /** Since when a worker holds it. */
+  @Column('timestamptz', { name: 'claimed_at', nullable: true })
+  claimedAt: Date | null;
   @Column('timestamptz', { name: 'finished_at', nullable: true })
   finishedAt: Date | null;
 }
