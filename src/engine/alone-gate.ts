@@ -4,6 +4,11 @@ export class AloneGate {
   private isAlone = false;
   private readonly line: { alone: boolean; enter: () => void }[] = [];
 
+  /** Somebody stands in line. */
+  get isAwaited(): boolean {
+    return this.line.length > 0;
+  }
+
   async together<T>(work: () => Promise<T>): Promise<T> {
     return this.pass(false, work);
   }

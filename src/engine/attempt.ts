@@ -9,43 +9,65 @@ import { GroupBroken } from './meeting.js';
 import { OnceNotes } from './once.js';
 import { stopFor } from './cluster-watch.js';
 import type { ClaimRefusal, Failure, RunModel } from './run-model.js';
-import { guardedCall, type Attempt, type Claimed } from './claimed.js';
+import { guardedCall, type Attempt, type Claimed, type GoOn } from './claimed.js';
 import { StaleHolder } from './stale-holder.js';
 import { undoEffects } from './undo.js';
 import { TimedOut, underSignal } from './under-signal.js';
 
 /**
- * One attempt: claim under a new epoch, act or undo under locks, time-out and lease, and write the outcome under that epoch.
- * Gives why the claim was refused, or nothing. Never throws for what the step did; throws when Postgres does.
+ * One job of the queue: claims its step under a new epoch, makes the attempt, and goes on with the steps of the run that the outcomes make due,
+ * as far as `goOn` lets it. Gives why the first claim was refused, or nothing. Never throws for what a step did; throws when Postgres does.
  * `together`: goes on with a step that leads a group; without it every step goes by itself.
  */
-export async function runAttempt(
+export async function runAttempts(
   parts: EngineParts,
   lease: WorkerLease,
   stepId: string,
+  goOn: GoOn,
   together?: (leader: Claimed) => Promise<void>,
 ): Promise<ClaimRefusal | undefined> {
-  const claimed = await claimStep(parts, lease, stepId, { isAlone: together === undefined });
+  const claimed = await claimStep(parts, lease, stepId, { isAlone: goOn.isAlone });
   if (claimed === undefined || 'refused' in claimed) return claimed?.refused;
-  if (together && claimed.step.groupKey !== undefined) await together(claimed);
-  else await finishAttempt(newAttempt(parts, lease, claimed));
+  if (together && claimed.step.groupKey !== undefined) {
+    await together(claimed);
+    return undefined;
+  }
+  const first: Attempt = { ...newAttempt(parts, lease, claimed), goOn };
+  let next = await finishAttempt(first);
+  while (next !== undefined) {
+    const { stepId: taken } = next.held;
+    try {
+      next = await finishAttempt({ ...newAttempt(parts, lease, next), term: first.term, goOn });
+    } finally {
+      goOn.hands.drop(taken);
+    }
+  }
   return undefined;
 }
 
 export function newAttempt(parts: EngineParts, lease: WorkerLease, claimed: Claimed): Attempt {
-  return { parts, lease, claimed, term: lease.signal, facts: {}, warnings: [], seat: undefined };
+  return {
+    parts,
+    lease,
+    claimed,
+    term: lease.signal,
+    facts: {},
+    warnings: [],
+    seat: undefined,
+    goOn: undefined,
+  };
 }
 
-/** From the claim to the outcome. */
-export async function finishAttempt(attempt: Attempt): Promise<void> {
+/** From the claim to the outcome. Gives the step to go on with, which is claimed and in hand. */
+export async function finishAttempt(attempt: Attempt): Promise<Claimed | undefined> {
   const { claimed } = attempt;
   try {
-    if (claimed.kind === 'undo') {
-      await undoEffects(attempt);
-      await commit(attempt, (model) => model.undone(claimed.held));
-    } else await actOnce(attempt);
+    if (claimed.kind === 'act') return await actOnce(attempt);
+    await undoEffects(attempt);
+    return await commit(attempt, (model) => model.undone(claimed.held), attempt.goOn);
   } catch (error) {
     await settle(attempt, error);
+    return undefined;
   }
 }
 
@@ -87,7 +109,7 @@ function describeClaim(parts: EngineParts, loaded: LoadedRun, held: HeldStep): C
   };
 }
 
-async function actOnce(attempt: Attempt): Promise<void> {
+async function actOnce(attempt: Attempt): Promise<Claimed | undefined> {
   const { parts, claimed, term, facts } = attempt;
   const { step, compiled, held } = claimed;
   const definition = parts.steps.get(step.uses)!;
@@ -129,13 +151,13 @@ async function actOnce(attempt: Attempt): Promise<void> {
     const waitedMs = claimed.nowMs - (step.firstClaimedAtMs ?? claimed.nowMs);
     if (compiled.deadlineMs !== undefined && waitedMs >= compiled.deadlineMs)
       throw definition.expired?.(input) ?? waitedTooLong(claimed, outcome.why);
-    await commit(attempt, (model) => model.wait(held, outcome.afterMs, facts, claimed.machine.phoneHome));
-    return;
+    return commit(attempt, (model) => model.wait(held, outcome.afterMs, facts, claimed.machine.phoneHome));
   }
   const output: unknown = definition.output.parse(outcome);
   await parts.checkpoints.reach('K9', at);
-  await commit(attempt, (model) => model.done(held, output, facts));
+  const next = await commit(attempt, (model) => model.done(held, output, facts), attempt.goOn);
   await parts.checkpoints.reach('K7', at);
+  return next;
 }
 
 /** What the cluster refused to one for good it would refuse to a whole class: nothing is sent before a person retried the first. */
@@ -236,29 +258,50 @@ const waitedTooLong = ({ step, compiled, runId }: Claimed, why: string): Hatcher
 /**
  * Writes the outcome under the attempt's epoch. While Postgres is away it is kept, for as long as it takes: nobody else may claim the step
  * before our lease is over, and from then on it is refused. Only a worker that has to stop leaves it to the sweeper.
+ * With `goOn` the worker claims in the same transaction what the outcome makes due, if it may; gives that.
  */
 async function commit(
-  { parts, lease, claimed, warnings }: Attempt,
+  attempt: Attempt,
   work: (model: RunModel) => void,
-): Promise<void> {
-  const about = { run: claimed.runId, step: claimed.step.key, epoch: claimed.held.epoch };
+  goOn?: GoOn,
+): Promise<Claimed | undefined> {
+  const { parts, lease, claimed, warnings } = attempt;
+  const { held } = claimed;
+  const about = { run: claimed.runId, step: claimed.step.key, epoch: held.epoch };
+  let taken: string | undefined;
+  const letGo = (): void => {
+    if (taken !== undefined) goOn?.hands.drop(taken);
+    taken = undefined;
+  };
   for (;;) {
     try {
-      const isHeld = await changeRun(parts, { stepId: claimed.held.stepId }, (model) => {
-        if (!model.isHeld(claimed.held)) return false;
+      const written = await changeRun(parts, { stepId: held.stepId }, (model, loaded) => {
+        // The transaction may begin again.
+        letGo();
+        if (!model.isHeld(held)) return undefined;
         work(model);
-        model.warned(claimed.held, warnings);
-        return true;
+        model.warned(held, warnings);
+        if (!goOn?.may() || !isSameTerm(attempt)) return {};
+        const next = model.goOn({ id: held.workerId, isAlone: goOn.isAlone });
+        if (next === undefined) return {};
+        // From the commit on the heartbeat finds it as ours.
+        goOn.hands.take((taken = next.stepId));
+        return { next: describeClaim(parts, loaded, next) };
       });
-      if (isHeld !== true) parts.log.warn(about, 'a stale result was refused');
-      return;
+      if (written === undefined) parts.log.warn(about, 'a stale result was refused');
+      return written?.next;
     } catch (error) {
+      letGo();
       if (!(error instanceof StoreUnavailable) || (lease.isEnding && !lease.isHeld)) throw error;
       parts.log.warn({ ...about, err: error }, 'an outcome is not written yet');
     }
     await parts.clock.sleep(parts.times.heartbeatMs);
   }
 }
+
+/** What begins under the term of this attempt ends with it too. */
+const isSameTerm = ({ lease, claimed, term }: Attempt): boolean =>
+  lease.isHeld && !term.aborted && lease.workerId === claimed.held.workerId;
 
 /** Turns what was thrown into the step's fate. */
 async function settle(attempt: Attempt, error: unknown): Promise<void> {

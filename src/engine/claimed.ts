@@ -3,6 +3,7 @@ import type { MachineFacts, MachineSnapshot } from '../plan/step.js';
 import type { Call } from '../ports/call.js';
 import type { EffectRow, HeldStep, StepRow } from '../ports/run-store.js';
 import type { EngineParts } from './engine.js';
+import type { Hands } from './hands.js';
 import type { WorkerLease } from './lease.js';
 import type { Seat } from './meeting.js';
 import { StaleHolder } from './stale-holder.js';
@@ -23,6 +24,13 @@ export interface Claimed {
   readonly isDoubtful: boolean;
 }
 
+/** Leave to go on with the next step of a run without the queue. */
+export interface GoOn {
+  readonly hands: Hands;
+  readonly isAlone: boolean;
+  readonly may: () => boolean;
+}
+
 /** One attempt in the hands of a worker. */
 export interface Attempt {
   readonly parts: EngineParts;
@@ -36,6 +44,8 @@ export interface Attempt {
   readonly warnings: string[];
   /** Where it acts together with others; undefined = by itself. */
   readonly seat: Seat<unknown, unknown> | undefined;
+  /** undefined = what comes next comes from the queue. */
+  readonly goOn: GoOn | undefined;
 }
 
 /** The guard of every write: the lease is checked in the same turn in which the bytes leave. */

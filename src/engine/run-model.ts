@@ -107,8 +107,8 @@ export class RunModel {
   }
 
   /**
-   * The worker that has just ended a step goes on with the next one of the run: what became due in this transaction, needs no slot and is not done
-   * for many at once. Of several it takes the one with the longest way to the end; the others are dispatched.
+   * The worker that has just ended a step goes on with the next one of the run: what became due in this transaction and waits for nobody (what needs
+   * a slot or gathers is not dispatched). Of several it takes the one with the longest way to the end; the others are dispatched.
    */
   goOn(worker: { id: string; isAlone: boolean }): HeldStep | undefined {
     const { dispatches, events } = this.changes;
@@ -117,13 +117,13 @@ export class RunModel {
       .map((one) => this.step(one.stepId))
       .toSorted((a, b) => b.rank - a.rank);
     for (const step of due) {
-      if (this.isCoalesced(step)) continue;
       const held = this.claim(step.id, worker);
       if ('refused' in held) continue;
       dispatches.splice(
         dispatches.findIndex((one) => one.stepId === step.id),
         1,
       );
+      step.dispatch -= 1;
       // It was ready for no time at all.
       const wasReady = events.findIndex((event) => event.step === step.key && event.state === 'ready');
       if (wasReady !== -1) events.splice(wasReady, 1);
@@ -480,12 +480,6 @@ export class RunModel {
   private isKnown(step: StepRow): boolean {
     if (step.state !== 'undoing') return this.registry.steps.get(step.uses)?.version === step.version;
     return this.effectsOf(step).every((effect) => this.definitionOf(effect) !== undefined);
-  }
-
-  /** Such a step meets others of its kind at the queue. */
-  private isCoalesced(step: StepRow): boolean {
-    if (step.state !== 'undoing') return this.registry.steps.get(step.uses)?.coalesce !== undefined;
-    return this.effectsOf(step).some((effect) => this.definitionOf(effect)?.coalesce !== undefined);
   }
 
   private effectsOf(step: StepRow): LoadedRun['effects'] {

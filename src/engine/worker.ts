@@ -1,5 +1,6 @@
 import { AloneGate } from './alone-gate.js';
-import { runAttempt } from './attempt.js';
+import { runAttempts } from './attempt.js';
+import type { GoOn } from './claimed.js';
 import { changeRun, type EngineParts } from './engine.js';
 import { WorkerLease } from './lease.js';
 import { runGroup } from './group-attempt.js';
@@ -7,7 +8,8 @@ import { Hands } from './hands.js';
 import type { HeldStep } from '../ports/run-store.js';
 
 /**
- * Takes steps that the queue hands over and runs their attempts, as long as its lease holds.
+ * Takes steps that the queue hands over and runs their attempts, as long as its lease holds. Where the outcome of a step makes the next one of its
+ * run due, and nobody else has a say in it, the worker goes on with that at once.
  * `stop` ends in good order: attempts in hand are given back, remote tasks go on, another worker follows them.
  */
 export class EngineWorker {
@@ -17,7 +19,11 @@ export class EngineWorker {
   private readonly jobs = new Set<Promise<unknown>>();
   private isStopping = false;
 
-  constructor(private readonly parts: EngineParts) {
+  constructor(
+    private readonly parts: EngineParts,
+    /** `isOneByOne`: the worker goes on with nothing, each step comes from the queue. */
+    private readonly options: { isOneByOne?: boolean } = {},
+  ) {
     this.lease = new WorkerLease(
       parts.store,
       parts.clock,
@@ -53,7 +59,7 @@ export class EngineWorker {
 
   private async attempt(stepId: string): Promise<void> {
     const refused = await this.gate.together(() =>
-      runAttempt(this.parts, this.lease, stepId, (leader) =>
+      runAttempts(this.parts, this.lease, stepId, this.goOn(false), (leader) =>
         runGroup(this.parts, this.lease, leader, this.hands),
       ),
     );
@@ -62,10 +68,16 @@ export class EngineWorker {
     const turn = await this.parts.locks.tryHold('alone', 'works on a run that killed workers');
     if (!turn) return;
     try {
-      await this.gate.alone(() => runAttempt(this.parts, this.lease, stepId));
+      await this.gate.alone(() => runAttempts(this.parts, this.lease, stepId, this.goOn(true)));
     } finally {
       await turn.release();
     }
+  }
+
+  /** Not while it stops, nor while somebody stands in line to be alone, or behind one who is. */
+  private goOn(isAlone: boolean): GoOn {
+    const may = (): boolean => !this.isStopping && !this.gate.isAwaited && this.options.isOneByOne !== true;
+    return { hands: this.hands, isAlone, may };
   }
 
   /** Steps that Postgres says are ours and that nobody here works on: a claim whose answer was lost, an outcome that could not be written. */

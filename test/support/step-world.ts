@@ -82,7 +82,8 @@ export class StepWorld {
   }
 
   async #startWorker(): Promise<void> {
-    this.#worker = new EngineWorker(this.assembly.parts);
+    // Each step stands at the gate of `#take`.
+    this.#worker = new EngineWorker(this.assembly.parts, { isOneByOne: true });
     await this.#worker.start();
     const jobs = new BullStepWorker(
       connectRedis(this.options.redisUrl, () => {}),

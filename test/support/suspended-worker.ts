@@ -45,11 +45,10 @@ export class SuspendedWorker {
     });
     worker.#assembly = assembly;
     worker.#locksRedis = redis;
-    worker.#engine = new EngineWorker({
-      ...assembly.parts,
-      locks,
-      store: worker.#behindSleep(assembly.parts.store),
-    });
+    worker.#engine = new EngineWorker(
+      { ...assembly.parts, locks, store: worker.#behindSleep(assembly.parts.store) },
+      { isOneByOne: true },
+    );
     await worker.#engine.start();
     return worker;
   }
