@@ -122,10 +122,10 @@ async function seedBatches(database: Database, teachers: readonly Person[]): Pro
       [rows, batch.id, workflow!.id],
     );
     await database.query(
-      `insert into steps (id, run_id, cluster, key, uses, version, rank, state)
-       select s.id::uuid, m."runId", 'main', 'step-' || s.nr, 'none', 1, s.nr, 'pending'
+      `insert into steps (id, run_id, owner_id, cluster, key, uses, version, rank, state)
+       select s.id::uuid, m."runId", $2, 'main', 'step-' || s.nr, 'none', 1, s.nr, 'pending'
          from jsonb_to_recordset($1) as m ("runId" uuid, "stepIds" jsonb), jsonb_array_elements_text(m."stepIds") with ordinality as s (id, nr)`,
-      [rows],
+      [rows, batch.ownerId],
     );
   }
   return batches;
