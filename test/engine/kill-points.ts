@@ -75,24 +75,25 @@ interface Cell {
   readonly batch: string;
 }
 
-async function createOne(): Promise<Cell> {
+const createOne = async (): Promise<Cell> => (await createMany(1))[0]!;
+
+async function createMany(count: number): Promise<Cell[]> {
   const batch = `b-${randomBytes(4).toString('hex')}`;
   const login = `s${randomBytes(4).toString('hex')}`;
   await bench.assembly.intake.create(
     {
       name: batch,
       blueprint: 'student-desktop',
-      rows: people(1, login),
+      rows: people(count, login),
       skipExisting: false,
     },
     bench.admin,
     undefined,
   );
-  const [row] = await bench.assembly.database.query<Cell>(
+  return bench.assembly.database.query<Cell>(
     `select m.id as "machineId", r.id as "runId", b.name as batch from machines m join runs r on r.machine_id = m.id join batches b on b.id = m.batch_id where b.name = $1`,
     [batch],
   );
-  return row!;
 }
 
 const ends = (cell: Cell, state: string): Promise<void> =>
@@ -124,6 +125,16 @@ async function isClean(cell: Cell): Promise<void> {
       (connection) => connection.name === machine!.name,
     ),
   ).toBe(false);
+}
+
+/** Every attempt to add the machine's MAC, also one that was refused because it is there. */
+async function adds(cell: Cell): Promise<number> {
+  const [machine] = await bench.assembly.database.query<{ mac: string }>(
+    'select mac from machines where id = $1',
+    [cell.machineId],
+  );
+  const lines = site.simulators.context.journal.read();
+  return lines.filter(({ op, resource }) => op === 'dhcp.allow' && resource === machine!.mac).length;
 }
 
 const remove = async (cell: Cell): Promise<void> =>
@@ -190,6 +201,33 @@ export function killAtEveryPoint(step: StepKey): void {
       await worker();
       await ends(cell, 'cancelled');
       await isClean(cell);
+    });
+  });
+}
+
+/** Kills a worker that does a step for many machines at once. */
+export function killWithGroup(step: 'allow-mac'): void {
+  describe(`a worker killed with a group of ${step} in hand`, () => {
+    it.each([
+      ['K2', 'their intents saved'],
+      ['K6', 'all of it done and nothing of it written down'],
+      ['K7', 'the first outcome written down'],
+    ])('at %s, %s, leaves each thing made once, and each run counts one death at most', async (point) => {
+      const cells = await createMany(6);
+      await died(await worker({ point, step }));
+      await worker();
+      const runs = cells.map(({ runId }) => runId);
+      await bench.until(
+        `select bool_and(state = 'done') as ok from steps where key = $2 and run_id = any ($1::uuid[])`,
+        [runs, step],
+        30_000,
+      );
+      for (const cell of cells) expect(await adds(cell)).toBe(1);
+      const [deaths] = await bench.assembly.database.query<{ most: number }>(
+        'select max(deaths) as most from runs where id = any ($1::uuid[])',
+        [runs],
+      );
+      expect(deaths!.most).toBe(1);
     });
   });
 }

@@ -50,7 +50,12 @@ export class EngineBench {
     readonly database: Database,
     readonly parts: EngineParts,
     readonly batches: PostgresBatchStore,
-    private readonly at: { redisUrl: string; prefix: string; limitOf: (slot: string) => number },
+    private readonly at: {
+      redisUrl: string;
+      prefix: string;
+      limitOf: (slot: string) => number;
+      machine: Partial<MachineInput> | undefined;
+    },
   ) {}
 
   static async start(options: {
@@ -62,6 +67,10 @@ export class EngineBench {
     redis?: string;
     /** A migrated Postgres of the test's own. */
     postgres?: string;
+    /** What the steps may reach. */
+    ports?: Partial<StepPorts>;
+    /** Besides what every machine of the bench has. */
+    machine?: Partial<MachineInput>;
     /** Stands between the engine and its store. */
     store?: (store: RunStore) => RunStore;
   }): Promise<EngineBench> {
@@ -94,7 +103,7 @@ export class EngineBench {
       wakeUps,
       clock: systemClock,
       checkpoints: noCheckpoints,
-      ports: { remoteTimeScale: 1 } as unknown as StepPorts,
+      ports: { remoteTimeScale: 1, ...options.ports } as unknown as StepPorts,
       steps: new Map(options.steps.map((step) => [step.id, step])),
       effects: new Map((options.effects ?? []).map((effect) => [`${effect.kind}@${effect.version}`, effect])),
       deployment: randomUUID(),
@@ -106,6 +115,7 @@ export class EngineBench {
       redisUrl: url,
       prefix,
       limitOf: options.limitOf ?? (() => 4),
+      machine: options.machine,
     });
     bench.#dispatch = dispatch;
     bench.#plan = compileWorkflow('test.yaml', options.workflow, parts.steps);
@@ -190,6 +200,7 @@ export class EngineBench {
               node: 'n',
               mac: localMac(randomBytes(5)),
               owner: { login: `u${row}`, lastName: '', firstName: '' },
+              ...this.at.machine,
             } as unknown as MachineInput,
             this.#batchId,
           );

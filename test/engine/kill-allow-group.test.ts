@@ -1,0 +1,3 @@
+import { killWithGroup } from './kill-points.js';
+
+killWithGroup('allow-mac');
