@@ -180,7 +180,7 @@ describe('steps that a server can do many of at once', () => {
     await bench.database.query(`insert into users (id, login, role) values ($1, 'member', 'teacher')`, [
       other,
     ]);
-    await bench.database.query('update machines set owner_id = $1 where id = $2', [other, member!.machineId]);
+    await bench.database.query('update steps set owner_id = $1 where run_id = $2', [other, member!.runId]);
     bench.caretaker();
     await bench.worker();
     await bench.untilAll([...runs, member!], 'done');

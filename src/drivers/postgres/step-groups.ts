@@ -30,8 +30,8 @@ export class PostgresStepGroups implements StepGroups {
   async gathered(leader: { id: string; groupKey: string }, limit: number): Promise<readonly string[]> {
     const rows = await this.database.query<{ id: string }>(
       `select id from (
-         select s.id, s.due_at, row_number() over (partition by m.owner_id order by s.is_gathering, s.due_at, s.id) as turn
-           from steps s join runs r on r.id = s.run_id join machines m on m.id = r.machine_id
+         select s.id, s.due_at, row_number() over (partition by s.owner_id order by s.is_gathering, s.due_at, s.id) as turn
+           from steps s
           where s.group_key = $1 and (s.id = $2 or ${GATHERS})) as q
         where id <> $2 order by turn, due_at, id limit $3`,
       [leader.groupKey, leader.id, limit],
