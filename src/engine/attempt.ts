@@ -100,7 +100,13 @@ function describeClaim(parts: EngineParts, loaded: LoadedRun, held: HeldStep): C
       mac: machine.mac,
       node: machine.node,
       smbiosUuid: machine.smbiosUuid,
-      identity: { deployment: parts.deployment, machine: machine.id, vmid: machine.vmid },
+      identity: {
+        deployment: parts.deployment,
+        machine: machine.id,
+        vmid: machine.vmid,
+        // Before its guest was read back, the node is only a plan.
+        ...(machine.smbiosUuid !== undefined && { node: machine.node }),
+      },
       phoneHome: machine.phoneHome && { address: machine.phoneHome.address },
     },
     effects: loaded.effects.filter((effect) => effect.stepId === held.stepId),
@@ -180,6 +186,7 @@ function stepRun(
 ): StepRun {
   const { parts, claimed, facts } = attempt;
   const { step, held, machine, runId } = claimed;
+  const { deployment, machine: machineId, vmid } = machine.identity;
   const call = guardedCall(attempt, signal);
   const notes = new OnceNotes(
     {
@@ -201,7 +208,7 @@ function stepRun(
     attempt: held.epoch,
     call,
     hasEarlierIntent,
-    mark: () => ({ ...machine.identity, run: runId, step: step.key, attempt: held.epoch }),
+    mark: () => ({ deployment, machine: machineId, vmid, run: runId, step: step.key, attempt: held.epoch }),
     once: (key, hooks) => notes.once(key, hooks),
     forget: (key) => notes.forget(key),
     replaceVmid: async (used, why) => {

@@ -28,7 +28,7 @@ export async function releaseVmid(
       `it was given back ${Math.floor(resting.forMs / 60_000)} minutes ago`,
       'Every VMID rests for ten minutes at least: a late request for the guest before it must find nothing. Try again then.',
     );
-  const lookup = await hypervisor.lookupVmid(vmid, call);
+  const lookup = await hypervisor.lookupVmid(vmid, call, { isLive: true });
   if (lookup.answer === 'unknown')
     throw new HatcheryError(
       'cluster-unreachable',

@@ -1,12 +1,12 @@
 import type { z } from 'zod';
 import { HatcheryError } from '../core/errors.js';
 import type { Intruder } from '../core/foreign-deployment.js';
-import type { Mark, MarkIdentity } from '../core/mark.js';
+import type { Mark } from '../core/mark.js';
 import type { Call } from '../ports/call.js';
 import type { DesktopGateway } from '../ports/desktop-gateway.js';
 import type { Dhcp } from '../ports/dhcp.js';
 import type { Durations } from '../ports/durations.js';
-import type { Hypervisor, LockWaited, Trace } from '../ports/hypervisor.js';
+import type { GuestRef, Hypervisor, LockWaited, Trace } from '../ports/hypervisor.js';
 import type { PhoneHomes } from '../ports/phone-homes.js';
 import type { Secrets } from '../ports/secrets.js';
 
@@ -59,7 +59,7 @@ export interface MachineSnapshot {
   readonly mac: string;
   readonly node: string;
   readonly smbiosUuid: string | undefined;
-  readonly identity: MarkIdentity;
+  readonly identity: GuestRef;
   /** The guest was told to phone home; `address` = what it told when it did. */
   readonly phoneHome: { readonly address: string | undefined } | undefined;
 }

@@ -78,6 +78,11 @@ export type VmidLookup =
   | { readonly answer: 'used'; readonly by: string }
   | ({ readonly answer: 'unknown' } & Unknown);
 
+/** Whose guest is meant; `node` = where it was last seen, a hint that saves a search and that each read checks. */
+export interface GuestRef extends MarkIdentity {
+  readonly node?: string;
+}
+
 /** The guest that a mark should be on. `foreign`: a config is there and proves not to be ours; `unknown`: cannot be told now (e.g. a clone's temporary config without a mark). */
 export type OwnLookup =
   | { readonly answer: 'none' }
@@ -91,8 +96,8 @@ export interface OwnGuest {
   readonly mark: Mark;
   /** The config's `lock:` key, e.g. `clone`. */
   readonly lock: string | undefined;
+  /** Of a read that was asked for it; `undefined` = in none, or not asked for. */
   readonly pool: string | undefined;
-  readonly status: 'running' | 'stopped' | 'unknown';
   readonly smbiosUuid: string | undefined;
   readonly name: string | undefined;
   readonly cores: number | undefined;
@@ -182,41 +187,43 @@ export interface Hypervisor {
    * Errors: `not-found` when nobody has any of the names, or when it cannot be told which one is meant.
    */
   templates(names: readonly string[], call: Call): Promise<readonly TemplateInfo[]>;
-  lookupVmid(vmid: number, call: Call): Promise<VmidLookup>;
-  readOwn(identity: MarkIdentity, call: Call): Promise<OwnLookup>;
+  /** By the shared inventory; `isLive`: by a question about this id alone, for who cannot wait for the clone to tell. */
+  lookupVmid(vmid: number, call: Call, options?: { isLive?: boolean }): Promise<VmidLookup>;
+  /** One config read. `withPool`: and a read of the pool where a kept one does not show the guest in it. */
+  readOwn(guest: GuestRef, call: Call, options?: { withPool?: boolean }): Promise<OwnLookup>;
   /** Whatever mark the guest carries, ours or not; `undefined` = none, or no guest. Errors as for any read. */
   readMark(vmid: number, call: Call): Promise<Mark | undefined>;
 
   startClone(request: CloneRequest, call: Call): Promise<TaskRef>;
   /** Finds the clone task by the template's node: task list since `sinceMs` (Unix ms), its logs ("with ID N"), then the config and its mark. */
-  traceClone(
-    request: CloneRequest,
-    identity: MarkIdentity,
-    sinceMs: number,
-    call: Call,
-  ): Promise<Trace<TaskRef>>;
+  traceClone(request: CloneRequest, guest: GuestRef, sinceMs: number, call: Call): Promise<Trace<TaskRef>>;
   /** Follows by one list per node and tick for all callers; `onProgress` at most once a tick. Ends only with a verdict, an error or the signal. */
   followTask(task: TaskRef, call: Call, onProgress?: (progress: TaskProgress) => void): Promise<TaskVerdict>;
 
-  /** Synchronous config write with digest; a no-op when everything is already so. */
-  configure(identity: MarkIdentity, settings: GuestSettings, call: Call): Promise<OwnGuest>;
-  /** Grows to an absolute size; `undefined` when the disk already has it. Never shrinks: `remote-refused`. */
-  startResize(
-    identity: MarkIdentity,
-    disk: string,
-    sizeGiB: number,
+  /**
+   * Synchronous config write with digest; a no-op when everything is already so. Gives where the guest is and its incarnation.
+   * The config may be the one that `readOwn` read a moment ago: the digest refuses the write when it has changed since.
+   */
+  configure(
+    guest: GuestRef,
+    settings: GuestSettings,
     call: Call,
-  ): Promise<TaskRef | undefined>;
-  /** `undefined` when it runs already. */
-  startGuest(identity: MarkIdentity, call: Call): Promise<TaskRef | undefined>;
+  ): Promise<Pick<OwnGuest, 'node' | 'smbiosUuid'>>;
+  /** Grows to an absolute size; `undefined` when the disk already has it. Never shrinks: `remote-refused`. */
+  startResize(guest: GuestRef, disk: string, sizeGiB: number, call: Call): Promise<TaskRef | undefined>;
+  /**
+   * `isRepeat`: an earlier start may have arrived, so its status is read first; `undefined` = it runs already.
+   * Without it a guest that runs gives a task that ends well.
+   */
+  startGuest(guest: GuestRef, call: Call, options?: { isRepeat?: boolean }): Promise<TaskRef | undefined>;
   /** The address of the interface with this MAC, asked from the guest agent; `undefined` = not known yet. Link-local and IPv6 link-local are not addresses. */
-  guestAddress(identity: MarkIdentity, mac: string, call: Call): Promise<string | undefined>;
+  guestAddress(guest: GuestRef, mac: string, call: Call): Promise<string | undefined>;
   /**
    * Safe delete: read, match mark and incarnation, write the deleting mark with digest, stop, wait, DELETE purge, follow, verify gone.
    * A guest that is not there is success. Mismatch: `foreign-guest`. `smbiosUuid` undefined = never read, only the mark decides.
    */
   destroyOwn(
-    identity: MarkIdentity,
+    guest: GuestRef,
     options: { smbiosUuid: string | undefined; deletingRun: string },
     call: Call,
   ): Promise<{ existed: boolean }>;

@@ -27,10 +27,6 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
     const hypervisor = ports.hypervisor(machine.cluster);
     const request = cloneRequest(machine, run);
     const key = `clone-${request.vmid}`;
-    if (!run.hasEarlierIntent) {
-      const there = await hypervisor.readOwn(run.machine.identity, run.call);
-      if (there.answer === 'foreign') return burnVmid(hypervisor, run, there.why);
-    }
     let task;
     try {
       task = await run.once(key, {
@@ -49,8 +45,11 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
     );
     if (verdict.verdict !== 'unknown' && verdict.lockWaited)
       await run.waited(storageSlot(machine), verdict.lockWaited);
-    const made = await hypervisor.readOwn(run.machine.identity, run.call);
-    if (made.answer === 'ours') needPool(made.guest, machine.pool, verdict.verdict === 'error', run);
+    // The copy joins the pool before it ends well.
+    const isWell = verdict.verdict === 'ok';
+    const made = await hypervisor.readOwn(run.machine.identity, run.call, { withPool: !isWell });
+    if (made.answer === 'ours' && !isWell)
+      needPool(made.guest, machine.pool, verdict.verdict === 'error', run);
     if (made.answer === 'ours' && verdict.verdict !== 'error') {
       const lack = lackOf(made.guest, machine.template.disk);
       if (lack === undefined) return accept(made.guest, run);

@@ -16,7 +16,9 @@ export const startVm = defineStep<OnMachine, object>({
   lateWrites: 'A late start meets a running guest, which the cluster refuses, or a deleted one.',
   async act({ machine }, ports, run) {
     const hypervisor = ports.hypervisor(machine.cluster);
-    const task = await hypervisor.startGuest(run.machine.identity, run.call);
+    const task = await hypervisor.startGuest(run.machine.identity, run.call, {
+      isRepeat: run.attempt > 1,
+    });
     if (task === undefined) return {};
     const verdict = await hypervisor.followTask(task, run.call);
     if (verdict.verdict === 'ok') return {};

@@ -52,7 +52,8 @@ export const waitAddress = defineStep<OnMachine, { address: string }>({
     if (address === undefined) return new StepWait(asks.gapMs(run.attempt - 1), 'no address yet');
     const other = await run.claimAddress(address);
     if (other !== undefined) {
-      const identity = { ...run.machine.identity, machine: other.machineId, vmid: other.vmid };
+      const { deployment } = run.machine.identity;
+      const identity = { deployment, machine: other.machineId, vmid: other.vmid };
       // A lease goes from one to another in time: only who still answers with it is in the way.
       if ((await hypervisor.guestAddress(identity, other.mac, run.call)) === address)
         throw twice(machine.name, other.name, address);

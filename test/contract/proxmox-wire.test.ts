@@ -124,7 +124,7 @@ describe('the Proxmox driver on a wire that breaks', () => {
         expect(['running', 'done']).toContain(trace.found);
         if (trace.found !== 'running' && trace.found !== 'done') return;
         expect(await driver.followTask(trace.value, plainCall())).toMatchObject({ verdict: 'ok' });
-        expect(await driver.readOwn(mark, plainCall())).toMatchObject({
+        expect(await driver.readOwn(mark, plainCall(), { withPool: true })).toMatchObject({
           answer: 'ours',
           guest: { pool: POOL },
         });
@@ -212,11 +212,15 @@ describe('the Proxmox driver on a wire that breaks', () => {
       expect(simulator.guest(10_110)).toBeUndefined();
     });
 
-    it.each(['595', '403', '500'])('%s of a lookup is neither free nor used', async (status) => {
-      const value = { status: Number(status), message: 'x' };
-      context.faults.add({ id: 'all', match: { op: 'cluster.nextid' }, effect: 'status', value });
-      expect((await aDriver().lookupVmid(10_111, plainCall())).answer).toBe('unknown');
-    });
+    const READS = ['cluster.resources', 'access.permissions', 'cluster.status'];
+    it.each([595, 403, 500].flatMap((status) => READS.map((op) => [status, op] as const)))(
+      '%i of a lookup (%s) is neither free nor used',
+      async (status, op) => {
+        const value = { status, message: 'x' };
+        context.faults.add({ id: 'all', match: { op }, effect: 'status', value });
+        expect((await aDriver().lookupVmid(10_111, plainCall())).answer).toBe('unknown');
+      },
+    );
 
     it('595 of a config read is neither gone nor foreign', async () => {
       const driver = aDriver();
@@ -462,7 +466,37 @@ describe('the Proxmox driver on a wire that breaks', () => {
       simulator.release('qemu.config.put');
       expect(await write).toMatchObject({ retry: 'later', facts: { reason: 'digest-mismatch' } });
       expect(simulator.guest(10_240)!.config['cores']).toBe('7');
-      expect((await driver.configure(mark, settings, plainCall())).cores).toBe(4);
+      await driver.configure(mark, settings, plainCall());
+      expect(simulator.guest(10_240)!.config['cores']).toBe('4');
+    });
+
+    it('a config that was read a moment ago is written to without another read, once', async () => {
+      const driver = aDriver();
+      const mark = await made(driver, 10_242);
+      await driver.readOwn(mark, plainCall());
+      calls.length = 0;
+      await driver.configure(mark, settings, plainCall());
+      expect(calls).toEqual(['config-write ok']);
+      expect(simulator.guest(10_242)!.config['cores']).toBe('4');
+      await driver.configure(mark, settings, plainCall());
+      expect(count('config-read')).toBe(1);
+    });
+
+    it('a config that changed since it was read a moment ago is read again before anything is written', async () => {
+      const driver = aDriver();
+      const mark = await made(driver, 10_243);
+      await driver.readOwn(mark, plainCall());
+      simulator.foreign.edit(10_243, { cores: '7', onboot: '1' });
+      calls.length = 0;
+      await driver.configure(mark, settings, plainCall());
+      expect(calls).toEqual(['config-write 500', 'config-read ok', 'config-write ok']);
+      expect(simulator.guest(10_243)!.config).toMatchObject({ cores: '4', onboot: '1' });
+      await driver.readOwn(mark, plainCall());
+      simulator.foreign.edit(10_243, { cores: '6', description: 'mine now' });
+      await expect(driver.configure(mark, settings, plainCall())).rejects.toMatchObject({
+        code: 'foreign-guest',
+      });
+      expect(simulator.guest(10_243)!.config['cores']).toBe('6');
     });
 
     it('a guest whose mark was taken away before the deleting mark was written stays', async () => {

@@ -43,8 +43,10 @@ describe('identity', () => {
 
   it('F05: an id whose lookups fail is never taken for free', async () => {
     const machine = await at.world.create(BLUEPRINT);
+    const first = await at.world.vmid(machine);
+    at.proxmox.foreign.create({ vmid: first, node: 'pve2', kind: 'qemu', owner: 'alice' });
+    await at.world.assembly.hypervisors.get('main').inventory({ maxAgeMs: 0 });
     await at.with('F05-lookups-fail', async () => {
-      const first = await at.world.vmid(machine);
       await at.world.open(machine);
       await at.world.runsAre('done', [machine]);
       expect(at.proxmox.guest(first)?.owner).toBe('alice');

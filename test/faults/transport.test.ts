@@ -115,7 +115,7 @@ describe('transport', { timeout: 90_000 }, () => {
     await world.runsAre('done', machines);
     expectFired(world, 'expires-before-clone', 'expires-after-config', 'expires-after-start');
     expect(world.journal().filter(({ status }) => status === 401).length).toBeGreaterThan(0);
-    const attempts = await world.query('select outcome from attempts where error is not null');
+    const attempts = await world.query('select outcome, error from attempts where error is not null');
     expect(attempts).toEqual([]);
     const signIns = world.journal().filter(({ op, status }) => op === 'access.ticket' && status === 200);
     expect(signIns.length).toBeGreaterThan(1);

@@ -1,8 +1,8 @@
 import { clusterIdentity } from '../../core/definitions.js';
 import { HatcheryError } from '../../core/errors.js';
 import { parseMark, type MarkIdentity } from '../../core/mark.js';
-import type { Call } from '../../ports/call.js';
-import type { CloneRequest, TaskRef, Trace } from '../../ports/hypervisor.js';
+import { plainCall, type Call } from '../../ports/call.js';
+import type { CloneRequest, GuestRef, TaskRef, Trace } from '../../ports/hypervisor.js';
 import { writeAs, type Cluster } from './cluster.js';
 import { reasonOf } from './errors.js';
 import { foreignGuest, type GuestReads } from './guests.js';
@@ -16,7 +16,6 @@ import { upid } from './wire.js';
 const SKEW_S = 120;
 /** How far back a clone is looked for when the request itself is told that its VMID is taken. */
 const LOOK_BACK_MS = 3_600_000;
-const MAP_AGE_MS = 2_000;
 const SETTLE_POLLS = 2;
 const SETTLE_MS = 1_000;
 
@@ -55,7 +54,7 @@ export class Clones {
     const identity = this.#identityOf(request);
     await this.#templates.verifyPinned(request.template, call.signal);
     // A collision with another node shows only in the task's end: the shared inventory tells it before.
-    const map = await this.#reads.map(MAP_AGE_MS, call.signal);
+    const map = await this.#reads.map(this.#reads.ageMs, call.signal);
     if (map.guests.some((guest) => guest.vmid === request.vmid)) {
       const earlier = await this.#resolveTaken(request, identity, call);
       if (earlier) return earlier;
@@ -132,15 +131,10 @@ export class Clones {
   }
 
   /** `nothing` only when two looks, a settle time apart, agree on it. Errors: `foreign-guest`. */
-  async trace(
-    request: CloneRequest,
-    identity: MarkIdentity,
-    sinceMs: number,
-    call: Call,
-  ): Promise<Trace<TaskRef>> {
+  async trace(request: CloneRequest, guest: GuestRef, sinceMs: number, call: Call): Promise<Trace<TaskRef>> {
     const settleMs = Math.max(200, SETTLE_MS * this.#cluster.remoteTimeScale);
     for (let poll = 1; ; poll += 1) {
-      const evidence = await this.#look(request, identity, sinceMs, call.signal);
+      const evidence = await this.#look(request, guest, sinceMs, call.signal);
       if (evidence.found !== 'nothing' || poll > SETTLE_POLLS) return evidence;
       await this.#cluster.clock.sleep(settleMs, call.signal);
     }
@@ -148,7 +142,7 @@ export class Clones {
 
   async #look(
     request: CloneRequest,
-    identity: MarkIdentity,
+    guest: GuestRef,
     sinceMs: number,
     signal: AbortSignal,
   ): Promise<Evidence> {
@@ -156,7 +150,7 @@ export class Clones {
     const tasks = await this.#cloneTasks(request, sinceMs, signal);
     if ('why' in tasks) return { found: 'unknown', ...tasks };
     if (tasks.running !== undefined) return { found: 'running', value: { id: tasks.running } };
-    const own = await this.#guests.readOwn(identity, { signal, beforeSend: () => undefined });
+    const own = await this.#guests.readOwn(guest, plainCall(signal), { withPool: true });
     switch (own.answer) {
       case 'foreign':
         throw foreignGuest(`clone into VMID ${vmid}`, vmid, own.why);
@@ -167,18 +161,18 @@ export class Clones {
           return { found: 'unknown', why: `a clone into VMID ${vmid} succeeded, but the guest is gone` };
         return { found: 'nothing' };
       case 'ours': {
-        const { guest } = own;
-        if (guest.lock !== undefined)
+        const made = own.guest;
+        if (made.lock !== undefined)
           return {
             found: 'unknown',
-            why: `guest ${vmid} is locked (${guest.lock}), and no clone of it runs`,
+            why: `guest ${vmid} is locked (${made.lock}), and no clone of it runs`,
           };
         // The task that succeeded; else the last one that failed, whose verdict says why the guest is not whole.
         const ended = tasks.ended.find((task) => task.isOk) ?? tasks.ended[0];
         if (ended) return { found: 'done', value: { id: ended.id } };
-        if (guest.node !== node)
-          return { found: 'unknown', why: `guest ${vmid} is on ${guest.node} instead of ${node}` };
-        if (guest.pool !== this.#cluster.definition.pool)
+        if (made.node !== node)
+          return { found: 'unknown', why: `guest ${vmid} is on ${made.node} instead of ${node}` };
+        if (made.pool !== this.#cluster.definition.pool)
           return {
             found: 'unknown',
             why: `guest ${vmid} is not in the pool ${this.#cluster.definition.pool}`,

@@ -1,7 +1,7 @@
 import { HatcheryError } from '../../core/errors.js';
-import { describeWithMark, type MarkIdentity } from '../../core/mark.js';
+import { describeWithMark } from '../../core/mark.js';
 import type { Call } from '../../ports/call.js';
-import type { TaskRef, TaskVerdict } from '../../ports/hypervisor.js';
+import type { GuestRef, TaskRef, TaskVerdict } from '../../ports/hypervisor.js';
 import { writeAs, type Cluster } from './cluster.js';
 import { reasonOf } from './errors.js';
 import { smbiosUuidOf } from './guest-config.js';
@@ -34,40 +34,40 @@ export class SafeDelete {
     this.#tasks = tasks;
   }
 
-  async destroy(identity: MarkIdentity, options: DestroyOptions, call: Call): Promise<{ existed: boolean }> {
-    const what = `delete guest ${identity.vmid}`;
-    const first = await this.#guests.readOwned(identity, call.signal);
+  async destroy(guest: GuestRef, options: DestroyOptions, call: Call): Promise<{ existed: boolean }> {
+    const { vmid } = guest;
+    const what = `delete guest ${vmid}`;
+    const first = await this.#guests.readOwned(guest, call.signal);
     if (first.answer === 'none') return { existed: false };
-    const owned = needSame(what, identity.vmid, options, first);
+    const owned = needSame(what, vmid, options, first);
     const isResumed = owned.mark.deleting === options.deletingRun;
-    const underWay = isResumed ? await this.#runningDestroy(owned.node, identity.vmid, call) : undefined;
+    const underWay = isResumed ? await this.#runningDestroy(owned.node, vmid, call) : undefined;
     if (underWay === undefined) {
       refuseProtected(what, owned);
-      if (!isResumed) await this.#markDeleting(what, identity, owned, options, call);
-      await this.#stop(owned.node, identity.vmid, call);
+      if (!isResumed) await this.#markDeleting(what, owned, options, call);
+      await this.#stop(owned.node, vmid, call);
       // Somebody may have changed hands with the id while it stopped.
-      const read = await this.#guests.readOwned(identity, call.signal);
-      const last = needSame(what, identity.vmid, options, read);
-      const task = await this.#sendDelete(what, identity.vmid, last.node, call);
+      const read = await this.#guests.readOwned(guest, call.signal);
+      const last = needSame(what, vmid, options, read);
+      const task = await this.#sendDelete(what, vmid, last.node, call);
       if (task) refuseFailure(what, await this.#tasks.follow(task, call));
     } else {
       refuseFailure(what, await this.#tasks.follow(underWay, call));
     }
-    await this.#verifyGone(what, identity.vmid, call);
+    await this.#verifyGone(what, vmid, call);
     return { existed: true };
   }
 
   /** The digest makes it a compare-and-set, the only one that the API offers: whoever changed the guest since our read stops the delete. */
   async #markDeleting(
     what: string,
-    identity: MarkIdentity,
     { node, config, mark }: Owned,
     { deletingRun }: DestroyOptions,
     call: Call,
   ): Promise<void> {
     const human = (config.description ?? '').trimEnd().split('\n').slice(0, -1).join('\n');
     const description = describeWithMark(human, { ...mark, deleting: deletingRun });
-    const path = `/nodes/${node}/qemu/${identity.vmid}/config`;
+    const path = `/nodes/${node}/qemu/${mark.vmid}/config`;
     await this.#cluster.http.write(
       { op: 'config-write', what, method: 'PUT', node, path, params: { description, digest: config.digest } },
       call,
@@ -79,9 +79,8 @@ export class SafeDelete {
     const what = `stop guest ${vmid}`;
     const path = `/nodes/${node}/qemu/${vmid}/status/stop`;
     const id = await writeAs(this.#cluster, upid, { op: 'stop', what, method: 'POST', node, path }, call);
+    // Whoever starts it again makes the cluster refuse the DELETE.
     refuseFailure(what, await this.#tasks.follow({ id }, call));
-    if ((await this.#guests.status(node, vmid, call.signal)) !== 'stopped')
-      throw new HatcheryError('remote-refused', `Unable to ${what}: it runs again`, { retry: 'later' });
   }
 
   /** `undefined` = gone before our request came. */

@@ -99,7 +99,7 @@ function foreignMark(mark: Mark, identity: MarkIdentity): string {
 export function ownGuest(
   config: VmConfig,
   mark: Mark,
-  place: { readonly node: string; readonly pool: string | undefined; readonly status: OwnGuest['status'] },
+  place: { readonly node: string; readonly pool: string | undefined },
 ): OwnGuest {
   return {
     vmid: mark.vmid,
@@ -107,7 +107,6 @@ export function ownGuest(
     mark,
     lock: config.lock,
     pool: place.pool,
-    status: place.status,
     smbiosUuid: smbiosUuidOf(config),
     name: config.name,
     cores: config.cores === undefined ? undefined : config.cores * (config.sockets ?? 1),

@@ -69,12 +69,15 @@ const row = (over: object = {}) => ({
 const config = { digest: 'd', description: describeWithMark('x', mark) };
 const signal = new AbortController().signal;
 
+/** We may see some guests only. */
+const blind = { '/cluster/resources': [node], '/access/permissions': {} };
+
 describe('looking up a VMID', () => {
   const lookup = (answers: Record<string, unknown>) =>
     aCluster(answers).guests.lookupVmid(10_001, plainCall());
 
   it('is free only if inventory and id table agree and the cluster has quorum', async () => {
-    const answers = { '/cluster/resources': [node], '/cluster/nextid': '10001', '/cluster/status': quorate };
+    const answers = { ...blind, '/cluster/nextid': '10001', '/cluster/status': quorate };
     expect(await lookup(answers)).toEqual({ answer: 'free' });
     const lost = [{ type: 'cluster', quorate: 0 }];
     expect((await lookup({ ...answers, '/cluster/status': lost })).answer).toBe('unknown');
@@ -87,34 +90,48 @@ describe('looking up a VMID', () => {
       by: 'qemu 10001 on pve1',
     });
     expect((await lookup({ '/cluster/resources': [node, row({ type: 'lxc' })] })).answer).toBe('used');
-    expect((await lookup({ '/cluster/resources': [node], '/cluster/nextid': TAKEN })).answer).toBe('used');
+    expect((await lookup({ ...blind, '/cluster/nextid': TAKEN })).answer).toBe('used');
   });
 
   it('is unknown on any error and on any answer that cannot be read', async () => {
-    const rest = { '/cluster/nextid': '10001', '/cluster/status': quorate };
+    const rest = { ...blind, '/cluster/nextid': '10001', '/cluster/status': quorate };
     for (const resources of [DOWN, [], 'no', null, [node, row({ vmid: 'x' })], [node, row({ node: '../x' })]])
       expect((await lookup({ ...rest, '/cluster/resources': resources })).answer).toBe('unknown');
     for (const nextid of [DOWN, null, {}, ''])
-      expect(
-        (await lookup({ ...rest, '/cluster/resources': [node], '/cluster/nextid': nextid })).answer,
-      ).toBe('unknown');
+      expect((await lookup({ ...rest, '/cluster/nextid': nextid })).answer).toBe('unknown');
+    for (const permissions of [DOWN, null, 'no'])
+      expect((await lookup({ ...rest, '/access/permissions': permissions })).answer).toBe('unknown');
+  });
+
+  it('asks the id table for no single id while the inventory shows every guest, and only then', async () => {
+    const answers = { '/cluster/resources': [node], '/cluster/status': quorate };
+    const ids = [10_001, 10_002, 10_003];
+    const asked = async (audit: object): Promise<string[]> => {
+      const cluster = aCluster({ ...answers, '/access/permissions': { '/vms': audit } });
+      await Promise.all(ids.map((vmid) => cluster.guests.lookupVmid(vmid, plainCall())));
+      return cluster.asked;
+    };
+    const seeing = await asked({ 'VM.Audit': 1 });
+    expect(seeing).toEqual(['/cluster/resources', '/access/permissions', '/cluster/status']);
+    for (const audit of [{}, { 'VM.Audit': 0 }, { 'VM.Clone': 1 }])
+      expect((await asked(audit)).filter((path) => path === '/cluster/nextid')).toHaveLength(3);
   });
 });
 
 describe('reading a guest of ours', () => {
   const CONFIG = '/nodes/pve1/qemu/10001/config';
-  const STATUS = '/nodes/pve1/qemu/10001/status/current';
 
-  it('shows pool and status from live reads, because a fresh guest is stale in the inventory', async () => {
-    const { guests } = aCluster({
+  it('reads one config, and the pool only where it was asked for, live: a fresh guest is not in a kept inventory', async () => {
+    const { guests, asked } = aCluster({
       '/cluster/resources': [node, row()],
       [CONFIG]: config,
-      [STATUS]: { status: 'running' },
       '/pools': [{ poolid: 'hatchery-lab', members: [{ vmid: 10_001 }, { storage: 'ceph' }] }],
     });
-    expect(await guests.readOwn(mark, plainCall())).toMatchObject({
+    expect(await guests.readOwn({ ...mark, node: 'pve1' }, plainCall())).toMatchObject({ answer: 'ours' });
+    expect(asked).toEqual([CONFIG]);
+    expect(await guests.readOwn(mark, plainCall(), { withPool: true })).toMatchObject({
       answer: 'ours',
-      guest: { node: 'pve1', pool: 'hatchery-lab', status: 'running' },
+      guest: { node: 'pve1', pool: 'hatchery-lab' },
     });
   });
 

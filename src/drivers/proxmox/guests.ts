@@ -1,16 +1,17 @@
 import { HatcheryError } from '../../core/errors.js';
 import { parseMark, type Mark, type MarkIdentity } from '../../core/mark.js';
 import type { Call } from '../../ports/call.js';
-import type { GuestInfo, OwnGuest, OwnLookup, VmidLookup } from '../../ports/hypervisor.js';
+import type { GuestInfo, GuestRef, OwnLookup, VmidLookup } from '../../ports/hypervisor.js';
 import { readAs, type Cluster } from './cluster.js';
 import { reasonOf } from './errors.js';
 import { ownershipOf, ownGuest } from './guest-config.js';
 import type { ClusterReads } from './inventory.js';
 import { guestStatus, nextId, vmConfig, type VmConfig } from './wire.js';
 
-/** How old the shared reads may be for a lookup that is confirmed by a live read anyway. */
-const MAP_AGE_MS = 2_000;
 const KNOWN_PLACES = 5_000;
+/** Configs that were just read, kept for the write that follows. */
+const KEPT_CONFIGS = 500;
+const KEPT_MS = 30_000;
 
 type Found =
   | { readonly found: 'config'; readonly node: string; readonly config: VmConfig }
@@ -35,44 +36,72 @@ export class GuestReads {
   readonly #reads: ClusterReads;
   /** Where a guest was last seen; a hint that saves an inventory read, checked by each config read. */
   readonly #places = new Map<number, string>();
+  readonly #kept = new Map<
+    number,
+    { readonly node: string; readonly config: VmConfig; readonly at: number }
+  >();
 
   constructor(cluster: Cluster, reads: ClusterReads) {
     this.#cluster = cluster;
     this.#reads = reads;
   }
 
-  async lookupVmid(vmid: number, { signal }: Call): Promise<VmidLookup> {
+  /**
+   * By the shared inventory, where it shows every guest of the cluster; else the id table is asked for this one id.
+   * Both tell the moment only: whoever takes the id next is found out by the clone, which the cluster then refuses.
+   */
+  async lookupVmid(
+    vmid: number,
+    { signal }: Call,
+    { isLive = false }: { isLive?: boolean } = {},
+  ): Promise<VmidLookup> {
     try {
-      const row = await this.#row(vmid, MAP_AGE_MS, signal);
+      const row = await this.#row(vmid, this.#reads.ageMs, signal);
       if (row) return { answer: 'used', by: `${row.kind} ${vmid} on ${row.node}` };
+      if (isLive || !(await this.#reads.seesAllGuests(signal))) return await this.#isTaken(vmid, signal);
+      return await this.#freeIfQuorate(signal);
     } catch (error) {
       return { answer: 'unknown', ...unread(error, signal) };
     }
-    return this.#isTaken(vmid, signal);
   }
 
-  async readOwn(identity: MarkIdentity, { signal }: Call): Promise<OwnLookup> {
-    const found = await this.#find(identity.vmid, signal);
-    const judged = judge(found, identity);
+  async readOwn(
+    guest: GuestRef,
+    { signal }: Call,
+    { withPool = false }: { withPool?: boolean } = {},
+  ): Promise<OwnLookup> {
+    const judged = await this.readOwned(guest, signal);
     if (judged.answer !== 'ours') return judged;
     const { node, config, mark } = judged.owned;
+    this.#keep(guest.vmid, node, config);
     try {
-      const pool = await this.#poolOf(identity.vmid, signal);
-      const status = config.lock === undefined ? await this.status(node, identity.vmid, signal) : 'unknown';
-      return { answer: 'ours', guest: ownGuest(config, mark, { node, pool, status }) };
+      const pool = withPool ? await this.#poolOf(guest.vmid, signal) : undefined;
+      return { answer: 'ours', guest: ownGuest(config, mark, { node, pool }) };
     } catch (error) {
       return { answer: 'unknown', ...unread(error, signal) };
     }
   }
 
-  /** As `readOwn` with one config read only: no status, no pool. */
-  async readOwned(identity: MarkIdentity, signal: AbortSignal): Promise<OwnedLookup> {
-    return judge(await this.#find(identity.vmid, signal), identity);
+  /** As `readOwn`, with the config. */
+  async readOwned(guest: GuestRef, signal: AbortSignal): Promise<OwnedLookup> {
+    return judge(await this.#find(guest, signal), guest);
+  }
+
+  /**
+   * Our guest as `readOwn` saw it a moment ago, once: only for a write that carries the digest of that config, which the cluster refuses
+   * when anything of it has changed since. `undefined` = it was not read lately, or is locked.
+   */
+  takeKept(guest: GuestRef): Owned | undefined {
+    const kept = this.#kept.get(guest.vmid);
+    this.#kept.delete(guest.vmid);
+    if (!kept || this.#cluster.clock.monotonicMs() - kept.at > KEPT_MS) return undefined;
+    const judged = judge({ found: 'config', node: kept.node, config: kept.config }, guest);
+    return judged.answer === 'ours' && kept.config.lock === undefined ? judged.owned : undefined;
   }
 
   /** Errors: `cluster-unreachable` when it cannot be told. */
   async readMark(vmid: number, signal: AbortSignal): Promise<Mark | undefined> {
-    const found = await this.#find(vmid, signal);
+    const found = await this.#find({ vmid }, signal);
     if (found.found === 'config') return parseMark(found.config.description);
     if (found.found === 'unknown')
       throw new HatcheryError(
@@ -86,12 +115,12 @@ export class GuestReads {
   }
 
   /** Our guest, right before a write; see `needOwned`. */
-  async need(what: string, identity: MarkIdentity, signal: AbortSignal): Promise<Owned> {
-    return needOwned(what, identity.vmid, await this.readOwned(identity, signal));
+  async need(what: string, guest: GuestRef, signal: AbortSignal): Promise<Owned> {
+    return needOwned(what, guest.vmid, await this.readOwned(guest, signal));
   }
 
   /** Live, from the node that runs it. */
-  async status(node: string, vmid: number, signal: AbortSignal): Promise<OwnGuest['status']> {
+  async status(node: string, vmid: number, signal: AbortSignal): Promise<'running' | 'stopped' | 'unknown'> {
     const path = `/nodes/${node}/qemu/${vmid}/status/current`;
     const what = `read the status of guest ${vmid}`;
     const { status } = await readAs(this.#cluster, guestStatus, { op: 'guest-status', what, path }, signal);
@@ -99,8 +128,15 @@ export class GuestReads {
   }
 
   /** The node of a guest by what was seen last, else by the shared inventory; `undefined` = nobody knows it. */
-  async place(vmid: number, signal: AbortSignal): Promise<string | undefined> {
-    return this.#places.get(vmid) ?? (await this.#row(vmid, MAP_AGE_MS, signal))?.node;
+  async place({ vmid, node }: GuestRef, signal: AbortSignal): Promise<string | undefined> {
+    return this.#places.get(vmid) ?? node ?? (await this.#row(vmid, this.#reads.ageMs, signal))?.node;
+  }
+
+  /** It is not where it was looked for: a new inventory tells where the next question goes. */
+  async relocate(vmid: number, signal: AbortSignal): Promise<void> {
+    this.#places.delete(vmid);
+    const row = await this.#row(vmid, 0, signal);
+    if (row) this.#remember(vmid, row.node);
   }
 
   /** A guest is about to appear there; while it is being made it may still be elsewhere, which a read finds out. */
@@ -108,19 +144,15 @@ export class GuestReads {
     this.#remember(vmid, node);
   }
 
-  forgetPlace(vmid: number): void {
-    this.#places.delete(vmid);
-  }
-
-  /** Live absence: no config where it was last seen, and the cluster's own id table calls the id free. */
+  /** Live absence: the cluster's own id table, which knows the configs of both kinds on all nodes, calls the id free. */
   async isGone(vmid: number, signal: AbortSignal): Promise<boolean> {
-    return (await this.#find(vmid, signal)).found === 'none';
+    return (await this.#isTaken(vmid, signal)).answer === 'free';
   }
 
-  async #find(vmid: number, signal: AbortSignal): Promise<Found> {
+  async #find({ vmid, node }: Pick<GuestRef, 'vmid' | 'node'>, signal: AbortSignal): Promise<Found> {
     try {
-      const seen = this.#places.get(vmid);
-      const row = seen === undefined ? await this.#row(vmid, MAP_AGE_MS, signal) : undefined;
+      const seen = this.#places.get(vmid) ?? node;
+      const row = seen === undefined ? await this.#row(vmid, this.#reads.ageMs, signal) : undefined;
       const first = await this.#at(vmid, seen ?? row?.node, row?.kind, signal);
       if (first) return first;
       const taken = await this.#isTaken(vmid, signal);
@@ -181,13 +213,16 @@ export class GuestReads {
       const answer = await readAs(this.#cluster, nextId, request, signal);
       if (answer !== vmid)
         return { answer: 'unknown', why: `the cluster answers ${answer} when asked about ${vmid}` };
-      const isQuorate = await this.#reads.quorate(MAP_AGE_MS, signal);
-      if (isQuorate) return { answer: 'free' };
-      throw new HatcheryError('cluster-no-quorum', 'the cluster has no quorum', { retry: 'later' });
+      return await this.#freeIfQuorate(signal);
     } catch (error) {
       if (reasonOf(error) === 'already-exists') return { answer: 'used', by: `a guest with VMID ${vmid}` };
       return { answer: 'unknown', ...unread(error, signal) };
     }
+  }
+
+  async #freeIfQuorate(signal: AbortSignal): Promise<VmidLookup> {
+    if (await this.#reads.quorate(this.#reads.ageMs, signal)) return { answer: 'free' };
+    throw new HatcheryError('cluster-no-quorum', 'the cluster has no quorum', { retry: 'later' });
   }
 
   async #row(vmid: number, maxAgeMs: number, signal: AbortSignal): Promise<GuestInfo | undefined> {
@@ -198,9 +233,16 @@ export class GuestReads {
   /** Membership does not go away by itself, so a kept "yes" is good; a kept "no" may be older than the clone's last act. */
   async #poolOf(vmid: number, signal: AbortSignal): Promise<string | undefined> {
     const own = this.#cluster.definition.pool;
-    const row = await this.#row(vmid, MAP_AGE_MS, signal);
+    const row = await this.#row(vmid, this.#reads.ageMs, signal);
     if (row?.pool !== undefined) return row.pool;
     return (await this.#reads.poolMembers(0, signal)).has(vmid) ? own : undefined;
+  }
+
+  #keep(vmid: number, node: string, config: VmConfig): void {
+    this.#kept.delete(vmid);
+    this.#kept.set(vmid, { node, config, at: this.#cluster.clock.monotonicMs() });
+    const oldest = this.#kept.keys().next().value;
+    if (this.#kept.size > KEPT_CONFIGS && oldest !== undefined) this.#kept.delete(oldest);
   }
 
   #remember(vmid: number, node: string): void {

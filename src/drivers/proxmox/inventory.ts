@@ -5,6 +5,7 @@ import { SharedRead } from './shared-read.js';
 import { reasonOf } from './errors.js';
 import {
   clusterStatus,
+  permissions,
   pools,
   resources,
   version,
@@ -16,6 +17,11 @@ import {
 const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
 const RELEASE_AGE_MS = 600_000;
+/** How old the shared reads may be for what a live answer confirms in the end. */
+const AGE_MS = 10_000;
+const LEAST_AGE_MS = 2_000;
+/** How old an answer about our own rights may be. */
+const RIGHTS_AGE_MS = 60_000;
 
 /** An inventory as the driver sees it. */
 export interface ClusterMap extends Inventory {
@@ -33,6 +39,9 @@ export class ClusterReads {
   readonly #quorate: SharedRead<boolean>;
   readonly #poolMembers: SharedRead<ReadonlySet<number> | undefined>;
   readonly #release: SharedRead<string>;
+  readonly #seesAll: SharedRead<boolean>;
+  /** For `map` and `quorate`, where a class of machines asks. */
+  readonly ageMs: number;
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
@@ -40,6 +49,8 @@ export class ClusterReads {
     this.#quorate = new SharedRead(cluster.clock, (signal) => this.#readQuorate(signal));
     this.#poolMembers = new SharedRead(cluster.clock, (signal) => this.#readPool(signal));
     this.#release = new SharedRead(cluster.clock, (signal) => this.#readRelease(signal));
+    this.#seesAll = new SharedRead(cluster.clock, (signal) => this.#readSeesAll(signal));
+    this.ageMs = Math.max(LEAST_AGE_MS, AGE_MS * cluster.remoteTimeScale);
   }
 
   map(maxAgeMs: number, signal: AbortSignal): Promise<ClusterMap> {
@@ -49,6 +60,11 @@ export class ClusterReads {
   /** Without quorum every answer of the cluster may be old: absence then proves nothing. */
   quorate(maxAgeMs: number, signal: AbortSignal): Promise<boolean> {
     return this.#quorate.get(maxAgeMs, signal);
+  }
+
+  /** Whether the inventory shows us every guest, so that a missing row means that there is none. */
+  seesAllGuests(signal: AbortSignal): Promise<boolean> {
+    return this.#seesAll.get(RIGHTS_AGE_MS, signal);
   }
 
   /** VMIDs in our pool; live, unlike the pool column of a kept inventory answer. None when the list does not show it. */
@@ -110,6 +126,14 @@ export class ClusterReads {
   async #readRelease(signal: AbortSignal): Promise<string> {
     const request = { op: 'version', what: 'read the version of the cluster', path: '/version' };
     return (await readAs(this.#cluster, version, request, signal)).version;
+  }
+
+  /** The right must be inherited by the guests below the path: the value of a privilege says so. */
+  async #readSeesAll(signal: AbortSignal): Promise<boolean> {
+    const what = 'read whether we see every guest';
+    const request = { op: 'permissions', what, path: '/access/permissions', query: { path: '/vms' } };
+    const held = await readAs(this.#cluster, permissions, request, signal);
+    return Number(held['/vms']?.['VM.Audit'] ?? 0) === 1;
   }
 
   async #readPool(signal: AbortSignal): Promise<ReadonlySet<number> | undefined> {

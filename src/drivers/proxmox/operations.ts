@@ -1,16 +1,20 @@
 import { HatcheryError } from '../../core/errors.js';
-import type { MarkIdentity } from '../../core/mark.js';
 import type { Call } from '../../ports/call.js';
-import type { GuestSettings, OwnGuest, TaskRef } from '../../ports/hypervisor.js';
+import type { GuestRef, GuestSettings, OwnGuest, TaskRef } from '../../ports/hypervisor.js';
 import { addressOf } from './address.js';
 import { readAs, writeAs, type Cluster } from './cluster.js';
 import { reasonOf } from './errors.js';
-import { drivesOf, ownGuest, settingsChange } from './guest-config.js';
-import type { GuestReads } from './guests.js';
+import { drivesOf, settingsChange, smbiosUuidOf } from './guest-config.js';
+import type { GuestReads, Owned } from './guests.js';
 import { phoneHomeKeys } from './phone-home.js';
 import { agentInterfaces, upid, upidOrNull } from './wire.js';
 
-/** What is done to a guest of ours between clone and delete. Each reads the config and its mark right before it writes. */
+type Incarnation = Pick<OwnGuest, 'node' | 'smbiosUuid'>;
+
+/**
+ * What is done to a guest of ours between clone and delete. Each reads the config and its mark right before it writes; only a write that
+ * carries the digest of a config may take the one that was read just before it.
+ */
 export class Operations {
   readonly #cluster: Cluster;
   readonly #guests: GuestReads;
@@ -20,49 +24,60 @@ export class Operations {
     this.#guests = guests;
   }
 
-  /** `pool` and `status` of the answer are not read: undefined and `unknown`. */
-  async configure(identity: MarkIdentity, settings: GuestSettings, call: Call): Promise<OwnGuest> {
-    const what = `configure guest ${identity.vmid}`;
-    const before = await this.#guests.need(what, identity, call.signal);
-    const change = settingsChange(before.config, settings);
+  async configure(guest: GuestRef, settings: GuestSettings, call: Call): Promise<Incarnation> {
+    const what = `configure guest ${guest.vmid}`;
+    const kept = this.#guests.takeKept(guest);
+    if (kept) {
+      try {
+        if (await this.#writeSettings(what, kept, settings, call)) return incarnationOf(kept);
+      } catch (error) {
+        if (reasonOf(error) !== 'digest-mismatch' && reasonOf(error) !== 'config-missing') throw error;
+      }
+    }
+    const owned = await this.#guests.need(what, guest, call.signal);
+    await this.#writeSettings(what, owned, settings, call);
+    return incarnationOf(owned);
+  }
+
+  /** Gives whether anything was to be written. */
+  async #writeSettings(
+    what: string,
+    { node, config, mark }: Owned,
+    settings: GuestSettings,
+    call: Call,
+  ): Promise<boolean> {
+    const { set: own, remove } = settingsChange(config, settings);
     const { vendorData } = this.#cluster.definition;
+    const { phoneHomeToken } = settings;
     const set = {
-      ...change.set,
-      ...(settings.phoneHomeToken && vendorData !== undefined
-        ? phoneHomeKeys(before.config, settings.phoneHomeToken, vendorData)
+      ...own,
+      ...(phoneHomeToken && vendorData !== undefined
+        ? phoneHomeKeys(config, phoneHomeToken, vendorData)
         : {}),
     };
-    const { remove } = change;
-    let owned = before;
-    if (Object.keys(set).length + remove.length > 0) {
-      await this.#cluster.http.write(
-        {
-          op: 'config-write',
-          what,
-          method: 'PUT',
-          node: before.node,
-          path: `/nodes/${before.node}/qemu/${identity.vmid}/config`,
-          params: {
-            ...set,
-            ...(remove.length > 0 && { delete: remove.join(',') }),
-            digest: before.config.digest,
-          },
-        },
-        call,
-      );
-      owned = await this.#guests.need(what, identity, call.signal);
-    }
-    return ownGuest(owned.config, owned.mark, { node: owned.node, pool: undefined, status: 'unknown' });
+    if (Object.keys(set).length + remove.length === 0) return false;
+    await this.#cluster.http.write(
+      {
+        op: 'config-write',
+        what,
+        method: 'PUT',
+        node,
+        path: `/nodes/${node}/qemu/${mark.vmid}/config`,
+        params: { ...set, ...(remove.length > 0 && { delete: remove.join(',') }), digest: config.digest },
+      },
+      call,
+    );
+    return true;
   }
 
   async startResize(
-    identity: MarkIdentity,
+    guest: GuestRef,
     disk: string,
     sizeGiB: number,
     call: Call,
   ): Promise<TaskRef | undefined> {
-    const what = `grow ${disk} of guest ${identity.vmid} to ${sizeGiB} GiB`;
-    const { node, config } = await this.#guests.need(what, identity, call.signal);
+    const what = `grow ${disk} of guest ${guest.vmid} to ${sizeGiB} GiB`;
+    const { node, config } = await this.#guests.need(what, guest, call.signal);
     const drive = drivesOf(config).get(disk);
     if (!drive) throw new HatcheryError('remote-refused', `Unable to ${what}: it has no such disk`);
     if (drive.sizeGiB === sizeGiB) return undefined;
@@ -82,7 +97,7 @@ export class Operations {
         what,
         method: 'PUT',
         node,
-        path: `/nodes/${node}/qemu/${identity.vmid}/resize`,
+        path: `/nodes/${node}/qemu/${guest.vmid}/resize`,
         params: { disk, size: `${sizeGiB}G`, digest: config.digest },
       },
       call,
@@ -91,18 +106,24 @@ export class Operations {
     return id === null ? undefined : { id };
   }
 
-  async startGuest(identity: MarkIdentity, call: Call): Promise<TaskRef | undefined> {
-    const what = `start guest ${identity.vmid}`;
-    const { node } = await this.#guests.need(what, identity, call.signal);
-    if ((await this.#guests.status(node, identity.vmid, call.signal)) === 'running') return undefined;
-    const path = `/nodes/${node}/qemu/${identity.vmid}/status/start`;
+  async startGuest(
+    guest: GuestRef,
+    call: Call,
+    { isRepeat = false }: { isRepeat?: boolean },
+  ): Promise<TaskRef | undefined> {
+    const { vmid } = guest;
+    const what = `start guest ${vmid}`;
+    const { node } = await this.#guests.need(what, guest, call.signal);
+    if (isRepeat && (await this.#guests.status(node, vmid, call.signal)) === 'running') return undefined;
+    const path = `/nodes/${node}/qemu/${vmid}/status/start`;
     const request = { op: 'start', what, method: 'POST', node, path } as const;
     return { id: await writeAs(this.#cluster, upid, request, call) };
   }
 
   /** The MAC is ours alone, so an answer of a wrong guest shows no address: no config read is spent on it. */
-  async guestAddress(vmid: number, mac: string, call: Call): Promise<string | undefined> {
-    const node = await this.#guests.place(vmid, call.signal);
+  async guestAddress(guest: GuestRef, mac: string, call: Call): Promise<string | undefined> {
+    const { vmid } = guest;
+    const node = await this.#guests.place(guest, call.signal);
     if (node === undefined) return undefined;
     try {
       const { result } = await readAs(
@@ -119,9 +140,11 @@ export class Operations {
     } catch (error) {
       const reason = reasonOf(error);
       // Moved to another node: the next question finds it there.
-      if (reason === 'config-missing') this.#guests.forgetPlace(vmid);
+      if (reason === 'config-missing') await this.#guests.relocate(vmid, call.signal);
       if (reason === 'agent-silent' || reason === 'config-missing') return undefined;
       throw error;
     }
   }
 }
+
+const incarnationOf = ({ node, config }: Owned): Incarnation => ({ node, smbiosUuid: smbiosUuidOf(config) });

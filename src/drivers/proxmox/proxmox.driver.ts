@@ -1,11 +1,12 @@
 import type { ClusterDefinition } from '../../core/definitions.js';
 import type { ClusterRecording } from '../../core/cluster-recording.js';
-import type { Mark, MarkIdentity } from '../../core/mark.js';
+import type { Mark } from '../../core/mark.js';
 import type { Call } from '../../ports/call.js';
 import type { Clock } from '../../ports/clock.js';
 import type {
   CheckFinding,
   CloneRequest,
+  GuestRef,
   GuestSettings,
   Hypervisor,
   IntendedUse,
@@ -101,58 +102,56 @@ export class ProxmoxDriver implements Hypervisor {
     return this.#templates.byNames(names, call.signal);
   }
 
-  lookupVmid(vmid: number, call: Call): Promise<VmidLookup> {
-    return this.#guests.lookupVmid(vmid, call);
+  lookupVmid(vmid: number, call: Call, options: { isLive?: boolean } = {}): Promise<VmidLookup> {
+    return this.#guests.lookupVmid(vmid, call, options);
   }
 
   readMark(vmid: number, call: Call): Promise<Mark | undefined> {
     return this.#guests.readMark(vmid, call.signal);
   }
 
-  readOwn(identity: MarkIdentity, call: Call): Promise<OwnLookup> {
-    return this.#guests.readOwn(identity, call);
+  readOwn(guest: GuestRef, call: Call, options: { withPool?: boolean } = {}): Promise<OwnLookup> {
+    return this.#guests.readOwn(guest, call, options);
   }
 
   startClone(request: CloneRequest, call: Call): Promise<TaskRef> {
     return this.#clones.start(request, call);
   }
 
-  traceClone(
-    request: CloneRequest,
-    identity: MarkIdentity,
-    sinceMs: number,
-    call: Call,
-  ): Promise<Trace<TaskRef>> {
-    return this.#clones.trace(request, identity, sinceMs, call);
+  traceClone(request: CloneRequest, guest: GuestRef, sinceMs: number, call: Call): Promise<Trace<TaskRef>> {
+    return this.#clones.trace(request, guest, sinceMs, call);
   }
 
   followTask(task: TaskRef, call: Call, onProgress?: (progress: TaskProgress) => void): Promise<TaskVerdict> {
     return this.#tasks.follow(task, call, onProgress);
   }
 
-  configure(identity: MarkIdentity, settings: GuestSettings, call: Call): Promise<OwnGuest> {
-    return this.#operations.configure(identity, settings, call);
-  }
-
-  startResize(
-    identity: MarkIdentity,
-    disk: string,
-    sizeGiB: number,
+  configure(
+    guest: GuestRef,
+    settings: GuestSettings,
     call: Call,
+  ): Promise<Pick<OwnGuest, 'node' | 'smbiosUuid'>> {
+    return this.#operations.configure(guest, settings, call);
+  }
+
+  startResize(guest: GuestRef, disk: string, sizeGiB: number, call: Call): Promise<TaskRef | undefined> {
+    return this.#operations.startResize(guest, disk, sizeGiB, call);
+  }
+
+  startGuest(
+    guest: GuestRef,
+    call: Call,
+    options: { isRepeat?: boolean } = {},
   ): Promise<TaskRef | undefined> {
-    return this.#operations.startResize(identity, disk, sizeGiB, call);
+    return this.#operations.startGuest(guest, call, options);
   }
 
-  startGuest(identity: MarkIdentity, call: Call): Promise<TaskRef | undefined> {
-    return this.#operations.startGuest(identity, call);
+  guestAddress(guest: GuestRef, mac: string, call: Call): Promise<string | undefined> {
+    return this.#operations.guestAddress(guest, mac, call);
   }
 
-  guestAddress(identity: MarkIdentity, mac: string, call: Call): Promise<string | undefined> {
-    return this.#operations.guestAddress(identity.vmid, mac, call);
-  }
-
-  destroyOwn(identity: MarkIdentity, options: DestroyOptions, call: Call): Promise<{ existed: boolean }> {
-    return this.#deletes.destroy(identity, options, call);
+  destroyOwn(guest: GuestRef, options: DestroyOptions, call: Call): Promise<{ existed: boolean }> {
+    return this.#deletes.destroy(guest, options, call);
   }
 
   standing(call: Call): Promise<Standing> {
