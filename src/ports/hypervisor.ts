@@ -197,7 +197,7 @@ export interface Hypervisor {
   startClone(request: CloneRequest, call: Call): Promise<TaskRef>;
   /** Finds the clone task by the template's node: task list since `sinceMs` (Unix ms), its logs ("with ID N"), then the config and its mark. */
   traceClone(request: CloneRequest, guest: GuestRef, sinceMs: number, call: Call): Promise<Trace<TaskRef>>;
-  /** Follows by one list per node and tick for all callers; `onProgress` at most once a tick. Ends only with a verdict, an error or the signal. */
+  /** Follows by the task list of its node, shared by all callers of all processes; `onProgress` now and then. Ends only with a verdict, an error or the signal. */
   followTask(task: TaskRef, call: Call, onProgress?: (progress: TaskProgress) => void): Promise<TaskVerdict>;
 
   /**

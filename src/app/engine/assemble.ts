@@ -17,6 +17,7 @@ import { PostgresVmidRests } from '../../drivers/postgres/vmid-rests.js';
 import { storeCatalog } from '../../drivers/postgres/site-catalog.js';
 import { ProxmoxDriver } from '../../drivers/proxmox/proxmox.driver.js';
 import { connectRedis } from '../../drivers/redis/connect-redis.js';
+import { RedisNews } from '../../drivers/redis/redis-news.js';
 import { RedisLocks } from '../../drivers/redis/redis-locks.js';
 import { RedisWakeUps } from '../../drivers/redis/redis-wake-ups.js';
 import { systemClock } from '../../drivers/system-clock.js';
@@ -36,6 +37,7 @@ import { noCheckpoints, type Checkpoints } from '../../ports/checkpoints.js';
 import type { Dhcp } from '../../ports/dhcp.js';
 import type { Durations } from '../../ports/durations.js';
 import type { Hypervisor, Hypervisors, IntendedUse } from '../../ports/hypervisor.js';
+import type { SharedNews } from '../../ports/shared-news.js';
 import type { VmidRests } from '../../ports/vmid-rests.js';
 import { EFFECTS } from '../../steps/effects.js';
 import { guestEffect } from '../../steps/guest-effect.js';
@@ -102,6 +104,8 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   const redis = connectRedis(options.redisUrl, onError);
   const wakeUps = new RedisWakeUps(redis, options.redisPrefix, onError);
   await wakeUps.start();
+  const news = new RedisNews(redis, options.redisPrefix, onError);
+  await news.start();
   const clusters = options.site.clusters.map((cluster) => cluster.definition);
   const store = new PostgresRunStore(database, {
     quarantineMs: (name) => durationMs(clusterNamed(clusters, name).vmids.quarantine),
@@ -111,7 +115,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   const phonesHome = (name: string): boolean =>
     options.publicUrl !== undefined && clusterNamed(clusters, name).vendorData !== undefined;
   const phoneHomes = new PostgresPhoneHomes(database, phonesHome);
-  const drivers = makeDrivers(options);
+  const drivers = makeDrivers(options, news);
   const vmidRests = new PostgresVmidRests(database);
   const stops = new PostgresClusterStops(database);
   const times: EngineTimes = {
@@ -226,6 +230,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
       await drivers.close();
       await dispatch.close();
       await wakeUps.stop();
+      news.stop();
       redis.disconnect();
       await database.close();
     },
@@ -262,7 +267,7 @@ type Drivers = Pick<StepPorts, 'hypervisor' | 'dhcp' | 'desktopGateway'> & {
   close(): Promise<void>;
 };
 
-function makeDrivers(options: AssembleOptions): Drivers {
+function makeDrivers(options: AssembleOptions, news: SharedNews): Drivers {
   const common = { clock: systemClock, remoteTimeScale: options.remoteTimeScale };
   const metricsOf = (system: string) => ({
     observe: (op: string, seconds: number, outcome: string) => options.observe(system, op, seconds, outcome),
@@ -277,6 +282,7 @@ function makeDrivers(options: AssembleOptions): Drivers {
         secret,
         deployment: options.deployment,
         log: options.log,
+        news,
         metrics: metricsOf('proxmox'),
       }),
     );

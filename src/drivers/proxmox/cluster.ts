@@ -3,6 +3,7 @@ import type { ClusterDefinition } from '../../core/definitions.js';
 import { HatcheryError } from '../../core/errors.js';
 import type { Call } from '../../ports/call.js';
 import type { Clock } from '../../ports/clock.js';
+import type { SharedNews } from '../../ports/shared-news.js';
 import type { ProxmoxHttp, ReadRequest, WriteRequest } from './http.js';
 
 /** Where the driver writes what a person may want to know; fields first, then a fixed sentence. */
@@ -19,6 +20,8 @@ export interface Cluster {
   readonly clock: Clock;
   readonly remoteTimeScale: number;
   readonly log: DriverLog;
+  /** What other processes of this deployment read of the same cluster. */
+  readonly news: SharedNews;
 }
 
 /** Reads and gives the answer its shape. An answer of another shape is `cluster-unreachable`: it proves nothing. */

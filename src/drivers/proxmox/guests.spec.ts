@@ -3,6 +3,7 @@ import { clusterSchema } from '../../core/definitions.js';
 import { HatcheryError } from '../../core/errors.js';
 import { describeWithMark, type Mark } from '../../core/mark.js';
 import { plainCall } from '../../ports/call.js';
+import { noNews } from '../../ports/shared-news.js';
 import type { Cluster } from './cluster.js';
 import type { ReadRequest } from './http.js';
 import { GuestReads } from './guests.js';
@@ -53,6 +54,7 @@ function aCluster(answers: Record<string, unknown>, over: Record<string, unknown
     clock: { monotonicMs: () => (nowMs += 1), wallMs: () => 0, sleep: async () => {} },
     remoteTimeScale: 1,
     log: { warn: () => undefined },
+    news: noNews,
   };
   const reads = new ClusterReads(cluster);
   return { guests: new GuestReads(cluster, reads), reads, asked };

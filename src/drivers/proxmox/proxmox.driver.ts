@@ -22,6 +22,7 @@ import type {
   VmidLookup,
 } from '../../ports/hypervisor.js';
 import type { Secret } from '../../ports/secrets.js';
+import { noNews, type SharedNews } from '../../ports/shared-news.js';
 import { checkCluster } from './check/check.js';
 import { Clones } from './clone.js';
 import type { Cluster, DriverLog } from './cluster.js';
@@ -46,6 +47,8 @@ export interface ProxmoxDriverOptions {
   readonly remoteTimeScale: number;
   readonly metrics?: CallMetrics;
   readonly log: DriverLog;
+  /** Of the other processes of this deployment; left out = there are none. */
+  readonly news?: SharedNews;
   /** Instead of those that follow from the time scale. */
   readonly timeoutsMs?: TimeoutsMs;
 }
@@ -70,10 +73,10 @@ export class ProxmoxDriver implements Hypervisor {
   readonly #deletes: SafeDelete;
 
   constructor(options: ProxmoxDriverOptions) {
-    const { definition, secret, deployment, clock, remoteTimeScale, metrics, log } = options;
+    const { definition, secret, deployment, clock, remoteTimeScale, metrics, log, news = noNews } = options;
     const timeoutsMs = options.timeoutsMs ?? timeoutsFor(remoteTimeScale);
     const http = new ProxmoxHttp({ definition, secret, timeoutsMs, remoteTimeScale, clock, metrics });
-    const cluster: Cluster = { definition, deployment, http, clock, remoteTimeScale, log };
+    const cluster: Cluster = { definition, deployment, http, clock, remoteTimeScale, log, news };
     this.cluster = definition.name;
     this.#context = cluster;
     this.#reads = new ClusterReads(cluster);
