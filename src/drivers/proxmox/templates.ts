@@ -11,15 +11,15 @@ import { parseUpid } from './upid.js';
 import { guestStatus, vmConfig, type VmConfig } from './wire.js';
 
 const MAP_AGE_MS = 2_000;
-const CONFIG_AGE_MS = 2_000;
+const CONFIG_AGE_MS = 5_000;
 
-/** Templates by name, and the check that a pinned one is still what it was. A class of clones shares one config read every 2 s. */
+/** Templates by name, and the check that a pinned one is still what it was. A class of clones shares one config read every 5 s. */
 export class Templates {
   readonly #cluster: Cluster;
   readonly #reads: ClusterReads;
   readonly #tasks: Tasks;
   readonly #configs = new Map<string, SharedRead<VmConfig>>();
-  /** A faster cluster makes more of a class in 2 s: it is asked more often. */
+  /** A faster cluster makes more of a class in that time: it is asked more often. */
   readonly #configAgeMs: number;
 
   constructor(cluster: Cluster, reads: ClusterReads, tasks: Tasks) {
@@ -76,7 +76,7 @@ export class Templates {
     try {
       await this.#verify(template, this.#configAgeMs, signal);
     } catch (error) {
-      // What a class shares may be two seconds old: whoever has just mended the template should not be told of its past.
+      // What a class shares may be seconds old: whoever has just mended the template should not be told of its past.
       if (!(error instanceof HatcheryError) || error.code !== 'template-changed') throw error;
       await this.verifyNow(template, signal);
     }
