@@ -424,6 +424,32 @@ describe('a step that fails', () => {
     expect(bench.step('a').slots).toEqual(['clones@x']);
   });
 
+  it('keeps its slot from the last unknown outcome until its undo is over, for its request may still be at work', () => {
+    const bench = new Bench([compiled('a', { uses: 'slotted', onFailure: 'undo' })]);
+    bench.loaded.effects.push(effect('a', 1, 'intended'));
+    for (let tries = 1; tries <= 3; tries += 1) {
+      const unsure = bench.claim('a');
+      bench.next().failed(unsure, failure('later', 'outcome-unknown'), {});
+      expect(bench.model.changes.freed).toEqual([]);
+      bench.loaded.nowMs += 60_000;
+    }
+    expect(bench.states()).toEqual({ a: 'undoing' });
+    const held = bench.claim('a');
+    bench.loaded.effects.length = 0;
+    bench.next().undone(held);
+    expect(bench.model.changes.freed).toEqual(['id-a']);
+  });
+
+  it('lets its slot go with its last unknown outcome when nothing is to be undone', () => {
+    const bench = new Bench([compiled('a', { uses: 'slotted', onFailure: 'undo' })]);
+    for (let tries = 1; tries <= 3; tries += 1) {
+      const unsure = bench.claim('a');
+      bench.next().failed(unsure, failure('later', 'outcome-unknown'), {});
+      bench.loaded.nowMs += 60_000;
+    }
+    expect(bench.model.changes.freed).toEqual(['id-a']);
+  });
+
   it('with onFailure undo undoes what was made and ends failed', () => {
     const bench = new Bench([compiled('a'), compiled('b', { needs: ['a'], onFailure: 'undo' })]);
     bench.loaded.effects.push(effect('a', 1));

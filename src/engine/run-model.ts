@@ -221,7 +221,10 @@ export class RunModel {
       return;
     }
     this.release(held, 'failed', failure.error);
-    this.free([step]);
+    // What its last request still does outside is followed by its undo, which lets the slot go.
+    const isUndoneNext =
+      this.effectsOf(step).length > 0 && (onFailure === 'undo' || this.at.run.wanted === 'gone');
+    if (!this.isUnsure(step) || !isUndoneNext) this.free([step]);
     this.toStep(step, 'failed', failure.error);
     if (onFailure === 'undo' && this.at.run.wanted === 'done') {
       this.at.run.error = failure.error;
