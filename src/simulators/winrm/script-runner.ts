@@ -71,7 +71,15 @@ export class ScriptRunner {
     const isSwallowed = fired.rules.some((rule) => rule.when === 'during' && rule.effect === 'drop');
     await holds.pass(op, 'before');
     const streamError = await fired.task('during', command.signal);
-    await clock.sleep(ENTRY_MS * input.entries.length, command.signal);
+    // Counted from the first entry: a timer that fires late must not make a long list longer.
+    const beganMs = clock.elapsedMs();
+    let steps = 0;
+    const step = async (): Promise<void> => {
+      steps += 1;
+      const leftMs = beganMs + ENTRY_MS * steps - clock.elapsedMs();
+      if (leftMs > 0) await clock.sleep(leftMs, command.signal);
+      if (command.signal.aborted) throw new Interrupted('the command was ended');
+    };
     let changes = 0;
     const server = new DhcpServer(
       this.context.world.dhcp,
@@ -92,7 +100,7 @@ export class ScriptRunner {
     const result =
       isSwallowed || streamError !== undefined
         ? swallowed(streamError)
-        : outcome(() => script(server, input, { user: actor, computer: this.computer }));
+        : await outcome(() => script(server, input, { user: actor, computer: this.computer }, step));
     journal.record({
       sim: 'winrm',
       event: 'request',
@@ -124,9 +132,11 @@ function swallowed(streamError: string | undefined): Result {
   return streamError === undefined ? { exitCode: 0 } : { exitCode: 0, stderr: clixml(streamError) };
 }
 
-function outcome(act: () => { changed: boolean | number; data: readonly unknown[] }): Result {
+async function outcome(
+  act: () => Promise<{ changed: boolean | number; data: readonly unknown[] }>,
+): Promise<Result> {
   try {
-    return { exitCode: 0, stdout: answerLine({ ok: true, ...act() }) };
+    return { exitCode: 0, stdout: answerLine({ ok: true, ...(await act()) }) };
   } catch (error) {
     if (!(error instanceof CmdletError)) throw error;
     const { id, category, message } = error;
