@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { atZ, durationOf, shareBefore, type Sighting } from './durations.js';
+import { atZ, durationOf, meanLeftMs, shareBefore, type Sighting } from './durations.js';
 
 const exactly = (...times: readonly number[]): Sighting[] => times.map((ms) => ({ afterMs: ms, byMs: ms }));
 const evenly = (count: number, fromMs: number, toMs: number): Sighting[] =>
@@ -50,5 +50,13 @@ describe('a duration learned from the past', () => {
     const changed = durationOf([...evenly(64, 900, 1_100), ...evenly(16, 2_900, 3_100)])!;
     expect(changed.medianMs).toBeGreaterThan(2_800);
     expect(changed.count).toBeLessThanOrEqual(16);
+  });
+
+  it('tells the time that is left, less and less until it is over the usual, and never none', () => {
+    const duration = durationOf(evenly(64, 900, 1_100))!;
+    expect(meanLeftMs(duration)).toBeCloseTo(1_000, -2);
+    expect(meanLeftMs(duration, 600)).toBeCloseTo(400, -2);
+    expect(meanLeftMs(duration, 1_050)).toBeLessThan(100);
+    expect(meanLeftMs(duration, 5_000)).toBeGreaterThan(0);
   });
 });

@@ -55,8 +55,28 @@ export const atZ = ({ medianMs, sigma }: Duration, z: number): number => medianM
 export const shareBefore = ({ medianMs, sigma }: Duration, ms: number): number =>
   normalShare(Math.log(ms / medianMs) / sigma);
 
+/** Mean time still to wait for what has not come after `elapsedMs`. */
+export function meanLeftMs(duration: Duration, elapsedMs = 0): number {
+  return momentsLeft(duration, elapsedMs).mean;
+}
+
+/** Variance (ms squared) of that time. */
+export function varianceLeft(duration: Duration, elapsedMs = 0): number {
+  return momentsLeft(duration, elapsedMs).variance;
+}
+
+function momentsLeft({ medianMs, sigma }: Duration, elapsedMs: number): { mean: number; variance: number } {
+  const z = elapsedMs <= 0 ? -Infinity : Math.log(elapsedMs / medianMs) / sigma;
+  const late = normalShare(-z);
+  // What is later than anything seen so far is as likely to take a tenth more as not.
+  if (late < 1e-4) return { mean: elapsedMs * 0.1, variance: (elapsedMs * 0.1) ** 2 };
+  const mean = (medianMs * Math.exp(sigma ** 2 / 2) * normalShare(sigma - z)) / late;
+  const square = (medianMs ** 2 * Math.exp(2 * sigma ** 2) * normalShare(2 * sigma - z)) / late;
+  return { mean: Math.max(0, mean - elapsedMs), variance: Math.max(0, square - mean ** 2) };
+}
+
 /** Share of a standard normal distribution below `z` (Abramowitz and Stegun 26.2.17: within 1e-7). */
-function normalShare(z: number): number {
+export function normalShare(z: number): number {
   if (z < 0) return 1 - normalShare(-z);
   if (z === Infinity) return 1;
   const t = 1 / (1 + 0.2316419 * z);
