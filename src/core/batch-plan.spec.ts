@@ -17,8 +17,6 @@ const aRequest = (logins: readonly string[], more: Partial<BatchPlanRequest> = {
   notes: [],
   nameFrom: 'vm-{login}',
   size: { cores: 2, memoryMiB: 4096, diskGiB: 20 },
-  hasDhcp: true,
-  hasAccess: true,
   takenNames: new Set(),
   existing: new Map(),
   skipExisting: false,
@@ -34,7 +32,6 @@ const aRequest = (logins: readonly string[], more: Partial<BatchPlanRequest> = {
     exclude: { byCluster: [], byBlueprint: [] },
     pinned: undefined,
   },
-  limits: { clonesPerStorage: 6, clonesPerNode: 4, startsPerNode: 6 },
   ...more,
 });
 
@@ -72,7 +69,6 @@ describe('the plan of a batch', () => {
       ['node', 'pve1', 3, 5],
       ['storage', 'ceph', 3, 50],
     ]);
-    expect(plan.estimateSeconds).toBeGreaterThan(0);
     expect(() => requireAccepted(plan)).not.toThrow();
   });
 

@@ -1,6 +1,5 @@
 import type { Size } from './definitions.js';
 import { HatcheryError, type ErrorCode, type Problem } from './errors.js';
-import { estimateSeconds, type EstimateRequest } from './estimate.js';
 import { assignNames, machineName } from './names.js';
 import { place, type CapacityLine, type Placed, type PlacementRequest } from './placement.js';
 import type { RosterRow } from './roster/roster.js';
@@ -29,7 +28,6 @@ export interface BatchPlan {
   readonly items: readonly PlanItem[];
   readonly capacity: readonly CapacityLine[];
   readonly vmids: VmidCounts;
-  readonly estimateSeconds: number;
   /** What people should know besides. */
   readonly notes: readonly string[];
   readonly counts: {
@@ -47,8 +45,6 @@ export interface BatchPlanRequest {
   readonly notes: readonly string[];
   readonly nameFrom: string;
   readonly size: Size;
-  readonly hasDhcp: boolean;
-  readonly hasAccess: boolean;
   /** Names of live machines. */
   readonly takenNames: ReadonlySet<string>;
   /** `loginKey` -> name of the batch in which this person already has a live machine of this blueprint; `undefined` when it may not be told. */
@@ -60,8 +56,6 @@ export interface BatchPlanRequest {
     readonly resting: ReadonlySet<number>;
   };
   readonly placement: Omit<PlacementRequest, 'machines' | 'size'>;
-  readonly limits: EstimateRequest['limits'];
-  readonly timeScale?: number;
 }
 
 /**
@@ -91,18 +85,6 @@ export function planBatch(request: BatchPlanRequest): BatchPlan {
     capacity: placement.capacity,
     vmids: counts,
     notes: request.notes,
-    estimateSeconds: estimateSeconds({
-      machines: ok,
-      clone: request.placement.clone,
-      diskGiB: Math.max(request.size.diskGiB, ...request.placement.templates.map(({ diskGiB }) => diskGiB)),
-      nodes: new Set(items.flatMap((item) => item.node ?? [])).size,
-      storages: placement.capacity.filter((line) => line.kind === 'storage' && line.plannedMachines > 0)
-        .length,
-      limits: request.limits,
-      hasDhcp: request.hasDhcp,
-      hasAccess: request.hasAccess,
-      ...(request.timeScale === undefined ? {} : { timeScale: request.timeScale }),
-    }),
     counts: { rows: items.length, ok, conflict: count('conflict'), noCapacity: count('no-capacity') },
     ...(refusal === undefined ? {} : { refusal }),
   };

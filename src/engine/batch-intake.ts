@@ -13,7 +13,8 @@ import type { Secrets } from '../ports/secrets.js';
 import type { Catalog } from '../ports/catalog.js';
 import { composeMachines } from './compose-machines.js';
 import { changeRun, type EngineParts } from './engine.js';
-import type { Actor, BatchRequest, Credential, Intake } from './intake.js';
+import type { Actor, BatchRequest, Credential, EstimatedPlan, Intake } from './intake.js';
+import type { RemainingTimes } from './remaining-times.js';
 
 /** Everything that a plan is computed from; read once, whatever the number of machines. */
 interface Ground {
@@ -38,17 +39,44 @@ export class BatchIntake implements Intake {
       >;
       /** Looks for guests of other deployments in our range of this cluster. */
       readonly watchCluster: (cluster: string, inventory: Inventory, signal: AbortSignal) => Promise<void>;
-      /** Scales the estimate; 1 on real systems. */
-      readonly remoteTimeScale: number;
+      readonly remaining: Pick<RemainingTimes, 'ofNew'>;
     },
   ) {}
 
-  async plan(request: BatchRequest, actor: Actor): Promise<BatchPlan> {
+  async plan(request: BatchRequest, actor: Actor): Promise<EstimatedPlan> {
     checkName(request.name);
     const { definition } = this.parts.catalog.blueprint(request.blueprint);
     const ground = await this.survey(definition);
     const promises = await this.parts.batches.promises(ground.cluster.name, definition.name);
-    return this.compute(request, ground, promises, actor);
+    const plan = this.compute(request, ground, promises, actor);
+    return { ...plan, readyInMs: await this.estimate(request, ground, plan, actor) };
+  }
+
+  /** The machines of the plan behind and beside the work that is there already. */
+  private estimate(
+    { rows, name }: BatchRequest,
+    { blueprint, cluster, templates }: Ground,
+    plan: BatchPlan,
+    actor: Actor,
+  ): Promise<number | undefined> {
+    const workflow = this.parts.catalog.workflow(blueprint.workflow);
+    const machines = composeMachines({
+      plan,
+      rows,
+      blueprint,
+      cluster,
+      templates,
+      batch: { id: uuidv7(), name },
+      workflow,
+      registry: this.parts.engine,
+    });
+    return this.parts.remaining.ofNew({
+      cluster: cluster.name,
+      owner: actor.userId,
+      blueprint: blueprint.name,
+      workflow,
+      machines: machines.map(({ input }) => input),
+    });
   }
 
   async create(
@@ -240,8 +268,6 @@ export class BatchIntake implements Intake {
       notes: ground.notes,
       nameFrom: blueprint.nameFrom,
       size: defaultSize(blueprint),
-      hasDhcp: blueprint.network.dhcp !== undefined,
-      hasAccess: blueprint.access !== undefined,
       takenNames: promises.names,
       existing: batchesOf(promises.people, actor),
       skipExisting: request.skipExisting,
@@ -260,8 +286,6 @@ export class BatchIntake implements Intake {
         exclude: { byCluster: cluster.nodes.exclude, byBlueprint: blueprint.nodes?.exclude ?? [] },
         pinned: blueprint.nodes?.only,
       },
-      limits: cluster.limits,
-      timeScale: this.parts.remoteTimeScale,
     });
   }
 

@@ -29,9 +29,12 @@ export interface Credential {
  * The door: everything that people ask of batches, machines and runs goes through here, in one transaction each.
  * `batch` is an id or a name. Errors carry the codes of the API.
  */
+/** With the milliseconds until the last machine would be ready, were it created now; `undefined` = unknown. */
+export type EstimatedPlan = BatchPlan & { readonly readyInMs: number | undefined };
+
 export interface Intake {
   /** The preview of `create`: same rules, nothing written, nothing reserved. */
-  plan(request: BatchRequest, actor: Actor): Promise<BatchPlan>;
+  plan(request: BatchRequest, actor: Actor): Promise<EstimatedPlan>;
   /** Rows, reservations and outbox in one transaction. The same key and content again gives the first answer; other content: `idempotency-mismatch`. */
   create(
     request: BatchRequest,

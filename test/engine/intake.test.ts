@@ -189,7 +189,7 @@ describe('plan', () => {
     );
     expect(plan.items).toMatchObject(machines);
     expect(plan.capacity.map((line) => line.name)).toEqual(['pve1', 'pve2', 'pve3', 'ceph']);
-    expect(plan.estimateSeconds).toBeGreaterThan(0);
+    expect(plan.readyInMs).toBeGreaterThan(0);
   });
 
   it('tells a teacher that somebody has a machine, but not the batches of others', async () => {

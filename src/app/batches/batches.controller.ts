@@ -33,6 +33,7 @@ import {
   ResultsQuery,
   ResultsView,
 } from '../dto/batches.dto.js';
+import { expectedView } from '../dto/expected.dto.js';
 import { EventsQuery, EventView, lastEventId } from '../dto/events.dto.js';
 import { plainText } from '../dto/text.js';
 import { ListMachinesQuery, MachinePage } from '../dto/machines.dto.js';
@@ -74,8 +75,16 @@ export class BatchesController {
     @Body({ schema: PlanBatchFields }) fields: z.infer<typeof PlanBatchFields>,
   ): Promise<z.infer<typeof BatchPlanView>> {
     const { rows, notes } = await readUpload(this.rosters, file);
-    const plan = await this.intake.plan({ ...fields, rows }, me);
-    return { ...structuredClone(plan), notes: [...notes, ...plan.notes] } as z.infer<typeof BatchPlanView>;
+    const { readyInMs, ...plan } = await this.intake.plan({ ...fields, rows }, me);
+    const { remainingSeconds, expectedReadyAt } = expectedView(
+      readyInMs === undefined ? undefined : Date.now() + readyInMs,
+    );
+    return {
+      ...structuredClone(plan),
+      estimateSeconds: remainingSeconds,
+      expectedReadyAt,
+      notes: [...notes, ...plan.notes],
+    } as z.infer<typeof BatchPlanView>;
   }
 
   @Post()

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { slug } from '../../core/definitions.js';
 import { batchNameProblem } from '../../core/names.js';
 import { MACHINE_STATES } from '../../core/states.js';
+import { expected } from './expected.dto.js';
 import { pageOf, pageQuery } from './page.dto.js';
 
 const batchState = z.enum(['working', 'ready', 'attention', 'deleting', 'deleted']);
@@ -49,6 +50,7 @@ export const BatchView = z
     cluster: z.string(),
     state: batchState,
     counts: Counts,
+    ...expected,
     createdAt: z.iso.datetime(),
     settledAt: z.iso.datetime().nullable(),
     deletedAt: z.iso.datetime().nullable(),
@@ -93,7 +95,12 @@ export const BatchPlanView = z
       used: z.number().int(),
       resting: z.number().int(),
     }),
-    estimateSeconds: z.number(),
+    estimateSeconds: z
+      .number()
+      .int()
+      .nullable()
+      .describe('Until the last machine would be ready, were they created now; null when unknown'),
+    expectedReadyAt: expected.expectedReadyAt,
     counts: z.object({
       rows: z.number().int(),
       ok: z.number().int(),

@@ -14,6 +14,7 @@ import { PostgresSlots } from '../../drivers/postgres/slots.js';
 import { PostgresSecrets } from '../../drivers/postgres/postgres-secrets.js';
 import { PostgresPhoneHomes } from '../../drivers/postgres/phone-homes.js';
 import { PostgresVmidRests } from '../../drivers/postgres/vmid-rests.js';
+import { PostgresWorkReads } from '../../drivers/postgres/work-reads.js';
 import { storeCatalog } from '../../drivers/postgres/site-catalog.js';
 import { ProxmoxDriver } from '../../drivers/proxmox/proxmox.driver.js';
 import { connectRedis } from '../../drivers/redis/connect-redis.js';
@@ -29,6 +30,7 @@ import { DEFAULT_TIMES, type EngineLog, type EngineParts, type EngineTimes } fro
 import { ClusterLimits } from '../../engine/cluster-limits.js';
 import { ClusterWatch } from '../../engine/cluster-watch.js';
 import { PhoneHome } from '../../engine/phone-home.js';
+import { RemainingTimes } from '../../engine/remaining-times.js';
 import { StrayFinder } from '../../engine/strays.js';
 import { EngineWorker } from '../../engine/worker.js';
 import { durationMs, type Registry, type StepPorts } from '../../plan/step.js';
@@ -90,6 +92,7 @@ export interface Assembly {
   /** What this site means to do on a cluster. */
   readonly useOf: (cluster: string) => Promise<IntendedUse>;
   readonly durations: Durations;
+  readonly remaining: RemainingTimes;
   readonly locks: RedisLocks;
   readonly wakeUps: RedisWakeUps;
   readonly caretaker: Caretaker;
@@ -168,6 +171,15 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
       }),
     ]),
   );
+  const limitOf = slotLimits(options.site);
+  const remaining = new RemainingTimes({
+    work: new PostgresWorkReads(database),
+    durations,
+    registry: parts,
+    limitsOf: () => Promise.resolve(limitOf),
+    remoteTimeScale: options.remoteTimeScale,
+    clock: systemClock,
+  });
   const intake = new BatchIntake({
     batches: new PostgresBatchStore(database),
     catalog,
@@ -175,7 +187,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     secrets,
     engine: parts,
     watchCluster: async (name, inventory, signal) => watches.get(name)?.look(inventory, signal),
-    remoteTimeScale: options.remoteTimeScale,
+    remaining,
   });
   const strays = new Map(
     clusters.map(({ name, pool, vmids }) => [
@@ -222,6 +234,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
         phonesHome: phonesHome(cluster),
       }),
     durations,
+    remaining,
     locks,
     wakeUps,
     caretaker,
