@@ -11,6 +11,7 @@ import {
   HYPERVISORS,
   INTAKE,
   PHONE_HOME,
+  REMAINING_TIMES,
   USE_OF,
   VMID_RESTS,
   WAKE_UPS,
@@ -22,6 +23,7 @@ import {
     CLUSTER_LIMITS,
     INTAKE,
     PHONE_HOME,
+    REMAINING_TIMES,
     WAKE_UPS,
     HYPERVISORS,
     CLUSTER_STOPS,
@@ -31,7 +33,17 @@ import {
     provide,
     useValue: undefined,
   })),
-  exports: [CLUSTER_LIMITS, INTAKE, PHONE_HOME, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, USE_OF, VMID_RESTS],
+  exports: [
+    CLUSTER_LIMITS,
+    INTAKE,
+    PHONE_HOME,
+    REMAINING_TIMES,
+    WAKE_UPS,
+    HYPERVISORS,
+    CLUSTER_STOPS,
+    USE_OF,
+    VMID_RESTS,
+  ],
 })
 class NoEngine {}
 

@@ -14,3 +14,4 @@ export const CLUSTER_STOPS = Symbol('ClusterStops');
 export const VMID_RESTS = Symbol('VmidRests');
 export const CLUSTER_LIMITS = Symbol('ClusterLimits');
 export const USE_OF = Symbol('UseOf');
+export const REMAINING_TIMES = Symbol('RemainingTimes');

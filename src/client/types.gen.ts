@@ -113,7 +113,14 @@ export type BatchPlan = {
         used: number;
         resting: number;
     };
-    estimateSeconds: number;
+    /**
+     * Until the last machine would be ready, were they created now; null when unknown
+     */
+    estimateSeconds: number | null;
+    /**
+     * The moment at which everything is ready, by past runs and present lines; null when unknown
+     */
+    expectedReadyAt: string | null;
     counts: {
         rows: number;
         ok: number;
@@ -139,6 +146,14 @@ export type Batch = {
     cluster: string;
     state: 'working' | 'ready' | 'attention' | 'deleting' | 'deleted';
     counts: MachineCounts;
+    /**
+     * Until everything is ready; null when unknown
+     */
+    remainingSeconds: number | null;
+    /**
+     * The moment at which everything is ready, by past runs and present lines; null when unknown
+     */
+    expectedReadyAt: string | null;
     createdAt: string;
     settledAt: string | null;
     deletedAt: string | null;
@@ -186,6 +201,14 @@ export type Machine = {
     link: string | null;
     state: 'reserved' | 'creating' | 'ready' | 'parked' | 'failed' | 'deleting' | 'deleted';
     error: Failure | null;
+    /**
+     * Until everything is ready; null when unknown
+     */
+    remainingSeconds: number | null;
+    /**
+     * The moment at which everything is ready, by past runs and present lines; null when unknown
+     */
+    expectedReadyAt: string | null;
     createdAt: string;
     readyAt: string | null;
     deletedAt: string | null;
@@ -247,7 +270,14 @@ export type Event = {
     code: string | null;
     data?: {
         counts: MachineCounts;
+        /**
+         * Until everything is ready; null when unknown
+         */
         remainingSeconds: number | null;
+        /**
+         * The moment at which everything is ready, by past runs and present lines; null when unknown
+         */
+        expectedReadyAt: string | null;
     };
 };
 

@@ -18,6 +18,7 @@ import {
   HYPERVISORS,
   INTAKE,
   PHONE_HOME,
+  REMAINING_TIMES,
   USE_OF,
   VMID_RESTS,
   WAKE_UPS,
@@ -168,8 +169,22 @@ function givenEngine(
         useValue: async () => ({ blueprints: [], workflows: [], vmids: new Set(), restingVmids: new Set() }),
       },
       { provide: CLUSTER_STOPS, useValue: { of: async () => [] } },
+      {
+        provide: REMAINING_TIMES,
+        useValue: { of: async () => ({ machines: new Map(), batches: new Map() }) },
+      },
     ],
-    exports: [CLUSTER_LIMITS, INTAKE, PHONE_HOME, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, USE_OF, VMID_RESTS],
+    exports: [
+      CLUSTER_LIMITS,
+      INTAKE,
+      PHONE_HOME,
+      REMAINING_TIMES,
+      WAKE_UPS,
+      HYPERVISORS,
+      CLUSTER_STOPS,
+      USE_OF,
+      VMID_RESTS,
+    ],
   };
 }
 

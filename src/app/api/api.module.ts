@@ -26,6 +26,7 @@ import { MachineReads } from '../machines/machine-reads.js';
 import { MachinesController } from '../machines/machines.controller.js';
 import { PhoneHomeController } from '../machines/phone-home.controller.js';
 import { boardAccess } from '../queues/board-access.js';
+import { RemainingReads } from '../remaining/remaining-reads.js';
 import { RunReads } from '../runs/run-reads.js';
 import { RunsController } from '../runs/runs.controller.js';
 import { CONTEXT, REDIS } from '../tokens.js';
@@ -60,6 +61,7 @@ import { CONTEXT, REDIS } from '../tokens.js';
     EventsController,
   ],
   providers: [
+    RemainingReads,
     BatchReads,
     ResultReads,
     MachineReads,

@@ -7,6 +7,8 @@ import { batchState, MACHINE_STATES, type MachineState } from '../../core/states
 import { BatchEntity } from '../../drivers/postgres/entities/batch.entity.js';
 import { MachineEntity } from '../../drivers/postgres/entities/machine.entity.js';
 import type { Actor } from '../../engine/intake.js';
+import type { ExpectedView } from '../dto/expected.dto.js';
+import { RemainingReads } from '../remaining/remaining-reads.js';
 import type { BatchView } from '../dto/batches.dto.js';
 import { decodeCursor, toPage, type Page } from '../dto/page.dto.js';
 
@@ -19,6 +21,7 @@ export class BatchReads {
   constructor(
     @InjectRepository(BatchEntity) private readonly batches: Repository<BatchEntity>,
     @InjectRepository(MachineEntity) private readonly machines: Repository<MachineEntity>,
+    private readonly remaining: RemainingReads,
   ) {}
 
   /** By id or name; a name means the live batch, or the last deleted one. */
@@ -44,11 +47,10 @@ export class BatchReads {
 
   async view(idOrName: string, actor: Actor): Promise<BatchView> {
     const batch = await this.find(idOrName, actor);
-    const counts = await this.counts([batch.id]);
-    return toView(batch, counts.get(batch.id));
+    return (await this.views([batch])).get(batch.id)!;
   }
 
-  /** Newest first. Two statements whatever the number of batches. */
+  /** Newest first. Two statements whatever the number of batches, besides the remaining times. */
   async list(
     actor: Actor,
     query: { limit: number; cursor?: string | undefined; deleted: boolean },
@@ -60,12 +62,26 @@ export class BatchReads {
     if (!query.deleted) select.andWhere('batch.deletedAt is null');
     if (after) select.andWhere('batch.id < :after', { after: after[0] });
     const rows = await select.getMany();
-    const counts = await this.counts(rows.map((row) => row.id));
+    const views = await this.views(rows);
     return toPage(
       rows,
       query.limit,
       (row) => [row.id],
-      (row) => toView(row, counts.get(row.id)),
+      (row) => views.get(row.id)!,
+    );
+  }
+
+  private async views(batches: readonly BatchEntity[]): Promise<ReadonlyMap<string, BatchView>> {
+    const counts = await this.counts(batches.map((batch) => batch.id));
+    const states = new Map(batches.map((batch) => [batch.id, stateOf(batch, counts.get(batch.id))]));
+    const remaining = await this.remaining.ofBatches(
+      batches.map(({ id, cluster }) => ({ id, cluster, isWorking: states.get(id) === 'working' })),
+    );
+    return new Map(
+      batches.map((batch) => [
+        batch.id,
+        toView(batch, counts.get(batch.id), states.get(batch.id)!, remaining.get(batch.id)!),
+      ]),
     );
   }
 
@@ -105,15 +121,24 @@ export class BatchReads {
 export const noMachines = (): Counts =>
   ({ total: 0, ...Object.fromEntries(MACHINE_STATES.map((state) => [state, 0])) }) as Counts;
 
-function toView(batch: BatchEntity, counts: Counts = noMachines()): BatchView {
+const stateOf = (batch: BatchEntity, counts: Counts = noMachines()): BatchView['state'] =>
+  batch.deletedAt === null ? batchState(counts) : 'deleted';
+
+function toView(
+  batch: BatchEntity,
+  counts: Counts = noMachines(),
+  state: BatchView['state'],
+  expected: ExpectedView,
+): BatchView {
   return {
     id: batch.id,
     name: batch.name,
     owner: batch.owner.login,
     blueprint: { name: batch.blueprintVersion.name, version: batch.blueprintVersion.version },
     cluster: batch.cluster,
-    state: batch.deletedAt === null ? batchState(counts) : 'deleted',
+    state,
     counts,
+    ...expected,
     createdAt: batch.createdAt.toISOString(),
     settledAt: batch.settledAt?.toISOString() ?? null,
     deletedAt: batch.deletedAt?.toISOString() ?? null,

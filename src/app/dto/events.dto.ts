@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { expected } from './expected.dto.js';
 import { Counts } from './batches.dto.js';
 
 /** The `data` of one server-sent event; `id` of the event is `seq`. */
@@ -15,7 +16,7 @@ export const EventView = z
     state: z.string().nullable(),
     percent: z.number().int().nullable(),
     code: z.string().nullable(),
-    data: z.object({ counts: Counts, remainingSeconds: z.number().nullable() }).optional(),
+    data: z.object({ counts: Counts, ...expected }).optional(),
   })
   .meta({ id: 'Event' });
 

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { MACHINE_STATES } from '../../core/states.js';
 import type { MachineEntity } from '../../drivers/postgres/entities/machine.entity.js';
+import { expected, type ExpectedView } from './expected.dto.js';
 import { pageOf, pageQuery } from './page.dto.js';
 import { failureView } from './failure.js';
 import { Failure } from './problem.dto.js';
@@ -24,6 +25,7 @@ export const MachineView = z
     link: z.string().nullable(),
     state: z.enum(MACHINE_STATES),
     error: Failure.nullable(),
+    ...expected,
     createdAt: z.iso.datetime(),
     readyAt: z.iso.datetime().nullable(),
     deletedAt: z.iso.datetime().nullable(),
@@ -48,7 +50,7 @@ export const PhoneHomeRequest = z
 
 export const ListMachinesQuery = z.strictObject({ ...pageQuery, state: z.enum(MACHINE_STATES).optional() });
 
-export const machineView = (machine: MachineEntity): MachineView => ({
+export const machineView = (machine: MachineEntity, expectedOf: ExpectedView): MachineView => ({
   id: machine.id,
   name: machine.name,
   batch: { id: machine.batch.id, name: machine.batch.name },
@@ -66,6 +68,7 @@ export const machineView = (machine: MachineEntity): MachineView => ({
   link: machine.link,
   state: machine.state,
   error: failureView(machine.error),
+  ...expectedOf,
   createdAt: machine.createdAt.toISOString(),
   readyAt: machine.readyAt?.toISOString() ?? null,
   deletedAt: machine.deletedAt?.toISOString() ?? null,

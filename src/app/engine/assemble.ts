@@ -176,7 +176,10 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     work: new PostgresWorkReads(database),
     durations,
     registry: parts,
-    limitsOf: () => Promise.resolve(limitOf),
+    limitsOf: async (cluster) => {
+      const now = new Map((await parts.slotLimits.list(cluster)).map((limit) => [limit.resource, limit]));
+      return (slot) => now.get(slot)?.fixed ?? now.get(slot)?.measured?.limit ?? limitOf(slot);
+    },
     remoteTimeScale: options.remoteTimeScale,
     clock: systemClock,
   });
@@ -195,7 +198,6 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
       new StrayFinder(parts, drivers.hypervisor(name), { pool, ...vmids, effectOf: guestEffect }),
     ]),
   );
-  const limitOf = slotLimits(options.site);
   const caretaker = new Caretaker(parts, {
     clusters: clusters.map((cluster) => cluster.name),
     limitOf,

@@ -15,6 +15,7 @@ import {
   HYPERVISORS,
   INTAKE,
   PHONE_HOME,
+  REMAINING_TIMES,
   REMOTE_METRICS,
   USE_OF,
   VMID_RESTS,
@@ -55,6 +56,11 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
           inject: [ASSEMBLY],
           useFactory: (assembly: Assembly) => assembly.clusterLimits,
         },
+        {
+          provide: REMAINING_TIMES,
+          inject: [ASSEMBLY],
+          useFactory: (assembly: Assembly) => assembly.remaining,
+        },
         { provide: USE_OF, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.useOf },
         {
           provide: CLUSTER_STOPS,
@@ -62,7 +68,17 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
           useFactory: (assembly: Assembly) => assembly.parts.stops,
         },
       ],
-      exports: [CLUSTER_LIMITS, INTAKE, PHONE_HOME, WAKE_UPS, HYPERVISORS, CLUSTER_STOPS, USE_OF, VMID_RESTS],
+      exports: [
+        CLUSTER_LIMITS,
+        INTAKE,
+        PHONE_HOME,
+        REMAINING_TIMES,
+        WAKE_UPS,
+        HYPERVISORS,
+        CLUSTER_STOPS,
+        USE_OF,
+        VMID_RESTS,
+      ],
     };
   }
 

@@ -53,7 +53,11 @@ export function progressMessage(
     state: progress.state,
     percent: progress.percent,
     code: null,
-    data: { counts: progress.counts, remainingSeconds: progress.remainingSeconds },
+    data: {
+      counts: progress.counts,
+      remainingSeconds: progress.remainingSeconds,
+      expectedReadyAt: progress.expectedReadyAt,
+    },
   };
   return { place: at, isProgress: true, batch, owner, text: block('batch.progress', at.seq, data) };
 }

@@ -6,7 +6,9 @@ import { HatcheryError } from '../../core/errors.js';
 import type { MachineState } from '../../core/states.js';
 import { MachineEntity } from '../../drivers/postgres/entities/machine.entity.js';
 import type { Actor } from '../../engine/intake.js';
+import type { ExpectedView } from '../dto/expected.dto.js';
 import { machineView, type MachineView } from '../dto/machines.dto.js';
+import { RemainingReads } from '../remaining/remaining-reads.js';
 import { decodeCursor, toPage, type Page } from '../dto/page.dto.js';
 
 interface MachineQuery {
@@ -17,7 +19,10 @@ interface MachineQuery {
 
 @Injectable()
 export class MachineReads {
-  constructor(@InjectRepository(MachineEntity) private readonly machines: Repository<MachineEntity>) {}
+  constructor(
+    @InjectRepository(MachineEntity) private readonly machines: Repository<MachineEntity>,
+    private readonly remaining: RemainingReads,
+  ) {}
 
   async view(id: string, actor: Actor): Promise<MachineView> {
     const machine = await this.visible(actor).andWhere('machine.id = :id', { id }).getOne();
@@ -26,7 +31,7 @@ export class MachineReads {
         'not-found',
         `Unable to find machine ${id}: there is none of that id among yours`,
       );
-    return machineView(machine);
+    return machineView(machine, (await this.expected([machine])).get(id)!);
   }
 
   /** Newest first. */
@@ -38,7 +43,7 @@ export class MachineReads {
     if (after) select.andWhere('machine.id < :after', { after: after[0] });
     if (query.state) select.andWhere('machine.state = :state', { state: query.state });
     else select.andWhere("machine.state <> 'deleted'");
-    return toPage(await select.getMany(), query.limit, (row) => [row.id], machineView);
+    return this.page(await select.getMany(), query.limit, (row) => [row.id]);
   }
 
   /** In the order of the roster. */
@@ -51,7 +56,7 @@ export class MachineReads {
       .limit(query.limit + 1);
     if (after) select.andWhere('(machine.row, machine.id) > (:row, :id)', { row: after[0], id: after[1] });
     if (query.state) select.andWhere('machine.state = :state', { state: query.state });
-    return toPage(await select.getMany(), query.limit, (row) => [row.row, row.id], machineView);
+    return this.page(await select.getMany(), query.limit, (row) => [row.row, row.id]);
   }
 
   /** Every machine of a batch in the order of the roster: at most as many as a roster may have rows. */
@@ -61,6 +66,26 @@ export class MachineReads {
       .orderBy('machine.row')
       .addOrderBy('machine.id')
       .getMany();
+  }
+
+  private async page(
+    rows: MachineEntity[],
+    limit: number,
+    key: (row: MachineEntity) => readonly (string | number)[],
+  ): Promise<Page<MachineView>> {
+    const expected = await this.expected(rows);
+    return toPage(rows, limit, key, (row) => machineView(row, expected.get(row.id)!));
+  }
+
+  private expected(machines: readonly MachineEntity[]): Promise<ReadonlyMap<string, ExpectedView>> {
+    return this.remaining.ofMachines(
+      machines.map(({ id, cluster, batch, state }) => ({
+        id,
+        cluster,
+        batchId: batch.id,
+        isWorking: state === 'reserved' || state === 'creating',
+      })),
+    );
   }
 
   private all(): SelectQueryBuilder<MachineEntity> {
