@@ -4,6 +4,7 @@ import type { Batch } from '../client/types.gen.js';
 import { EXIT } from '../core/errors.js';
 import { answer } from './api.js';
 import { countText, type Cli } from './cli.js';
+import { readyText } from './render/ready.js';
 import { resultsText, summaryLines } from './render/results.js';
 import { watchBatch } from './watch-batch.js';
 
@@ -13,7 +14,12 @@ export async function accepted(cli: Cli, api: Client, batch: Batch, isWaiting: b
     if ((await watchBatch(cli, api, batch, 'ready')) !== undefined) await showOutcome(cli, api, batch.id);
     return;
   }
-  cli.show(batch, () => `${batch.name} is accepted: ${countText(batch.counts.total, 'machine')}.\n`);
+  const ready = readyText(batch);
+  cli.show(
+    batch,
+    () =>
+      `${batch.name} is accepted: ${countText(batch.counts.total, 'machine')}${ready === undefined ? '' : `, ${ready}`}.\n`,
+  );
   cli.say(`Watch it with: hatchery batch watch ${batch.name}`);
 }
 

@@ -338,7 +338,9 @@ describe('watching a batch', () => {
     const good = await run(['batch', 'watch', 'l3'], watched([stream(2, 0)], { ready: 2 }));
     expect(good.code).toBe(0);
     expect(good.out).toContain('l3: 2 of 2 ready\n');
-    expect(good.err).toBe('l3: 0/2 ready, 50 %, 4 s left\nl3: 2/2 ready, 100 %, after 1:00\n');
+    expect(good.err).toBe(
+      'l3: 0/2 ready, 50 %, ready at 2026-01-01 10:01 (in 4 s)\nl3: 2/2 ready, 100 %, after 1:00\n',
+    );
     const bad = await run(
       ['batch', 'watch', 'l3', '--json'],
       watched([stream(1, 1)], { ready: 1, parked: 1 }),

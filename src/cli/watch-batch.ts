@@ -7,6 +7,7 @@ import type { Cli } from './cli.js';
 import { followBatch } from './follow-batch.js';
 import { LiveProgress } from './render/live-progress.js';
 import type { BatchProgress, ShownFailure } from './render/progress.js';
+import { readyText } from './render/ready.js';
 import { INTERRUPTED } from './world.js';
 
 type Goal = BatchProgress['goal'];
@@ -99,13 +100,14 @@ class BatchView {
   #draw(): void {
     const { data, state, percent, at } = this.#event ?? {};
     if (data === undefined || at === undefined) return;
+    const ready = readyText(data);
     this.#live.update({
       batch: this.batch.name,
       goal: this.goal,
       counts: data.counts,
       ...(state === 'working' && percent != null ? { percent } : {}),
       elapsedSeconds: (Date.parse(at) - (this.#firstAt ?? 0)) / 1000,
-      ...(data.remainingSeconds ? { remainingSeconds: data.remainingSeconds } : {}),
+      ...(ready === undefined ? {} : { readyText: ready }),
       failures: this.#failures,
     });
   }

@@ -122,7 +122,7 @@ export const aBatch = (more: Record<string, unknown> = {}): Record<string, unkno
 export const aProgress = (seq: number, state: string, counts: Partial<typeof NO_COUNTS>): string =>
   `id: ${seq}\nevent: batch.progress\ndata: ${JSON.stringify({
     v: 1, seq, at: '2026-01-01T10:01:00.000Z', type: 'batch.progress', batch: aBatch()['id'], machine: null, run: null, step: null,
-    state, percent: 50, code: null, data: { counts: { ...NO_COUNTS, ...counts }, remainingSeconds: 4 },
+    state, percent: 50, code: null, data: { counts: { ...NO_COUNTS, ...counts }, remainingSeconds: 4, expectedReadyAt: '2026-01-01T10:01:04.000Z' },
   })}\n\n`; // prettier-ignore
 
 export const eventStream = (...pieces: string[]): Response =>

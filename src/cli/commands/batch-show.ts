@@ -3,6 +3,7 @@ import { batchResults, getBatch } from '../../client/sdk.gen.js';
 import { answer } from '../api.js';
 import { apiCommand, type Cli } from '../cli.js';
 import { factLines, timeText } from '../render/facts.js';
+import { readyText } from '../render/ready.js';
 import { summaryLines } from '../render/results.js';
 
 export const batchShow = (cli: Cli): Command =>
@@ -25,6 +26,7 @@ export const batchShow = (cli: Cli): Command =>
             owner: batch.owner,
             blueprint: `${batch.blueprint.name} version ${batch.blueprint.version}`,
             cluster: batch.cluster,
+            expected: readyText(batch),
             created: timeText(batch.createdAt),
             'at rest since': timeText(batch.settledAt),
             deleted: timeText(batch.deletedAt),

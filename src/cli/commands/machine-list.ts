@@ -4,6 +4,7 @@ import type { Machine } from '../../client/types.gen.js';
 import { MACHINE_STATES, type MachineState } from '../../core/states.js';
 import { allItems, answer, PAGE } from '../api.js';
 import { apiCommand, type Cli } from '../cli.js';
+import { readyText } from '../render/ready.js';
 import { tableText, type TableColumn } from '../render/table.js';
 
 export const machineList = (cli: Cli): Command =>
@@ -24,9 +25,17 @@ export const machineList = (cli: Cli): Command =>
             : listBatchMachines({ client, query, path: { id: batch } }),
         );
       });
-      cli.show({ items }, () => tableText(COLUMNS, items, cli.tableColumns));
+      const shown = COLUMNS.filter(
+        (column) => column !== EXPECTED || items.some((item) => item.expectedReadyAt !== null),
+      );
+      cli.show({ items }, () => tableText(shown, items, cli.tableColumns));
     });
 
+/** Shown while something is at work. */
+const EXPECTED: TableColumn<Machine> = {
+  title: 'expected',
+  value: (machine) => readyText(machine),
+};
 const COLUMNS: readonly TableColumn<Machine>[] = [
   { title: 'machine', value: ({ name }) => name },
   { title: 'login', value: ({ login }) => login },
@@ -35,6 +44,7 @@ const COLUMNS: readonly TableColumn<Machine>[] = [
   { title: 'vmid', value: ({ vmid }) => vmid, align: 'right' },
   { title: 'node', value: ({ node }) => node },
   { title: 'address', value: ({ address }) => address, minColumns: 15 },
+  EXPECTED,
   { title: 'code', value: ({ error }) => error?.code },
   { title: 'id', value: ({ id }) => id, minColumns: 36 },
 ];

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { apiCommand, type Cli } from '../cli.js';
 import { findMachine } from '../find-machine.js';
 import { factLines, timeText } from '../render/facts.js';
+import { readyText } from '../render/ready.js';
 
 export const machineShow = (cli: Cli): Command =>
   apiCommand('show', 'One machine.', 'hatchery machine show vm-jdupont')
@@ -20,6 +21,7 @@ export const machineShow = (cli: Cli): Command =>
           mac: machine.mac,
           address: machine.address,
           link: machine.link,
+          expected: readyText(machine),
           created: timeText(machine.createdAt),
           ready: timeText(machine.readyAt),
           deleted: timeText(machine.deletedAt),

@@ -1,6 +1,6 @@
 import type { BatchPlan } from '../../client/types.gen.js';
 import { terminalText } from '../../core/terminal-text.js';
-import { clockText } from './progress.js';
+import { readyText } from './ready.js';
 import { tableLines, type TableColumn } from './table.js';
 
 type Item = BatchPlan['items'][number];
@@ -27,7 +27,7 @@ const CAPACITY: readonly TableColumn<Capacity>[] = [
 
 /** The plan of a batch: every machine, the room that is there, and what create would say. */
 export function planText(plan: BatchPlan, columns: number | undefined): string {
-  const { items, capacity, vmids, counts, notes, refusal, estimateSeconds } = plan;
+  const { items, capacity, vmids, counts, notes, refusal, estimateSeconds, expectedReadyAt } = plan;
   const shown = ITEMS.filter((column) => items.some((item) => (column.value(item) ?? '') !== ''));
   const verdicts = [
     `${counts.ok} ok`,
@@ -40,7 +40,12 @@ export function planText(plan: BatchPlan, columns: number | undefined): string {
     ...tableLines(CAPACITY, capacity, columns),
     '',
     `VMIDs: ${vmids.free} of ${vmids.total} free, ${vmids.used} used, ${vmids.resting} resting`,
-    `${counts.rows} rows: ${verdicts.join(', ')}; about ${clockText(estimateSeconds)}. VMIDs are provisional, nothing is reserved.`,
+    `${counts.rows} rows: ${verdicts.join(', ')}. VMIDs are provisional, nothing is reserved.`,
+    ...(counts.ok === 0
+      ? []
+      : [
+          `Created now: ${readyText({ expectedReadyAt, remainingSeconds: estimateSeconds }) ?? 'nothing is known yet about how long it takes'}.`,
+        ]),
     ...notes.map((note) => terminalText(note)),
     ...(refusal === undefined
       ? []

@@ -4,7 +4,7 @@ import { clockText, nextFrame, plainProgress, progressLines, type BatchProgress 
 
 const aBatch = (more: Partial<BatchProgress> = {}): BatchProgress => ({
   batch: 'l3-info', goal: 'ready', counts: { total: 120, ready: 60, creating: 60 },
-  elapsedSeconds: 30, remainingSeconds: 48, failures: [], ...more,
+  elapsedSeconds: 30, readyText: 'ready at 10:42 (in 48 s)', failures: [], ...more,
 }); // prettier-ignore
 const aFailure = (login: string, reason = 'no answer') => ({
   login,
@@ -15,8 +15,8 @@ const aFailure = (login: string, reason = 'no answer') => ({
 
 describe('the bar of a batch', () => {
   it('shows what is ready, how far and how long', () => {
-    expect(progressLines(aBatch(), { columns: 80 })).toEqual([
-      'l3-info [███████████████░░░░░░░░░░░░░░░] 60/120 ready · 50 % · 48 s left',
+    expect(progressLines(aBatch(), { columns: 100 })).toEqual([
+      'l3-info [███████████████░░░░░░░░░░░░░░░] 60/120 ready · 50 % · ready at 10:42 (in 48 s)',
     ]);
   });
 
@@ -37,7 +37,9 @@ describe('the bar of a batch', () => {
       for (const line of progressLines(aBatch({ failures }), { columns }))
         expect(textWidth(line)).toBeLessThanOrEqual(columns);
     }
-    expect(progressLines(aBatch(), { columns: 44 })[0]).toBe('l3-info 60/120 ready · 50 % · 48 s left');
+    expect(progressLines(aBatch(), { columns: 58 })[0]).toBe(
+      'l3-info 60/120 ready · 50 % · ready at 10:42 (in 48 s)',
+    );
   });
 
   it('lets no remote text control the terminal', () => {
@@ -48,8 +50,8 @@ describe('the bar of a batch', () => {
   });
 
   it('has a plain form for terminals without UTF-8', () => {
-    expect(progressLines(aBatch(), { columns: 80, isUtf8: false })[0]).toMatch(
-      /^l3-info \[#{15}\.{15}\] 60\/120 ready, 50 %, 48 s left$/,
+    expect(progressLines(aBatch(), { columns: 100, isUtf8: false })[0]).toMatch(
+      /^l3-info \[#{15}\.{15}\] 60\/120 ready, 50 %, ready at 10:42 \(in 48 s\)$/,
     );
   });
 
@@ -73,7 +75,7 @@ describe('progress in a log', () => {
   it('is a line at the start, at each tenth and for each new failure, and nothing between', () => {
     const at = (ready: number, failures: BatchProgress['failures'] = []): BatchProgress =>
       aBatch({ counts: { total: 120, ready }, failures });
-    expect(plainProgress(undefined, at(0))).toEqual(['l3-info: 0/120 ready, 0 %, 48 s left']);
+    expect(plainProgress(undefined, at(0))).toEqual(['l3-info: 0/120 ready, 0 %, ready at 10:42 (in 48 s)']);
     expect(plainProgress(at(0), at(11))).toEqual([]);
     expect(plainProgress(at(11), at(12))).toHaveLength(1);
     expect(plainProgress(at(12), at(13, [aFailure('a')]))).toEqual([

@@ -17,7 +17,8 @@ export interface BatchProgress {
   /** Mean progress of all machines, 0 to 100; default the share that is finished. */
   readonly percent?: number;
   readonly elapsedSeconds: number;
-  readonly remainingSeconds?: number;
+  /** When all are ready, as people read it. */
+  readonly readyText?: string;
   readonly failures: readonly ShownFailure[];
 }
 
@@ -78,9 +79,9 @@ function describe(progress: BatchProgress): string[] {
     `${finished}/${counts.total} ${goal}`,
     `${Math.floor(percentOf(progress))} %`,
     ...(stuck > 0 ? [`${stuck} not ${goal}`] : []),
-    ...(isOver || progress.remainingSeconds === undefined
-      ? [`after ${clockText(progress.elapsedSeconds)}`]
-      : [`${clockText(progress.remainingSeconds)} left`]),
+    isOver || progress.readyText === undefined
+      ? `after ${clockText(progress.elapsedSeconds)}`
+      : progress.readyText,
   ];
 }
 

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { BatchPlan, BatchResults } from '../../client/types.gen.js';
 import { planText } from './plan.js';
+import { readyText } from './ready.js';
 import { resultsText } from './results.js';
 
 const item = (login: string, more: Partial<BatchResults['items'][number]> = {}): BatchResults['items'][number] => ({
@@ -54,6 +55,7 @@ describe('a plan', () => {
     capacity: [{ kind: 'node', name: 'pve1', freeMemoryMiB: 2048, plannedMachines: 1, fits: 0 }],
     vmids: { total: 100, free: 90, used: 9, resting: 1 },
     estimateSeconds: 75,
+    expectedReadyAt: '2026-01-01T10:01:15.000Z',
     counts: { rows: 2, ok: 1, conflict: 1, noCapacity: 0 },
     notes: ['Column "room" is left out.'],
     refusal: {
@@ -73,7 +75,8 @@ describe('a plan', () => {
       'node pve1        1     0  2.0 GiB memory',
       '',
       'VMIDs: 90 of 100 free, 9 used, 1 resting',
-      '2 rows: 1 ok, 1 in conflict; about 1:15. VMIDs are provisional, nothing is reserved.',
+      '2 rows: 1 ok, 1 in conflict. VMIDs are provisional, nothing is reserved.',
+      `Created now: ${readyText({ ...aPlan, remainingSeconds: 75 })}.`,
       'Column "room" is left out.',
       'create would refuse it: Unable to create: bob has one. (already-has-machine)',
       'Leave bob out.',
