@@ -161,6 +161,10 @@ async function measure({ timeScale, seed, workers }: Options, variant: Variant) 
     const plan = await answer(
       planBatch({ client, body: { roster: list, blueprint: chosen, name: 'class' } }),
     );
+    /** Exact times, and not whole seconds, of which one is many where time is scaled down. */
+    const secondsUntil = (iso: string | null | undefined): number | undefined =>
+      iso == null ? undefined : (Date.parse(iso) - Date.now()) / 1000 / timeScale;
+    const planned = secondsUntil(plan.expectedReadyAt);
     const cpuBefore = await product.cpuSeconds();
     const { batch, sentAtNs, acceptedAtNs } = await submitRoster(client, {
       name: 'class',
@@ -171,10 +175,10 @@ async function measure({ timeScale, seed, workers }: Options, variant: Variant) 
     const told: Told[] = [];
     let tenthsReady = 0;
     const { readyAtNs } = await followToEnd(product, client, batch, ({ type, data }) => {
-      const remaining = data?.remainingSeconds;
+      const remaining = secondsUntil(data?.expectedReadyAt);
       if (type !== 'batch.progress') return;
       const at = simSeconds(process.hrtime.bigint());
-      if (typeof remaining === 'number') told.push({ at, remaining: remaining / timeScale });
+      if (remaining !== undefined) told.push({ at, remaining });
       const tenths = Math.floor((10 * (data?.counts.ready ?? 0)) / machines);
       if (tenths > tenthsReady) say(`  ${at.toFixed(0).padStart(5)} s  ${data!.counts.ready} ready`);
       tenthsReady = tenths;
@@ -225,7 +229,7 @@ async function measure({ timeScale, seed, workers }: Options, variant: Variant) 
       submitSeconds: round(Number(acceptedAtNs - sentAtNs) / 1e9, 2),
       cpuShare: round(ofProduct / (makespan * timeScale * CORES)),
       cpuSeconds: cpu,
-      remainingTime: remainingTime(told, makespan, plan.estimateSeconds / timeScale),
+      remainingTime: remainingTime(told, makespan, planned),
       distance: distance(record, makespan * 1000, ideal),
       pollingAlone: await pollingAlone(wanted, record, ideal.makespanMs),
       steps: stepDelays(record, bootsMs(wanted)),
@@ -243,13 +247,15 @@ interface Told {
 }
 
 /** What was foretold over what came: the plan's estimate as a ratio, the remaining time told on the way as an error in shares of the makespan. */
-function remainingTime(told: readonly Told[], makespan: number, estimate: number) {
+function remainingTime(told: readonly Told[], makespan: number, estimate: number | undefined) {
   const errorAt = (share: number): number | null => {
     const last = told.findLast(({ at }) => at <= share * makespan);
     return last === undefined ? null : round((last.at + last.remaining - makespan) / makespan);
   };
   return {
-    planOverTruth: round(estimate / makespan),
+    planOverTruth: estimate === undefined ? null : round(estimate / makespan),
+    errorAtSubmit:
+      told[0] === undefined ? null : round((told[0].at + told[0].remaining - makespan) / makespan),
     errorAt25: errorAt(0.25),
     errorAt50: errorAt(0.5),
     errorAt75: errorAt(0.75),
