@@ -12,12 +12,12 @@ afterEach(async () => bench.close());
 
 const RUNS = 12;
 
-/** A bench whose runs are one step, and `learned`, which gives what a process that has just started knows of it. */
+/** A bench whose runs are this step after another one, so that a worker goes on with it. */
 async function benchOf(step: (outside: Outside) => AnyStep): Promise<void> {
   const outside = new Outside();
   bench = await EngineBench.start({
-    workflow: workflow(use('one')),
-    steps: [step(outside)],
+    workflow: workflow(use('zero') + use('one', ['zero'])),
+    steps: [outside.step('zero'), step(outside)],
     effects: [outside.thing],
   });
   bench.caretaker();

@@ -129,6 +129,7 @@ async function count(queries: Queries, done: readonly EventSql[]): Promise<void>
 
 /**
  * Of these steps those that say how long such a step takes: done at the first try, by a worker that lived, without a person's help.
+ * It is at work from its first dispatch, or from its claim where a worker went on with it; a later dispatch is one of its looks.
  * A step that waits looks again and again, though not at its first attempt: the last look that found nothing and the one that found it are
  * the ends of the interval.
  */
@@ -138,7 +139,7 @@ async function readFinished(
 ): Promise<{ cluster: string; blueprint: string; step: string; took: number; after: number; by: number }[]> {
   return queries.query(
     `select s.cluster, v.name as blueprint, s.key as step,
-            round(extract(epoch from s.finished_at - case when s.dispatch = 1 then s.dispatched_at else s.first_claimed_at end) * 1000)::int as took,
+            round(extract(epoch from s.finished_at - least(s.dispatched_at, s.first_claimed_at)) * 1000)::int as took,
             case when a.looks = 0 then t.by else coalesce(round(extract(epoch from a.missed_at - s.first_claimed_at) * 1000)::int, 0) end as after, t.by
        from jsonb_to_recordset($1) as d (run uuid, step text)
        join steps s on s.run_id = d.run and s.key = d.step and s.state = 'done' and s.tries = 0 and s.first_claimed_at is not null

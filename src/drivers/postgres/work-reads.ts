@@ -24,8 +24,8 @@ export class PostgresWorkReads implements WorkReads {
          from runs r join machines m on m.id = r.machine_id join batches b on b.id = r.batch_id join blueprint_versions v on v.id = b.blueprint_version_id
         cross join lateral (
           select coalesce(jsonb_agg(jsonb_build_array(key,
-                   case when state = 'pending' or slots is not null or dispatch = 0 then null when tries > 0 then 0
-                        else greatest(0, ms(clock_timestamp()) - ms(case when dispatch = 1 then dispatched_at else first_claimed_at end)) end,
+                   case when state = 'pending' or slots is not null then null when tries > 0 then 0
+                        else greatest(0, ms(clock_timestamp()) - ms(least(dispatched_at, first_claimed_at))) end,
                    coalesce(greatest(0, ms(due_at) - ms(clock_timestamp())), 0))), '[]') as steps
             from steps where run_id = r.id and state in ('pending', 'ready', 'running')) as s
         where r.finished_at is null and r.wanted = 'done' and m.cluster = $1 and m.state in ('reserved', 'creating')
