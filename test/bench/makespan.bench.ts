@@ -3,7 +3,7 @@ import { answer } from '../../src/cli/api.js';
 import { planBatch } from '../../src/client/sdk.gen.js';
 import type { WorldSpec } from '../../src/simulators/build-world.js';
 import { type Bench, percentile, round, say } from './support/bench.js';
-import { distance, stepDelays, type StepDelays } from './support/distance.js';
+import { distance, stepDelays, timeline, type StepDelays } from './support/distance.js';
 import { bootsMs, criticalPathMs, idealRun, type IdealClass } from './support/ideal-cluster.js';
 import { followToEnd, rosterOf, startProduct, submitRoster } from './support/product.js';
 import { recordRun, type RunRecord } from './support/run-record.js';
@@ -184,7 +184,8 @@ async function measure({ timeScale, seed, workers }: Options, variant: Variant) 
       tenthsReady = tenths;
     });
     const cpuAfter = await product.cpuSeconds();
-    const ready = [...readyAtNs.values()].map(simSeconds).toSorted((a, b) => a - b);
+    const inOrder = [...readyAtNs].toSorted(([, a], [, b]) => (a < b ? -1 : 1));
+    const ready = inOrder.map(([, at]) => simSeconds(at));
     if (ready.length === 0) throw new Error(`Unable to measure ${name}: no machine became ready`);
     const makespan = ready.at(-1)!;
     const record = await recordRun({
@@ -193,7 +194,7 @@ async function measure({ timeScale, seed, workers }: Options, variant: Variant) 
       batch: batch.id,
       timeScale,
       fromNs: acceptedAtNs,
-      toNs: [...readyAtNs.values()].reduce((a, b) => (a > b ? a : b)),
+      toNs: inOrder.at(-1)![1],
     });
     const wanted: IdealClass = { machines: record.machines, world, seed, clone };
     const ideal = await idealRun(wanted);
@@ -233,6 +234,8 @@ async function measure({ timeScale, seed, workers }: Options, variant: Variant) 
       distance: distance(record, makespan * 1000, ideal),
       pollingAlone: await pollingAlone(wanted, record, ideal.makespanMs),
       steps: stepDelays(record, bootsMs(wanted)),
+      firstMachine: timeline(record, inOrder[0]![0]),
+      lastMachine: timeline(record, inOrder.at(-1)![0]),
     };
     show(measured);
     return measured;
@@ -320,6 +323,8 @@ function show(one: Omit<Measured, never>): void {
   line('remaining time', JSON.stringify(one.remainingTime));
   line('distance, s', JSON.stringify(one.distance));
   for (const row of one.pollingAlone ?? []) line(`polling alone, ${row.clones} clones`, JSON.stringify(row));
+  line('first machine, s', JSON.stringify(one.firstMachine));
+  line('last machine, s', JSON.stringify(one.lastMachine));
   for (const step of one.steps) line(`step ${step.step}, s`, stepText(step));
 }
 

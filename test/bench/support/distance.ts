@@ -207,6 +207,15 @@ export function stepDelays(record: RunRecord, boots: ReadonlyMap<number, number>
     });
 }
 
+/** One machine's way: when each of its steps was due, claimed and done, in simulated seconds since the submit. */
+export function timeline(record: RunRecord, machine: string): Record<string, readonly number[]> {
+  const vmid = record.machines.find(({ id }) => id === machine)?.vmid;
+  const steps = record.steps.filter((step) => step.vmid === vmid).toSorted((a, b) => claim(a) - claim(b));
+  return Object.fromEntries(
+    steps.map(({ key, dueMs, claimedMs, doneMs }) => [key, [dueMs, claimedMs, doneMs].map(seconds)]),
+  );
+}
+
 const claim = ({ claimedMs }: StepRecord): number => claimedMs;
 
 const spread = (valuesMs: readonly number[]): Spread => ({
