@@ -193,22 +193,15 @@ async function measure({ timeScale, seed, workers }: Options, variant: Variant) 
       postgresUrl: product.postgresUrl,
       batch: batch.id,
       timeScale,
-      fromNs: acceptedAtNs,
+      fromNs: sentAtNs,
+      zeroNs: acceptedAtNs,
       toNs: inOrder.at(-1)![1],
     });
     const wanted: IdealClass = { machines: record.machines, world, seed, clone };
     const ideal = await idealRun(wanted);
     const criticalPath = (await criticalPathMs(wanted)) / 1000;
     const reference = ideal.makespanMs / 1000;
-    const cpu = Object.fromEntries(
-      Object.entries(cpuAfter).map(([role, seconds]) => [
-        role,
-        round(seconds - cpuBefore[role as keyof typeof cpuBefore], 2),
-      ]),
-    );
-    const ofProduct = Object.entries(cpu)
-      .filter(([role]) => role !== 'simulator')
-      .reduce((sum, [, seconds]) => sum + seconds, 0);
+    const cpu = cpuUsed(cpuBefore, cpuAfter);
     const calls = Object.values(record.calls).reduce((sum, count) => sum + count, 0);
     const measured = {
       name,
@@ -228,8 +221,8 @@ async function measure({ timeScale, seed, workers }: Options, variant: Variant) 
       ),
       winrmCommandsPerMachine: round(record.winrmCommands / machines),
       submitSeconds: round(Number(acceptedAtNs - sentAtNs) / 1e9, 2),
-      cpuShare: round(ofProduct / (makespan * timeScale * CORES)),
-      cpuSeconds: cpu,
+      cpuShare: round(cpu.ofProduct / (makespan * timeScale * CORES)),
+      cpuSeconds: cpu.byRole,
       remainingTime: remainingTime(told, makespan, planned),
       distance: distance(record, makespan * 1000, ideal),
       pollingAlone: await pollingAlone(wanted, record, ideal.makespanMs),
@@ -242,6 +235,17 @@ async function measure({ timeScale, seed, workers }: Options, variant: Variant) 
   } finally {
     await product.stop();
   }
+}
+
+/** CPU seconds; the simulated systems are not the product's. */
+function cpuUsed(before: Readonly<Record<string, number>>, after: Readonly<Record<string, number>>) {
+  const used = Object.entries(after).map(
+    ([role, seconds]) => [role, round(seconds - before[role]!, 2)] as const,
+  );
+  return {
+    byRole: Object.fromEntries(used),
+    ofProduct: used.reduce((sum, [role, seconds]) => (role === 'simulator' ? sum : sum + seconds), 0),
+  };
 }
 
 interface Told {

@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline';
 import pg from 'pg';
 import { journalLineSchema, type JournalLine } from '../../../src/simulators/journal.js';
 
-/** A step of one machine, in simulated milliseconds since the submit. */
+/** A step of one machine, in simulated milliseconds since the submit was accepted. */
 export interface StepRecord {
   readonly vmid: number;
   readonly key: string;
@@ -49,15 +49,17 @@ export interface RecordOptions {
   readonly postgresUrl: string;
   readonly batch: string;
   readonly timeScale: number;
-  /** `process.hrtime.bigint()` at the submit and at the end: what is recorded. */
+  /** `process.hrtime.bigint()` before the submit and at the end: what is recorded. */
   readonly fromNs: bigint;
+  /** When the submit was accepted: from here times count. */
+  readonly zeroNs: bigint;
   readonly toNs: bigint;
 }
 
 export async function recordRun(options: RecordOptions): Promise<RunRecord> {
-  const { fromNs, timeScale } = options;
-  const lines = await journalBetween(options.journal, fromNs, options.toNs);
-  const simMs = (ns: bigint): number => Number(ns - fromNs) / 1e6 / timeScale;
+  const { zeroNs, timeScale } = options;
+  const lines = await journalBetween(options.journal, options.fromNs, options.toNs);
+  const simMs = (ns: bigint): number => Number(ns - zeroNs) / 1e6 / timeScale;
   // The database has the wall clock, the journal the monotonic one; both are of this host.
   const monotonicAheadNs = process.hrtime.bigint() - BigInt(Math.round(Date.now() * 1e6));
   const fromWall = (epochMs: number): number => simMs(BigInt(Math.round(epochMs * 1e6)) + monotonicAheadNs);
