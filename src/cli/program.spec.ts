@@ -585,7 +585,7 @@ describe('the limits of a cluster', () => {
     inUse: 3,
     waiting: 200,
     lockWait: { meanMs: 1_430, clones: 12 },
-    why: 'clones waited 2.3 s for a lock, above 2 s',
+    why: 'clones waited 4.3 s for a lock, above 4 s',
     changedAt: '2026-11-27T10:00:00.000Z',
   };
   const service = () => json({ items: [limit], nextCursor: null });
@@ -594,7 +594,7 @@ describe('the limits of a cluster', () => {
     const { code, out, world } = await run(['cluster', 'limits', 'main'], { service });
     expect(code).toBe(0);
     expect(out).toMatch(
-      /clones@storage:main\/ceph +3 +3 +200 +4 +1-8 +lock-wait +1\.4 s \(12\) .* above 2 s/,
+      /clones@storage:main\/ceph +3 +3 +200 +4 +1-8 +lock-wait +1\.4 s \(12\) .* above 4 s/,
     );
     expect(world.requests.map(({ method }) => method)).toEqual(['GET']);
   });

@@ -68,7 +68,7 @@ const clusterShape = z.strictObject({
   limits: z
     .strictObject({
       clonesPerStorage: limit.default(4),
-      clonesPerNode: limit.default(4),
+      clonesPerNode: limit.default(8),
       startsPerNode: limit.default(6),
       destroysPerCluster: limit.default(8),
       /** Machines that begin at the same time. */

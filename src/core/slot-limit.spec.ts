@@ -15,26 +15,26 @@ describe('a limit that follows the lock wait', () => {
     expect(adjust(start, [], frame)).toBe(start);
   });
 
-  it('grows by one while waits stay below a second and somebody waits for a slot', () => {
-    expect(adjust(start, waits(4, 400), frame)).toMatchObject({ limit: 5, changedAtMs: 1_000 });
-    expect(adjust(start, waits(4, 400), { ...frame, isShort: false }).limit).toBe(4);
+  it('grows by one while waits stay below three seconds and somebody waits for a slot', () => {
+    expect(adjust(start, waits(4, 2_400), frame)).toMatchObject({ limit: 5, changedAtMs: 1_000 });
+    expect(adjust(start, waits(4, 2_400), { ...frame, isShort: false }).limit).toBe(4);
   });
 
-  it('shrinks by one above two seconds, and stays between', () => {
-    expect(adjust(start, waits(4, 2_500), frame)).toMatchObject({ limit: 3 });
-    expect(adjust(start, waits(4, 1_500), frame)).toMatchObject({
+  it('shrinks by one above four seconds, and stays between', () => {
+    expect(adjust(start, waits(4, 4_500), frame)).toMatchObject({ limit: 3 });
+    expect(adjust(start, waits(4, 3_500), frame)).toMatchObject({
       limit: 4,
-      waits: { count: 4, meanMs: 1_500 },
+      waits: { count: 4, meanMs: 3_500 },
     });
   });
 
   it('decides nothing from a few waits, nor while they do not agree', () => {
-    expect(adjust(start, waits(3, 5_000), frame).limit).toBe(4);
-    expect(adjust(start, [...waits(2, 200), ...waits(2, 4_200)], frame).limit).toBe(4);
+    expect(adjust(start, waits(3, 7_000), frame).limit).toBe(4);
+    expect(adjust(start, [...waits(2, 400), ...waits(2, 8_400)], frame).limit).toBe(4);
   });
 
   it('counts no clone that began under the limit before', () => {
-    const lower = adjust(start, waits(4, 2_500), frame);
+    const lower = adjust(start, waits(4, 4_500), frame);
     expect(adjust(lower, waits(8, 9_000, 900), { ...frame, nowMs: 2_000 })).toBe(lower);
   });
 
@@ -53,7 +53,7 @@ describe('a limit that follows the lock wait', () => {
   });
 
   it('does not try again soon what was too much', () => {
-    const lower = adjust(start, waits(4, 2_500), frame);
+    const lower = adjust(start, waits(4, 4_500), frame);
     const calm = waits(8, 100, 1_500);
     expect(adjust(lower, calm, { ...frame, nowMs: 2_000 }).limit).toBe(3);
     expect(adjust(lower, calm, { ...frame, nowMs: 1_000 + TRY_AGAIN_MS }).limit).toBe(4);
@@ -112,7 +112,7 @@ describe('on a storage whose lock is polled', () => {
     const limits = play(() => 1_500, 30, configured);
     const settled = limits.slice(5);
     expect(new Set(settled).size).toBeLessThanOrEqual(2);
-    expect(Math.max(...settled)).toBeLessThanOrEqual(3);
+    expect(Math.max(...settled)).toBeLessThanOrEqual(4);
     // Tried again once in ten minutes, not in between.
     const changes = settled.filter((limit, index) => index > 0 && limit !== settled[index - 1]).length;
     expect(changes).toBeLessThanOrEqual(4);

@@ -27,8 +27,9 @@ export interface LimitFrame {
   readonly isShort: boolean;
 }
 
-export const GROW_BELOW_MS = 1_000;
-export const SHRINK_ABOVE_MS = 2_000;
+/** Chosen by measurement: docs/decisions/0010-slots-and-limits.md. */
+export const GROW_BELOW_MS = 3_000;
+export const SHRINK_ABOVE_MS = 4_000;
 /** How long a limit that was too much is not tried again, and how long without a time-out counts as quiet. */
 export const TRY_AGAIN_MS = 600_000;
 /** Fewer waits than this decide nothing, and older ones than this many fade. */
@@ -45,8 +46,8 @@ export const boundsOf = (configured: number): { readonly min: number; readonly m
 });
 
 /**
- * The limit after what was seen: one less for a lock time-out, or when the mean wait is surely above 2 s; one more when it is surely below
- * 1 s (surely = by one standard error). What was too much is tried again after ten minutes at the earliest, so that it does not swing.
+ * The limit after what was seen: one less for a lock time-out, or when the mean wait is surely above 4 s; one more when it is surely below
+ * 3 s (surely = by one standard error). What was too much is tried again after ten minutes at the earliest, so that it does not swing.
  */
 export function adjust(at: MeasuredLimit, seen: readonly LockWait[], frame: LimitFrame): MeasuredLimit {
   const { min, max } = boundsOf(frame.configured);
@@ -59,10 +60,10 @@ export function adjust(at: MeasuredLimit, seen: readonly LockWait[], frame: Limi
   const spread = Math.sqrt(waits.variance / Math.max(1, waits.count));
   const isSure = waits.count >= MIN_WAITS;
   if (isSure && waits.meanMs - spread > SHRINK_ABOVE_MS)
-    return lower(now, frame, `clones waited ${seconds(waits.meanMs)} for a lock, above 2 s`);
+    return lower(now, frame, `clones waited ${seconds(waits.meanMs)} for a lock, above 4 s`);
   if (!frame.isShort || at.limit >= max || isBarred(at, frame)) return now;
   if (isSure && waits.meanMs + spread < GROW_BELOW_MS)
-    return raise(now, frame, `clones waited ${seconds(waits.meanMs)} for a lock, below 1 s`);
+    return raise(now, frame, `clones waited ${seconds(waits.meanMs)} for a lock, below 3 s`);
   // Where nothing tells the waits, quiet brings back what time-outs took, and no more.
   if (waits.count === 0 && at.limit < frame.configured && frame.nowMs - at.changedAtMs >= TRY_AGAIN_MS)
     return raise(now, frame, 'no lock time-out for 10 minutes');
