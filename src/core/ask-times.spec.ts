@@ -64,7 +64,7 @@ describe('when a guest agent is asked', () => {
 
   it('is little more than once a machine where some boots take twice as long as others', () => {
     const learned = boots(400, (_, next) => logNormal(25_000, 50_000, next)).slice(100);
-    expect(asksOf(learned)).toBeLessThan(1.3);
+    expect(asksOf(learned)).toBeLessThanOrEqual(1.3);
   });
 
   it('comes to the same from above and from below', () => {

@@ -72,7 +72,7 @@ const clusterShape = z.strictObject({
       startsPerNode: limit.default(6),
       destroysPerCluster: limit.default(8),
       /** Machines that begin at the same time. */
-      lookupsPerCluster: limit.default(16),
+      lookupsPerCluster: limit.default(6),
       writesPerNode: limit.max(3).default(3),
     })
     .prefault({}),

@@ -5,8 +5,8 @@
 const ASSUMED_S: Readonly<Record<string, number>> = {
   'reserve-vmid': 0.1,
   'allow-mac': 1.5,
-  /** Disk under the storage lock, cloud-init drive, task overhead; of a full clone all but its bytes. */
-  'clone-template': 1.7,
+  /** What is not under the storage's lock; of a full clone all but its bytes. */
+  'clone-template': 0.5,
   'configure-vm': 0.4,
   'resize-disk': 0.8,
   'start-vm': 2.8,
@@ -14,6 +14,9 @@ const ASSUMED_S: Readonly<Record<string, number>> = {
   'wait-address': 25,
   'register-desktop': 0.6,
 };
+
+/** Disk and cloud-init drive of a clone, under a lock that one clone of a storage has at a time. */
+const LOCKED_S = 1.5;
 
 /** Copy rate of one storage, shared by its parallel copies. */
 const COPY_GIB_PER_S = 0.2;
@@ -25,6 +28,7 @@ export function assumedSeconds(
   copiesAtOnce: number,
 ): number | undefined {
   const seconds = ASSUMED_S[uses];
-  if (seconds === undefined || uses !== 'clone-template' || machine.clone === 'linked') return seconds;
-  return seconds + (machine.diskGiB / COPY_GIB_PER_S) * copiesAtOnce;
+  if (seconds === undefined || uses !== 'clone-template') return seconds;
+  const copyS = machine.clone === 'full' ? machine.diskGiB / COPY_GIB_PER_S : 0;
+  return seconds + (LOCKED_S + copyS) * copiesAtOnce;
 }

@@ -120,7 +120,8 @@ export class RemainingTimes {
     for (const one of candidates) {
       for (const step of one.steps) {
         const key = `${one.blueprint} ${step.key}`;
-        if (!durations.has(key)) durations.set(key, await this.durationOf(cluster, one, step, limitOf));
+        if (!durations.has(key))
+          durations.set(key, await this.durationOf(cluster, one, step, limitOf, candidates.length));
       }
       work.push({
         machine: one.machine,
@@ -136,16 +137,13 @@ export class RemainingTimes {
     { blueprint, input }: Candidate,
     step: PlannedStep,
     limitOf: (slot: string) => number,
+    machines: number,
   ): Promise<Duration | undefined> {
     const learned = await this.parts.durations.of(cluster, blueprint, step.key);
     if (learned && learned.count >= ENOUGH) return learned.took;
     const { clone = 'linked', size } = input ?? {};
-    const copies = Math.min(...step.slots.map(limitOf), Infinity);
-    const assumed = assumedSeconds(
-      step.uses,
-      { clone, diskGiB: size?.diskGiB ?? 0 },
-      Number.isFinite(copies) ? copies : 1,
-    );
+    const copies = Math.min(...step.slots.map(limitOf), machines);
+    const assumed = assumedSeconds(step.uses, { clone, diskGiB: size?.diskGiB ?? 0 }, copies);
     if (assumed === undefined) return undefined;
     const medianMs = assumed * 1_000 * this.parts.remoteTimeScale;
     return { medianMs, sigma: ASSUMED_SIGMA, count: 0, isUpperEnd: false };

@@ -23,7 +23,7 @@ describe('a ticket of Proxmox', () => {
     await bench.simulator.reached('qemu.config.get', 'after');
     bench.simulator.conditions.expireTickets();
     bench.simulator.release('qemu.config.get', 'after');
-    expect(await written).toMatchObject({ cores: 4 });
+    expect(await written).toMatchObject({ node: 'pve1' });
     expect(bench.requests('qemu.config.put').map(({ status, effect }) => [status, effect])).toEqual([
       [401, false],
       [200, true],

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import pg from 'pg';
 import { StoreUnavailable } from '../../ports/store-unavailable.js';
 import { systemClock } from '../system-clock.js';
@@ -15,11 +16,10 @@ export interface Queries {
   query<R extends object = Row>(text: string, values?: readonly unknown[]): Promise<R[]>;
 }
 
-/** A statement that is parsed and planned once per connection, under its name: the same name is always the same text. Its values are texts. */
-export interface Prepared {
-  readonly name: string;
+/** A statement and its values, which never become part of its text. */
+export interface Statement {
   readonly text: string;
-  readonly values: readonly string[];
+  readonly values: readonly unknown[];
 }
 
 /** Serialization failure, deadlock: the whole transaction may be repeated (nothing of it was done). */
@@ -42,7 +42,6 @@ const IDLE_IN_TRANSACTION_MS = 10_000;
 export class Database implements Queries {
   private readonly pool: pg.Pool;
   private readonly begin: string;
-  private readonly preparedOn = new WeakMap<pg.PoolClient, Set<string>>();
   /** Statements sent, for tests that count them. */
   statements = 0;
 
@@ -58,13 +57,15 @@ export class Database implements Queries {
       connectionTimeoutMillis: CONNECT_MS,
       query_timeout: ANSWER_MS,
       keepAlive: true,
-    });
+      // What is asked of a connection in one turn leaves at once, and is answered in its order.
+      pipeline: true,
+    } as pg.PoolConfig);
     this.pool.on('error', (error) => options.onError?.(error));
   }
 
   async query<R extends object = Row>(text: string, values: readonly unknown[] = []): Promise<R[]> {
     this.statements += 1;
-    return (await this.available(this.pool.query<R>(text, [...values]))).rows;
+    return (await this.available(this.pool.query<R>(prepared({ text, values })))).rows;
   }
 
   async transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
@@ -74,7 +75,7 @@ export class Database implements Queries {
       const result = await work({
         query: async <R extends object = Row>(text: string, values: readonly unknown[] = []) => {
           this.statements += 1;
-          return (await this.available(client.query<R>(text, [...values]))).rows;
+          return (await this.available(client.query<R>(prepared({ text, values })))).rows;
         },
       });
       await this.available(client.query('commit'));
@@ -83,41 +84,27 @@ export class Database implements Queries {
   }
 
   /**
-   * A transaction of two messages, for what happens with every step: `reads` go with its begin, and the writes that `decide` makes of their rows
-   * go with its commit. Each statement sees what was committed before it began; the first one may wait for a lock.
+   * A transaction of two round trips, for what happens with every step: `reads` leave together with its begin, and the writes that `decide`
+   * makes of their rows leave together with its commit. Each statement sees what was committed before it began; the first one may wait for a lock.
    */
   async exchange<T>(
-    reads: readonly Prepared[],
-    decide: (rows: readonly Row[][]) => { writes: readonly Prepared[]; result: T },
+    reads: readonly Statement[],
+    decide: (rows: readonly Row[][]) => { writes: readonly Statement[]; result: T },
   ): Promise<T> {
     return this.repeated(async (client) => {
-      const answers = await this.send(client, [this.begin, ...this.executions(client, reads)]);
-      const { writes, result } = decide(answers.slice(-reads.length).map((answer) => answer.rows));
-      await this.send(client, [...this.executions(client, writes), 'commit']);
+      const ask = (one: Statement): Promise<pg.QueryResult<Row>> => client.query<Row>(prepared(one));
+      const [, ...read] = await this.sent([client.query<Row>(this.begin), ...reads.map(ask)]);
+      const { writes, result } = decide(read.map((answer) => answer.rows));
+      // A commit behind a write that failed rolls back.
+      await this.sent([...writes.map(ask), client.query<Row>('commit')]);
       return result;
     });
   }
 
-  /** One message, one answer. After an error nothing of what stands behind it was done. */
-  private async send(client: pg.PoolClient, statements: readonly string[]): Promise<pg.QueryResult<Row>[]> {
-    this.statements += statements.length;
-    const answers: unknown = await this.available(client.query<Row>(statements.join(';\n')));
-    return (Array.isArray(answers) ? answers : [answers]) as pg.QueryResult<Row>[];
-  }
-
-  /** SQL's own PREPARE and EXECUTE: with those of the protocol each statement would be a message of its own. */
-  private executions(client: pg.PoolClient, statements: readonly Prepared[]): string[] {
-    const known = this.preparedOn.get(client) ?? new Set();
-    this.preparedOn.set(client, known);
-    const unknown = statements.filter(({ name }) => !known.has(name));
-    for (const { name } of unknown) known.add(name);
-    return [
-      ...unknown.map(({ name, text }) => `prepare "${name}" as ${text}`),
-      ...statements.map(
-        ({ name, values }) =>
-          `execute "${name}"(${values.map((value) => pg.escapeLiteral(value)).join(', ')})`,
-      ),
-    ];
+  /** The error of several is the first one: the others come of it. */
+  private async sent(asked: readonly Promise<pg.QueryResult<Row>>[]): Promise<pg.QueryResult<Row>[]> {
+    this.statements += asked.length;
+    return this.available(Promise.all(asked));
   }
 
   private async repeated<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
@@ -130,9 +117,7 @@ export class Database implements Queries {
       try {
         return await work(client);
       } catch (error) {
-        // What was to be prepared may not have been.
-        this.preparedOn.delete(client);
-        await client.query('rollback; deallocate all').catch(onBroken);
+        await client.query('rollback').catch(onBroken);
         if (!REPEATABLE.has(sqlState(error) ?? '') || repeats >= MAX_REPEATS) throw error;
       } finally {
         client.off('error', onBroken);
@@ -156,6 +141,19 @@ export class Database implements Queries {
       throw new StoreUnavailable(error instanceof Error ? error.message : String(error), error);
     }
   }
+}
+
+/** Names of statements by their text; texts are constants of the code, so they are few. */
+const names = new Map<string, string>();
+
+/** Parsed once per connection, and planned once where one plan serves all values. */
+function prepared({ text, values }: Statement): { name: string; text: string; values: unknown[] } {
+  let name = names.get(text);
+  if (name === undefined) {
+    name = createHash('sha256').update(text).digest('hex').slice(0, 32);
+    names.set(text, name);
+  }
+  return { name, text, values: [...values] };
 }
 
 /** SQLSTATE of a Postgres error, e.g. `23505` for a broken unique constraint. */

@@ -1,7 +1,7 @@
 import { v7 as uuidv7 } from 'uuid';
 import { isMachineSettled } from '../../core/states.js';
 import type { LoadedRun, RunChanges, StepRow } from '../../ports/run-store.js';
-import type { Prepared, Queries } from './database.js';
+import type { Queries, Statement } from './database.js';
 
 /** How long a released VMID rests, in milliseconds; names and MACs are free at once. */
 export type QuarantineOf = (cluster: string) => number;
@@ -18,15 +18,14 @@ export function writesOf(
   before: StepsBefore,
   changes: RunChanges,
   quarantineOf: QuarantineOf,
-): readonly Prepared[] {
+): readonly Statement[] {
   const parts = PARTS.flatMap((part) => {
     const value = part.value({ at, before, changes });
     return value === undefined ? [] : [{ ...part, value }];
   });
-  const writes: Prepared[] = [];
+  const writes: Statement[] = [];
   if (parts.length > 0)
     writes.push({
-      name: `write-run ${parts.map((part) => part.name[0]).join('')}`,
       text: `with ${parts.map((part, index) => `${part.name} as (${part.text(`$${index + 1}`)})`).join(',\n')}\nselect`,
       values: parts.map((part) => JSON.stringify(part.value)),
     });
@@ -42,7 +41,6 @@ interface Written {
 }
 
 interface Part {
-  /** Its first letter is its own: the name of a statement may not be long. */
   readonly name: string;
   /** `p` is the place of its value, as jsonb. */
   readonly text: (p: string) => string;
@@ -58,7 +56,7 @@ const some = <T>(rows: readonly T[]): readonly T[] | undefined => (rows.length =
  * it expects ten, and asks the index.
  */
 const listOf = (p: string): string =>
-  `array(select id::uuid from jsonb_array_elements_text(${p}::jsonb) as id)`;
+  `array(select listed.value::uuid from jsonb_array_elements_text(${p}::jsonb) as listed)`;
 const keysOf = (p: string): string =>
   `array(select (row ->> 'id')::uuid from jsonb_array_elements(${p}::jsonb) as row)`;
 
@@ -218,15 +216,14 @@ function stepsToWrite({ at, before, changes }: Written): unknown {
   );
 }
 
-const releasesOf = (at: LoadedRun, quarantineMs: number): readonly Prepared[] => [
+const releasesOf = (at: LoadedRun, quarantineMs: number): readonly Statement[] => [
   {
-    name: 'release-reservations',
     text: `
 update reservations set released_at = now(), rest_until = case when kind = 'vmid' then now() + $2::double precision * interval '1 millisecond' else now() end
  where machine_id = $1 and released_at is null`,
     values: [at.machine.id, String(quarantineMs)],
   },
-  { name: 'forget-secrets', text: 'delete from secrets where machine_id = $1', values: [at.machine.id] },
+  { text: 'delete from secrets where machine_id = $1', values: [at.machine.id] },
 ];
 
 /**
@@ -234,10 +231,9 @@ update reservations set released_at = now(), rest_until = case when kind = 'vmid
  * The batch's row is locked first, by a statement of its own: of two machines that settle at the same moment the second sees the first.
  * A deleted batch whose machine came back (a guest found after its end, whose undo parked) is shown again, unless its name has a new owner.
  */
-const settlesOf = (batchId: string): readonly Prepared[] => [
-  { name: 'lock-batch', text: 'select 1 from batches where id = $1 for update', values: [batchId] },
+const settlesOf = (batchId: string): readonly Statement[] => [
+  { text: 'select 1 from batches where id = $1 for update', values: [batchId] },
   {
-    name: 'settle-batch',
     text: `
 with at_rest as (
        select b.id, b.name, b.is_open, b.notify_url, exists (select 1 from machines m where m.batch_id = b.id and m.state <> 'deleted') as is_present

@@ -9,7 +9,7 @@ import type {
   RunRow,
   StepRow,
 } from '../../ports/run-store.js';
-import type { Prepared, Row } from './database.js';
+import type { Row, Statement } from './database.js';
 
 /**
  * Reads a run under its row lock. The lock is a statement of its own and comes first: whoever has to wait for it sees in the statement after
@@ -19,18 +19,16 @@ import type { Prepared, Row } from './database.js';
 export function readsOf(
   by: { stepId: string } | { runId: string },
   known: readonly string[],
-): readonly Prepared[] {
+): readonly Statement[] {
   const [of, id] = 'stepId' in by ? (['step', by.stepId] as const) : (['run', by.runId] as const);
   return [
     {
-      name: `lock-run-of-${of}`,
       text: `select 1 from runs where id = ${RUN_OF[of]} for update`,
       values: [id],
     },
     {
-      name: `read-run-of-${of}`,
       text: READ_RUN.replace('$run', RUN_OF[of]),
-      values: [id, `{${known.join()}}`],
+      values: [id, known],
     },
   ];
 }

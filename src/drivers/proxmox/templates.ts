@@ -11,9 +11,9 @@ import { parseUpid } from './upid.js';
 import { guestStatus, vmConfig, type VmConfig } from './wire.js';
 
 const MAP_AGE_MS = 2_000;
-const CONFIG_AGE_MS = 5_000;
+const CONFIG_AGE_MS = 15_000;
 
-/** Templates by name, and the check that a pinned one is still what it was. A class of clones shares one config read every 5 s. */
+/** Templates by name, and the check that a pinned one is still what it was. A class of clones shares one config read every 15 s, and a refusal reads anew. */
 export class Templates {
   readonly #cluster: Cluster;
   readonly #reads: ClusterReads;
