@@ -67,7 +67,7 @@ const clusterShape = z.strictObject({
     .refine((range) => range.from <= range.to, 'write a range whose end is not below its start'),
   limits: z
     .strictObject({
-      clonesPerStorage: limit.default(4),
+      clonesPerStorage: limit.default(5),
       clonesPerNode: limit.default(8),
       startsPerNode: limit.default(6),
       destroysPerCluster: limit.default(8),

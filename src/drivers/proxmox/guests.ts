@@ -12,6 +12,8 @@ const KNOWN_PLACES = 5_000;
 /** Configs that were just read, kept for the write that follows. */
 const KEPT_CONFIGS = 500;
 const KEPT_MS = 30_000;
+/** How long a write that carried a digest proves whose guest it went to. */
+const WRITTEN_MS = 3_000;
 
 type Found =
   | { readonly found: 'config'; readonly node: string; readonly config: VmConfig }
@@ -38,7 +40,7 @@ export class GuestReads {
   readonly #places = new Map<number, string>();
   readonly #kept = new Map<
     number,
-    { readonly node: string; readonly config: VmConfig; readonly at: number }
+    { readonly node: string; readonly config: VmConfig; readonly at: number; readonly isWritten: boolean }
   >();
 
   constructor(cluster: Cluster, reads: ClusterReads) {
@@ -73,7 +75,7 @@ export class GuestReads {
     const judged = await this.readOwned(guest, signal);
     if (judged.answer !== 'ours') return judged;
     const { node, config, mark } = judged.owned;
-    this.#keep(guest.vmid, node, config);
+    this.#keep(guest.vmid, { node, config, isWritten: false });
     try {
       const pool = withPool ? await this.#poolOf(guest.vmid, signal) : undefined;
       return { answer: 'ours', guest: ownGuest(config, mark, { node, pool }) };
@@ -92,9 +94,27 @@ export class GuestReads {
    * when anything of it has changed since. `undefined` = it was not read lately, or is locked.
    */
   takeKept(guest: GuestRef): Owned | undefined {
+    return this.#take(guest, false, KEPT_MS);
+  }
+
+  /** The cluster has just accepted a write with the digest of this config: until then it was exactly this guest, and it was ours. */
+  noteWritten({ node, config, mark }: Owned): void {
+    this.#keep(mark.vmid, { node, config, isWritten: true });
+  }
+
+  /**
+   * Our guest as it was right before a write of ours a moment ago, once: for one more write that is harmless to whoever is there, and that
+   * needs nothing of what the first one changed. `undefined` = read it.
+   */
+  takeWritten(guest: GuestRef): Owned | undefined {
+    return this.#take(guest, true, WRITTEN_MS);
+  }
+
+  #take(guest: GuestRef, isWritten: boolean, maxAgeMs: number): Owned | undefined {
     const kept = this.#kept.get(guest.vmid);
     this.#kept.delete(guest.vmid);
-    if (!kept || this.#cluster.clock.monotonicMs() - kept.at > KEPT_MS) return undefined;
+    if (kept?.isWritten !== isWritten || this.#cluster.clock.monotonicMs() - kept.at > maxAgeMs)
+      return undefined;
     const judged = judge({ found: 'config', node: kept.node, config: kept.config }, guest);
     return judged.answer === 'ours' && kept.config.lock === undefined ? judged.owned : undefined;
   }
@@ -238,9 +258,9 @@ export class GuestReads {
     return (await this.#reads.poolMembers(0, signal)).has(vmid) ? own : undefined;
   }
 
-  #keep(vmid: number, node: string, config: VmConfig): void {
+  #keep(vmid: number, seen: { node: string; config: VmConfig; isWritten: boolean }): void {
     this.#kept.delete(vmid);
-    this.#kept.set(vmid, { node, config, at: this.#cluster.clock.monotonicMs() });
+    this.#kept.set(vmid, { ...seen, at: this.#cluster.clock.monotonicMs() });
     const oldest = this.#kept.keys().next().value;
     if (this.#kept.size > KEPT_CONFIGS && oldest !== undefined) this.#kept.delete(oldest);
   }

@@ -13,7 +13,7 @@ type Incarnation = Pick<OwnGuest, 'node' | 'smbiosUuid'>;
 
 /**
  * What is done to a guest of ours between clone and delete. Each reads the config and its mark right before it writes; only a write that
- * carries the digest of a config may take the one that was read just before it.
+ * carries the digest of a config may take the one that was read just before it, and the growth of a disk may follow such a write at once.
  */
 export class Operations {
   readonly #cluster: Cluster;
@@ -40,12 +40,8 @@ export class Operations {
   }
 
   /** Gives whether anything was to be written. */
-  async #writeSettings(
-    what: string,
-    { node, config, mark }: Owned,
-    settings: GuestSettings,
-    call: Call,
-  ): Promise<boolean> {
+  async #writeSettings(what: string, owned: Owned, settings: GuestSettings, call: Call): Promise<boolean> {
+    const { node, config, mark } = owned;
     const { set: own, remove } = settingsChange(config, settings);
     const { vendorData } = this.#cluster.definition;
     const { phoneHomeToken } = settings;
@@ -67,6 +63,7 @@ export class Operations {
       },
       call,
     );
+    this.#guests.noteWritten(owned);
     return true;
   }
 
@@ -77,7 +74,8 @@ export class Operations {
     call: Call,
   ): Promise<TaskRef | undefined> {
     const what = `grow ${disk} of guest ${guest.vmid} to ${sizeGiB} GiB`;
-    const { node, config } = await this.#guests.need(what, guest, call.signal);
+    const written = this.#guests.takeWritten(guest);
+    const { node, config } = written ?? (await this.#guests.need(what, guest, call.signal));
     const drive = drivesOf(config).get(disk);
     if (!drive) throw new HatcheryError('remote-refused', `Unable to ${what}: it has no such disk`);
     if (drive.sizeGiB === sizeGiB) return undefined;
@@ -98,7 +96,7 @@ export class Operations {
         method: 'PUT',
         node,
         path: `/nodes/${node}/qemu/${guest.vmid}/resize`,
-        params: { disk, size: `${sizeGiB}G`, digest: config.digest },
+        params: { disk, size: `${sizeGiB}G`, ...(written === undefined && { digest: config.digest }) },
       },
       call,
     );
