@@ -51,7 +51,7 @@ describe('when a guest agent is asked', () => {
   it('is 20 s after the start, then in growing gaps, while no boot is known', () => {
     const times = askTimes(undefined, 0, 1);
     expect([times.firstMs, times.gapMs(1), times.gapMs(2), times.gapMs(9)]).toEqual([
-      20_000, 5_000, 7_500, 15_000,
+      20_000, 2_500, 3_750, 15_000,
     ]);
     expect(askTimes(undefined, 0.5, 0.1).firstMs).toBe(2_000);
   });

@@ -100,7 +100,7 @@ function readOptions(args: readonly string[]): Options {
     options: {
       machines: { ...text, default: '120,600' },
       variants: { ...text, default: VARIANTS.map(({ name }) => name).join(',') },
-      'time-scale': { ...text, default: '0.3' },
+      'time-scale': { ...text, default: '0.4' },
       seed: { ...text, default: '1' },
       workers: { ...text, default: '2' },
     },
@@ -117,7 +117,7 @@ function readOptions(args: readonly string[]): Options {
 
 /**
  * How long the product takes to make a class, over how long the ideal cluster takes on the same draws (support/ideal-cluster.ts).
- * --machines 120,600 --variants legacy-polling,local-storages,phone-home,full-clones --time-scale 0.3 --seed 1 --workers 2; `--variants ''` = none.
+ * --machines 120,600 --variants legacy-polling,local-storages,phone-home,full-clones --time-scale 0.4 --seed 1 --workers 2; `--variants ''` = none.
  */
 export const bench: Bench = async (args) => {
   const options = readOptions(args);

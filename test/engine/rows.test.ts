@@ -1,6 +1,8 @@
+import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { settleBatch } from '../../src/drivers/postgres/run-changes.js';
 import { changeRun } from '../../src/engine/engine.js';
+import type { HeldStep } from '../../src/ports/run-store.js';
 import { EngineBench, Gate } from '../support/engine-bench.js';
 import { Outside, use, workflow } from '../support/outside.js';
 
@@ -136,4 +138,32 @@ it('records a guest found after the end of its run again until its undo is open,
   expect(await found()).toBe(run!.runId);
   await bench.database.query(`update effects set state = 'undone'`);
   expect(await found()).toBeUndefined();
+});
+
+it('confirms what the ended step made, and nothing that others only mean to make', async () => {
+  const runs = await bench.accept(2);
+  const workerId = randomUUID();
+  const held: HeldStep[] = [];
+  for (const { runId } of runs) {
+    const [step] = await bench.database.query<{ id: string }>('select id from steps where run_id = $1', [
+      runId,
+    ]);
+    const claim = await changeRun(bench.parts, { runId }, (model) =>
+      model.claim(step!.id, { id: workerId, isAlone: false }),
+    );
+    if (claim === undefined || 'refused' in claim) throw new Error('not claimed');
+    held.push(claim);
+    const thing = { kind: 'thing', version: 1, system: 'outside', key: runId, payload: {} };
+    await bench.parts.store.intend(claim, [thing]);
+  }
+  await changeRun(bench.parts, { runId: runs[0]!.runId }, (model) => model.done(held[0]!, {}, {}));
+  const effects = await bench.database.query<{ key: string; state: string }>(
+    'select key, state from effects',
+  );
+  expect(new Map(effects.map(({ key, state }) => [key, state]))).toEqual(
+    new Map([
+      [runs[0]!.runId, 'confirmed'],
+      [runs[1]!.runId, 'intended'],
+    ]),
+  );
 });
