@@ -124,12 +124,12 @@ it('shows the limits of a cluster, and fixes one', async () => {
   const limitOf = (items: { resource: string }[]) =>
     items.find(({ resource }) => resource === 'clones@storage:main/ceph');
   expect(limitOf((await ok('listLimits')).items)).toMatchObject({
-    configured: 4,
+    configured: 5,
     rule: 'lock-wait',
-    bounds: { min: 1, max: 8 },
+    bounds: { min: 1, max: 10 },
     inUse: 0,
   });
-  expect(limitOf((await ok('setLimits')).items)).toMatchObject({ limit: 6, rule: 'fixed', configured: 4 });
+  expect(limitOf((await ok('setLimits')).items)).toMatchObject({ limit: 6, rule: 'fixed', configured: 5 });
 });
 
 it('refuses what cannot be done now with the reason', async () => {

@@ -227,7 +227,9 @@ export function killWithGroup(step: 'allow-mac'): void {
         'select max(deaths) as most from runs where id = any ($1::uuid[])',
         [runs],
       );
-      expect(deaths!.most).toBe(1);
+      // At K7 the others may be written down too by the time that the worker is dead: then nobody held anything any more.
+      expect(deaths!.most).toBeLessThanOrEqual(1);
+      if (point !== 'K7') expect(deaths!.most).toBe(1);
     });
   });
 }

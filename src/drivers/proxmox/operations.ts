@@ -87,19 +87,20 @@ export class Operations {
           hint: 'choose a size that is not below the template’s disk',
         },
       );
-    const id = await writeAs(
-      this.#cluster,
-      upidOrNull,
-      {
-        op: 'resize',
-        what,
-        method: 'PUT',
-        node,
-        path: `/nodes/${node}/qemu/${guest.vmid}/resize`,
-        params: { disk, size: `${sizeGiB}G`, ...(written === undefined && { digest: config.digest }) },
-      },
-      call,
-    );
+    const request = {
+      op: 'resize',
+      what,
+      method: 'PUT',
+      node,
+      path: `/nodes/${node}/qemu/${guest.vmid}/resize`,
+      params: { disk, size: `${sizeGiB}G`, ...(written === undefined && { digest: config.digest }) },
+    } as const;
+    const id = await writeAs(this.#cluster, upidOrNull, request, call).catch(async (error: unknown) => {
+      // A refusal for want of a right may be that of a guest which is gone, and its place in the pool with it: a read tells.
+      if (written && error instanceof HatcheryError && error.code !== 'outcome-unknown')
+        await this.#guests.need(what, guest, call.signal);
+      throw error;
+    });
     // PVE 7 resizes before it answers and starts no task.
     return id === null ? undefined : { id };
   }
