@@ -17,7 +17,7 @@ import { redisPrefix, redisUrl, testDatabase, type TestDatabase } from './stores
 
 /** Short leases, so that a dead worker is noticed within a test, yet longer than a busy test process ever stalls. */
 const TIMES = { leaseMs: 2_500, heartbeatMs: 500, sweepMs: 100, overdueMs: 1_000, longestRequestMs: 500 };
-const WAIT_MS = 15_000;
+const WAIT_MS = 30_000;
 
 /** One machine of a test with the names by which the world outside knows it; the VMID may be replaced, so it is asked for. */
 export interface TestMachine {
