@@ -617,3 +617,25 @@ describe('the limits of a cluster', () => {
     expect(world.requests).toHaveLength(0);
   });
 });
+
+describe('an export', () => {
+  const service = (text: string) => () =>
+    new Response(text, { headers: { 'content-type': 'application/x-ndjson; charset=utf-8' } });
+  const WHOLE = '{"row":"export","v":1}\n{"row":"machine","name":"vm-a"}\n{"row":"end","rows":1}\n';
+
+  it('is printed line by line, or as one list', async () => {
+    expect(await run(['admin', 'export'], { service: service(WHOLE) })).toMatchObject({
+      code: 0,
+      out: WHOLE,
+    });
+    const { out } = await run(['admin', 'export', '--json'], { service: service(WHOLE) });
+    expect(JSON.parse(out)).toMatchObject([{ row: 'export' }, { name: 'vm-a' }, { row: 'end' }]);
+  });
+
+  it('that was cut off is no export', async () => {
+    const half = WHOLE.split('{"row":"end"')[0]!;
+    const { code, err } = await run(['admin', 'export'], { service: service(half) });
+    expect(code).toBe(7);
+    expect(err).toContain('broke off');
+  });
+});

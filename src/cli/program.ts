@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { ERRORS, EXIT, HatcheryError } from '../core/errors.js';
 import { Cli, jsonText } from './cli.js';
+import { adminExport } from './commands/admin-export.js';
 import { adminNewDeployment } from './commands/admin-new-deployment.js';
 import { batchAdd } from './commands/batch-add.js';
 import { batchCancel } from './commands/batch-cancel.js';
@@ -78,7 +79,7 @@ const GROUPS: readonly { name: string; summary: string; commands: readonly Comma
   },
   { name: 'user', summary: 'Accounts of the service.', commands: [userCreate, userList] },
   { name: 'token', summary: 'Tokens for scripts.', commands: [tokenCreate, tokenList, tokenRevoke] },
-  { name: 'admin', summary: 'For whoever runs the service.', commands: [adminNewDeployment] },
+  { name: 'admin', summary: 'For whoever runs the service.', commands: [adminExport, adminNewDeployment] },
   { name: 'journal', summary: 'What the simulators saw.', commands: [journalCheck] },
 ];
 

@@ -510,6 +510,79 @@ export type RestingVmid = {
     note?: string;
 };
 
+export type ExportRow = {
+    row: 'export';
+    v: 1;
+    deployment: string;
+    name: string;
+    /**
+     * The moment that every row below tells of
+     */
+    at: string;
+} | {
+    row: 'machine';
+    id: string;
+    batch: string;
+    name: string;
+    login: string;
+    cluster: string;
+    node: string;
+    vmid: number;
+    mac: string;
+    address: string | null;
+    state: 'reserved' | 'creating' | 'ready' | 'parked' | 'failed' | 'deleting' | 'deleted';
+    /**
+     * Why it is parked or failed
+     */
+    code: string | null;
+    /**
+     * Its last run
+     */
+    run: string | null;
+} | {
+    row: 'run';
+    id: string;
+    machine: string;
+    batch: string;
+    state: 'queued' | 'running' | 'undoing' | 'parked' | 'done' | 'failed' | 'cancelled';
+    wanted: 'done' | 'gone';
+    code: string | null;
+    createdAt: string;
+    finishedAt: string | null;
+} | {
+    row: 'effect';
+    id: string;
+    run: string;
+    step: string;
+    kind: string;
+    system: string;
+    /**
+     * What it names there
+     */
+    key: string;
+    shared: boolean;
+    state: 'intended' | 'confirmed' | 'undoing' | 'undone';
+    /**
+     * Machines that hold a shared one
+     */
+    holders: Array<string>;
+} | {
+    row: 'reservation';
+    kind: string;
+    scope: string;
+    value: string;
+    machine: string | null;
+    releasedAt: string | null;
+    restUntil: string | null;
+    note: string | null;
+} | {
+    row: 'end';
+    /**
+     * Rows between the first and this one: without this row, or with another number, the export is cut off
+     */
+    rows: number;
+};
+
 export type LoginData = {
     body: LoginRequest;
     path?: never;
@@ -1540,3 +1613,28 @@ export type EventsResponses = {
 };
 
 export type EventsResponse = EventsResponses[keyof EventsResponses];
+
+export type ExportAllData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/v1/export';
+};
+
+export type ExportAllErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type ExportAllError = ExportAllErrors[keyof ExportAllErrors];
+
+export type ExportAllResponses = {
+    /**
+     * Machines, runs, effects and reservations of one moment, one JSON object per line
+     */
+    200: ExportRow;
+};
+
+export type ExportAllResponse = ExportAllResponses[keyof ExportAllResponses];

@@ -39,6 +39,7 @@ const ADMIN_ONLY = [
   'listRestingVmids',
   'releaseVmid',
   'vendorData',
+  'exportAll',
 ];
 /** Reaches one thing of one person. */
 const OF_ONE = [

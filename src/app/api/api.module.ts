@@ -22,6 +22,8 @@ import { EventHub } from '../events/event-hub.js';
 import { EventLog } from '../events/event-log.js';
 import { EventStream } from '../events/event-stream.js';
 import { EventsController } from '../events/events.controller.js';
+import { ExportController } from '../export/export.controller.js';
+import { ExportReads } from '../export/export-reads.js';
 import { MachineReads } from '../machines/machine-reads.js';
 import { MachinesController } from '../machines/machines.controller.js';
 import { PhoneHomeController } from '../machines/phone-home.controller.js';
@@ -59,6 +61,7 @@ import { CONTEXT, REDIS } from '../tokens.js';
     LimitsController,
     VmidsController,
     EventsController,
+    ExportController,
   ],
   providers: [
     RemainingReads,
@@ -70,6 +73,7 @@ import { CONTEXT, REDIS } from '../tokens.js';
     EventHub,
     EventStream,
     BatchProgressReads,
+    ExportReads,
   ],
 })
 export class ApiModule {}
