@@ -41,6 +41,7 @@ export const ERRORS = {
   },
   'cluster-unreachable': { status: 503, exit: EXIT.unreachable, title: 'The cluster does not answer' },
   'cluster-no-quorum': { status: 503, exit: EXIT.unreachable, title: 'The cluster has no quorum' },
+  'cluster-paused': { status: 409, exit: EXIT.conflict, title: 'The cluster is paused' },
   'service-unreachable': { status: 503, exit: EXIT.unreachable, title: 'A service does not answer' },
   'permission-missing': {
     status: 502,

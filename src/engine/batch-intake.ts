@@ -244,10 +244,11 @@ export class BatchIntake implements Intake {
     return { blueprint, cluster, inventory, templates, notes: notesOn(blueprint, found) };
   }
 
-  /** Nothing is promised on a cluster to which nothing is dispatched. */
+  /** Nothing is promised on a cluster to which nothing is dispatched, but on one that is only paused. */
   private async refuseStopped(cluster: string, inventory: Inventory, signal: AbortSignal): Promise<void> {
     await this.parts.watchCluster(cluster, inventory, signal);
-    const [stop] = await this.parts.engine.stops.of(cluster);
+    const stops = await this.parts.engine.stops.of(cluster);
+    const stop = stops.find(({ code }) => code !== 'cluster-paused');
     if (stop !== undefined)
       throw new HatcheryError(stop.code, stop.message, {
         retry: 'after-fix',

@@ -1,7 +1,7 @@
 import type { ErrorRecord } from '../core/errors.js';
 
-/** `foreign-deployment`: another Hatchery has guests in our VMID range; `token-rights`: our token could write to guests of others. */
-export type StopReason = 'foreign-deployment' | 'token-rights';
+/** `foreign-deployment`: another Hatchery has guests in our VMID range; `token-rights`: our token could write to guests of others; `paused`: see `ClusterPauses`. */
+export type StopReason = 'foreign-deployment' | 'token-rights' | 'paused';
 
 /**
  * Clusters to which nothing is dispatched, and why: the processes stay up, what runs goes on to its end, nothing new begins.

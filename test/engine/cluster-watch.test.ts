@@ -100,6 +100,51 @@ it('while a cluster is stopped no step of it begins, and work goes on by itself 
   await bench.until(READY, [batchId]);
 });
 
+it('while a person pauses a cluster its running steps end, batches are accepted, and nothing begins until it is resumed', async () => {
+  const { clusterPauses, intake, database } = bench.assembly;
+  const { proxmox, context } = site.simulators;
+  const since = BigInt(context.journal.now());
+  const written = () =>
+    context.journal
+      .read()
+      .filter((line) => BigInt(line.ns) >= since && line.event === 'task-end' && line.effect)
+      .map((line) => line.op);
+  proxmox.hold('qemu.clone', 'before');
+  const { batchId } = await create('paused');
+  await proxmox.reached('qemu.clone', 'before');
+  await expect(clusterPauses.pause('main', { actor: 'admin', why: 'new switch' })).resolves.toBe(true);
+  await expect(clusterPauses.pause('main', { actor: 'admin', why: 'new switches' })).resolves.toBe(false);
+  proxmox.release('qemu.clone', 'before');
+  const { batchId: waiting } = await create('waits');
+  const { batchId: leaving } = await create('leaves');
+  await intake.cancelBatch('leaves', bench.admin);
+  await bench.until(
+    `select bool_and(s.state = 'done') as ok from steps s join runs r on r.id = s.run_id where r.batch_id = $1 and s.key = 'clone'`,
+    [batchId],
+  );
+  const [{ refused } = { refused: 0 }] = await database.query<{ refused: number }>(
+    `select count(*)::int as refused from steps s join runs r on r.id = s.run_id where r.batch_id = any ($1) and s.epoch > 0`,
+    [[waiting, leaving]],
+  );
+  expect([written(), refused]).toEqual([['qemu.clone'], 0]);
+  const [stop] = await bench.assembly.parts.stops.of('main');
+  expect(stop).toMatchObject({
+    code: 'cluster-paused',
+    message: 'Unable to begin anything on cluster main: admin paused it (new switches)',
+  });
+  await expect(clusterPauses.resume('main', 'admin')).resolves.toBe(true);
+  await expect(clusterPauses.resume('main', 'admin')).resolves.toBe(false);
+  await bench.until(READY, [batchId]);
+  await bench.until(READY, [waiting]);
+  const audit = await database.query<{ actor: string; action: string }>(
+    `select actor, action from audit where subject = 'main' and detail ->> 'reason' = 'paused' order by id`,
+  );
+  expect(audit).toEqual([
+    { actor: 'admin', action: 'cluster.pause' },
+    { actor: 'admin', action: 'cluster.resume' },
+  ]);
+});
+
 it('rights on guests of others stop a cluster before anything is written, and work goes on when they are taken away', async () => {
   const { world, journal } = site.simulators.context;
   const before = [...world.acl];

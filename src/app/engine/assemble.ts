@@ -35,6 +35,7 @@ import { StrayFinder } from '../../engine/strays.js';
 import { EngineWorker } from '../../engine/worker.js';
 import { durationMs, type Registry, type StepPorts } from '../../plan/step.js';
 import { compileWorkflow } from '../../plan/workflow.js';
+import type { ClusterPauses } from '../../ports/cluster-pauses.js';
 import { noCheckpoints, type Checkpoints } from '../../ports/checkpoints.js';
 import type { Dhcp } from '../../ports/dhcp.js';
 import type { Durations } from '../../ports/durations.js';
@@ -89,6 +90,7 @@ export interface Assembly {
   readonly hypervisors: Hypervisors;
   readonly vmidRests: VmidRests;
   readonly clusterLimits: ClusterLimits;
+  readonly clusterPauses: ClusterPauses;
   /** What this site means to do on a cluster. */
   readonly useOf: (cluster: string) => Promise<IntendedUse>;
   readonly durations: Durations;
@@ -227,6 +229,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     hypervisors: drivers.hypervisors,
     vmidRests,
     clusterLimits: new ClusterLimits(parts.slotLimits, limitOf),
+    clusterPauses: stops,
     useOf: (cluster) =>
       intendedUse(cluster, {
         blueprints: options.site.blueprints,

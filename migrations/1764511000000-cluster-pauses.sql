@@ -1,0 +1,3 @@
+-- A person may pause the queue of a cluster; it is one more reason why nothing is dispatched to it.
+alter table cluster_stops drop constraint cluster_stops_reason_check,
+  add constraint cluster_stops_reason_check check (reason in ('foreign-deployment', 'token-rights', 'paused'));
