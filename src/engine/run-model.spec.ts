@@ -606,6 +606,27 @@ describe('a run that is wanted gone', () => {
     expect(bench.loaded.run.state).toBe('cancelled');
   });
 
+  it.each<[string, (model: RunModel, held: HeldStep) => void]>([
+    ['died', (model) => model.lost('w1')],
+    ['hands it over', (model, held) => model.handOver(held)],
+    [
+      'does not know its outcome',
+      (model, held) => model.failed(held, failure('later', 'outcome-unknown'), {}),
+    ],
+  ])(
+    'gives back the slot of a step that made nothing of its own when its worker %s after a cancel',
+    (_, end) => {
+      const bench = new Bench([compiled('a'), compiled('b', { needs: ['a'], uses: 'slotted' })]);
+      bench.run('a');
+      bench.loaded.effects.push(effect('a', 1));
+      const held = bench.claim('b');
+      bench.next().wantGone();
+      end(bench.next(), held);
+      expect(bench.states()).toEqual({ a: 'undoing', b: 'skipped' });
+      expect(bench.model.changes.freed).toContain('id-b');
+    },
+  );
+
   it('repeats an undo as its effect says, and lets its slot go in between', () => {
     const bench = new Bench([compiled('a', { retry: { attempts: 1, firstMs: 1, maxMs: 1 } })]);
     bench.loaded.effects.push(effect('a', 1));

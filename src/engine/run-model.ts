@@ -419,11 +419,13 @@ export class RunModel {
   private dropForward(): void {
     for (const step of this.at.steps) {
       if (step.state !== 'pending' && step.state !== 'ready' && step.state !== 'parked') continue;
-      if (!this.isUnsure(step) || step.groupKey !== undefined) this.free([step]);
+      // What a last request may still do outside is followed by the undo of what the step made, and by nobody else.
+      const isUndone = this.effectsOf(step).length > 0;
+      if (!isUndone || !this.isUnsure(step) || step.groupKey !== undefined) this.free([step]);
       step.dueAtMs = undefined;
       step.slots = undefined;
       leaveGroup(step);
-      if (this.effectsOf(step).length > 0) this.dirty(step);
+      if (isUndone) this.dirty(step);
       else this.toStep(step, 'skipped');
     }
   }
