@@ -70,7 +70,7 @@ it(
     await database.query('update steps set slots = null where id = $1', [first!.clone]);
     stalled.take(first!.clone);
     await simulators.proxmox.reached('qemu.clone', 'task');
-    stalled.suspend();
+    await stalled.suspend();
     caretaker.start();
     const workers = await Promise.all([bench.assembly.startWorker(32), bench.assembly.startWorker(32)]);
     closers.push(() => Promise.all(workers.map((worker) => worker.stop())));

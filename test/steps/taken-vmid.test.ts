@@ -179,7 +179,7 @@ describe.concurrent('clone-template', () => {
     const stands = worker.stopsAt('K2', machine.runId, 'clone');
     await world.give(machine, 'clone', (id) => worker.take(id));
     await stands;
-    worker.suspend();
+    await worker.suspend();
     const isUntouched = intrude(vmid, { node: 'pve1' });
     await world.assembly.intake.cancelBatch(machine.batch, world.admin);
     await world.runsAre('cancelled', [machine]);

@@ -41,7 +41,7 @@ export async function loseWorker(
   try {
     for (const { machine, step } of losses) await world.give(machine, step, (id) => worker.take(id));
     await Promise.all(arriving);
-    worker.suspend();
+    await worker.suspend();
     for (const { machine, end } of losses) if (end !== undefined) await world.open(machine);
     await noticed(world, worker.id, losses.length);
     await meanwhile();
