@@ -1,12 +1,10 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parse } from 'yaml';
-import { z } from 'zod';
-import { HatcheryError } from '../core/errors.js';
 import { SimClock } from './clock.js';
 import type { SimulatorContext } from './context.js';
-import { Faults, faultRuleSchema, type FaultRule } from './faults.js';
+import { Faults, type FaultRule } from './faults.js';
+import { readFaults } from './fault-file.js';
 import { Holds } from './hold.js';
 import { openJournal } from './journal.js';
 import { SimRandom } from './seed.js';
@@ -63,14 +61,4 @@ export function createContext(settings: ContextSettings = {}): SimulatorContext 
       rmSync(dir, { recursive: true, force: true });
     },
   };
-}
-
-function readFaults(file: string): FaultRule[] {
-  const parsed = z.array(faultRuleSchema).safeParse(parse(readFileSync(file, 'utf8')) ?? []);
-  if (!parsed.success)
-    throw new HatcheryError(
-      'settings-invalid',
-      `Unable to read the fault rules ${file}: ${z.prettifyError(parsed.error)}`,
-    );
-  return parsed.data;
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { SimClock } from './clock.js';
-import { Faults, type FaultRule } from './faults.js';
+import { Faults, faultRuleSchema, type FaultRule } from './faults.js';
 import { SimRandom } from './seed.js';
 
 describe('fault rules', () => {
@@ -66,5 +66,57 @@ describe('fault rules', () => {
 
   it('are refused with an unknown effect', () => {
     expect(() => faults({ id: 'a', effect: 'explode' as 'reset' })).toThrow();
+  });
+
+  it('draw by seed and rule: other rules and their order change nothing', () => {
+    const rule = (id: string): FaultRule => ({
+      id,
+      match: { sim: 'proxmox', probability: 0.3 },
+      effect: 'reset',
+    });
+    const timesOfA = (...rules: FaultRule[]): number[] => {
+      const own = faults(...rules).faults;
+      return Array.from({ length: 60 }, () => own.match(clone).rules.some(({ id }) => id === 'a')).flatMap(
+        (fires, index) => (fires ? [index] : []),
+      );
+    };
+    const alone = timesOfA(rule('a'));
+    expect(alone.length).toBeGreaterThan(5);
+    expect(timesOfA(rule('b'), rule('a'), rule('c'))).toEqual(alone);
+  });
+
+  it('are refused when they could never fire', () => {
+    const refused = (rule: FaultRule): string =>
+      faultRuleSchema
+        .safeParse(rule)
+        .error?.issues.map(({ message }) => message)
+        .join() ?? '';
+    expect(refused({ id: 'x', match: { sim: 'redis' }, effect: 'task-error' })).toContain('no task-error');
+    expect(refused({ id: 'x', match: { sim: 'http' }, when: 'during', effect: 'reset' })).toContain('during');
+    expect(refused({ id: 'x', match: { sim: 'http' }, effect: 'truncate', value: 1 })).toContain('after');
+    expect(refused({ id: 'x', match: { sim: 'postgres', vmid: 100 }, effect: 'reset' })).toContain('vmid');
+    expect(refused({ id: 'x', match: { sim: 'guacamole' }, effect: 'cut', value: 1 })).toContain(
+      'only a transport',
+    );
+    expect(refused({ id: 'x', match: { sim: 'redis' }, effect: 'cut' })).not.toBe('');
+  });
+
+  it('leave transports alone unless they name them', () => {
+    const { faults: rules } = faults(
+      { id: 'any', effect: 'reset' },
+      { id: 'redis', match: { sim: 'redis' }, effect: 'reset' },
+    );
+    expect(rules.match({ sim: 'redis', op: 'GET' }).ids).toBe('redis');
+    expect(rules.match(clone).ids).toBe('any');
+  });
+
+  it('go on counting when the rules are replaced and they stay as they are', () => {
+    const second: FaultRule = { id: 'second', match: { nth: 2 }, effect: 'reset' };
+    const { faults: rules } = faults(second);
+    rules.match(clone);
+    rules.replace([{ id: 'other', effect: 'drop' }, second]);
+    expect(rules.match(clone).ids).toBe('other,second');
+    rules.replace([{ ...second, effect: 'drop' }]);
+    expect(rules.match(clone).ids).toBeUndefined();
   });
 });

@@ -1,18 +1,25 @@
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { actSchema, type Act, type Actor, type ActTarget } from './acts.js';
 import type { SimClock } from './clock.js';
 import type { Journal } from './journal.js';
+import { isTransport, SIMULATOR_NAMES, TRANSPORT_NAMES } from './names.js';
 import type { SimRandom } from './seed.js';
 
 /**
- * One rule. `match`: fields that are left out match everything; `op` may end in `*`; `nth` counts the operations that match the other fields, from 1;
- * `window` is [from, to] in simulated milliseconds since the start.
+ * One rule. `match`: fields that are left out match everything, only a transport is disturbed by no rule that does not name it in `sim`; `op` may end in `*`;
+ * `nth` counts the operations that match the other fields, from 1; `window` is [from, to] in milliseconds of the clock of `sim` since its start: simulated
+ * time for simulators, wall-clock time for transports. `probability` is drawn from the seed and the rule's id alone: how often other rules are asked changes nothing.
  * `when`: before the effect, after the effect and before the answer, during (in the middle of the task: for a clone its temporary config is there and no disk yet) or end (the task's work is done, its verdict not written).
  * `effect` and `value`: `status` {status, message} answers that · `reset` cuts the connection (RST) · `drop` ends it without an answer (FIN) · `silence` never answers · `truncate` n: the connection ends after n bytes of the answer ·
  * `omit` text: this field is missing in the answer's data, or in every row of a list · `delay` ms (simulated) · `task-error` the text the task ends with (`after`: the work is done nevertheless; `unexpected status` = its log ends without a verdict) ·
  * `hold-lock` ms: somebody else holds the lock of the operation's storage that long · `act` {do, ...}: changes the world, see acts.ts.
+ * On a transport (`redis`, `postgres`, `http`; what an op is, see transport/) there are only before and after, and of these effects `delay`, `reset`, `drop`, `silence`, `truncate` and besides
+ * `cut` ms: every connection is reset and new ones are refused that long. Before = the request never reaches the other side; after = it was answered, and nothing of the answer comes through.
  */
 const VALUES = {
+  delay: z.number().min(0),
+  cut: z.number().positive(),
   act: actSchema,
   truncate: z.number().int().min(0),
   omit: z.string().min(1),
@@ -22,7 +29,7 @@ const rule = z.strictObject({
   id: z.string().min(1),
   match: z
     .strictObject({
-      sim: z.string().optional(),
+      sim: z.enum([...SIMULATOR_NAMES, ...TRANSPORT_NAMES]).optional(),
       op: z.string().optional(),
       node: z.string().optional(),
       vmid: z.number().int().optional(),
@@ -43,15 +50,32 @@ const rule = z.strictObject({
     'truncate',
     'omit',
     'act',
+    'cut',
   ]),
   value: z.unknown().optional(),
 });
+const TRANSPORT_EFFECTS = new Set(['delay', 'reset', 'drop', 'silence', 'truncate', 'cut']);
+
+/** Why a rule could never fire, or nothing. */
+function contradiction({ match, when, effect }: z.output<typeof rule>): string | undefined {
+  if (match.sim === undefined || !isTransport(match.sim))
+    return effect === 'cut' ? 'only a transport is cut: match sim redis, postgres or http' : undefined;
+  if (!TRANSPORT_EFFECTS.has(effect)) return `a transport knows no ${effect}`;
+  if (when !== 'before' && when !== 'after') return `a transport knows before and after, not ${when}`;
+  if (effect === 'truncate' && when === 'before') return 'only an answer is truncated: write when: after';
+  return match.node === undefined && match.vmid === undefined
+    ? undefined
+    : 'a transport knows no node or vmid';
+}
+
 /** Rules are checked when they are read, not when they fire. */
 export const faultRuleSchema = rule.transform((parsed, context) => {
   const shape = VALUES[parsed.effect as keyof typeof VALUES] as z.ZodType | undefined;
   const value = shape?.safeParse(parsed.value);
   for (const issue of value?.error?.issues ?? [])
     context.addIssue({ code: 'custom', path: ['value', ...issue.path], message: issue.message });
+  const wrong = contradiction(parsed);
+  if (wrong !== undefined) context.addIssue({ code: 'custom', path: ['effect'], message: wrong });
   return value?.success ? { ...parsed, value: value.data } : parsed;
 });
 export type FaultRule = z.input<typeof faultRuleSchema>;
@@ -73,10 +97,11 @@ const statusValue = z.strictObject({ status: z.number().int(), message: z.string
 );
 
 /** What an answer becomes when a fault took it. */
-type FaultedAnswer =
+export type FaultedAnswer =
   | { readonly kind: 'status'; readonly status: number; readonly message: string }
   | { readonly kind: 'truncate'; readonly bytes: number }
   | { readonly kind: 'omit'; readonly field: string }
+  | { readonly kind: 'cut'; readonly forMs: number }
   | { readonly kind: 'reset' | 'drop' | 'silence' };
 
 type RulePoint = ParsedRule['when'];
@@ -104,6 +129,7 @@ export class FiredFaults {
       if (rule.effect === 'status') return { kind: 'status', ...statusValue.parse(rule.value ?? 500) };
       if (rule.effect === 'truncate') return { kind: 'truncate', bytes: Number(rule.value) };
       if (rule.effect === 'omit') return { kind: 'omit', field: String(rule.value) };
+      if (rule.effect === 'cut') return { kind: 'cut', forMs: Number(rule.value) };
       if (rule.effect === 'reset' || rule.effect === 'drop' || rule.effect === 'silence')
         return { kind: rule.effect };
     }
@@ -168,6 +194,17 @@ export class Faults {
     if (at >= 0) this.#rules.splice(at, 1);
   }
 
+  /** Puts these rules in the place of all; one that was there already, unchanged, goes on counting. */
+  replace(rules: readonly FaultRule[]): void {
+    const before = this.#rules.splice(0);
+    for (const rule of rules) {
+      const parsed = faultRuleSchema.parse(rule);
+      this.#rules.push(
+        before.find((entry) => isDeepStrictEqual(entry.rule, parsed)) ?? { rule: parsed, matched: 0 },
+      );
+    }
+  }
+
   /** A simulator says who does the acts of its rules. */
   actsOf(sim: string, actor: Actor): void {
     this.#actors.set(sim, actor);
@@ -189,7 +226,7 @@ export class Faults {
 
   #fires(entry: { rule: ParsedRule; matched: number }, target: FaultTarget): boolean {
     const { match, id } = entry.rule;
-    if (match.sim !== undefined && match.sim !== target.sim) return false;
+    if (match.sim === undefined ? isTransport(target.sim) : match.sim !== target.sim) return false;
     if (match.op !== undefined && !opMatches(match.op, target.op)) return false;
     if (match.node !== undefined && match.node !== target.node) return false;
     if (match.vmid !== undefined && match.vmid !== target.vmid) return false;

@@ -1,5 +1,6 @@
 import {
   closeSync,
+  existsSync,
   fstatSync,
   linkSync,
   openSync,
@@ -10,6 +11,7 @@ import {
 } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { z } from 'zod';
+import { HatcheryError } from '../core/errors.js';
 
 /**
  * The journal: what really happened on the simulated side, one JSON object per line, in the order of (ns, writer, seq).
@@ -25,7 +27,7 @@ import { z } from 'zod';
  * - `task-end`   the same with `effect` and `params.verdict` (`OK`, `WARNINGS: n` or the error text).
  * - `hold`       a lock was given back (cluster locks always, file locks only when somebody had to wait): `resource` = its name (`storage-ceph`, `file-user_cfg`, `pve1:lock-105.conf`), `waitMs`, `holdMs` in simulated
  *                milliseconds; never obtained: `effect: false` and no `holdMs`.
- * - `fault`      a rule fired: `fault` = its id, `params { when, effect }`.
+ * - `fault`      a rule fired: `fault` = its id, `params { when, effect }`; on a transport (`sim` redis, postgres, http) it is the only line: what passes undisturbed is not told.
  * - `foreign`    somebody who is not the product did it (op `foreign.create`, `foreign.edit`, `foreign.delete`, `foreign.start`, `foreign.stop`, `foreign.migrate`), `actor` = who;
  *                a guest phoned home (op `guest.phone-home`, actor `foreign:guest`; effect false, `status` of the answer, `answered: false` = there was none);
  *                or the world itself changed (op `condition.<act>` as in acts.ts, e.g. `condition.power-off` with `node`; effect false and `params.error` = it could not).
@@ -151,34 +153,60 @@ export function parseJournal(text: string): JournalLine[] {
  * no second process can write before it); a file that exists already has its world.
  */
 export function openJournal(file: string, world: Readonly<Record<string, unknown>>): Journal {
-  const writer = `${process.pid}-${randomBytes(3).toString('hex')}`;
-  let seq = 0;
-  const now = (): string => process.hrtime.bigint().toString();
-  const line = (entry: JournalEntry): string => {
-    const { ns, params, ...rest } = entry;
-    seq += 1;
-    const full = { v: 1, ns: ns ?? now(), writer, seq, ...rest, params: params && maskSecrets(params) };
-    return `${JSON.stringify(full)}\n`;
-  };
-  const first = line({ sim: 'world', event: 'world', actor: 'simulator', params: { ...world } });
-  const draft = `${file}.${writer}`;
+  let writer = new Writer();
+  const first = writer.line({
+    sim: 'world',
+    event: 'world',
+    actor: 'simulator',
+    params: { ...world },
+  });
+  const draft = `${file}.${process.pid}-${randomBytes(3).toString('hex')}`;
   writeFileSync(draft, first, { mode: 0o600 });
   try {
     linkSync(draft, file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    seq = 0;
+    writer = new Writer();
   } finally {
     rmSync(draft, { force: true });
   }
   const fd = openSync(file, 'a');
   if (fstatSync(fd).size === 0) writeSync(fd, first);
+  return journalOn(file, fd, writer);
+}
+
+/** Opens the journal of a simulated world for somebody who has no world of his own to tell. */
+export function joinJournal(file: string): Journal {
+  if (!existsSync(file))
+    throw new HatcheryError('settings-invalid', `Unable to join the journal ${file}: it is not there`, {
+      hint: 'Start the simulators first: their journal begins with the world that they simulate.',
+    });
+  return journalOn(file, openSync(file, 'a'), new Writer());
+}
+
+/** Numbers the lines of one who writes. */
+class Writer {
+  readonly #name = `${process.pid}-${randomBytes(3).toString('hex')}`;
+  #seq = 0;
+
+  static now(): string {
+    return process.hrtime.bigint().toString();
+  }
+
+  line({ ns = Writer.now(), params, ...rest }: JournalEntry): string {
+    this.#seq += 1;
+    const own = { v: 1, ns, writer: this.#name, seq: this.#seq };
+    return `${JSON.stringify({ ...own, ...rest, params: params && maskSecrets(params) })}\n`;
+  }
+}
+
+function journalOn(file: string, fd: number, writer: Writer): Journal {
   let isOpen = true;
   return {
     file,
-    now,
+    now: () => Writer.now(),
     record(entry) {
-      if (isOpen) writeSync(fd, line(entry));
+      if (isOpen) writeSync(fd, writer.line(entry));
     },
     read: () => parseJournal(readFileSync(file, 'utf8')),
     close() {

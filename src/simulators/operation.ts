@@ -55,6 +55,8 @@ export async function perform(
         return reply && { ...reply, cutAfterBytes: taken.bytes };
       case 'omit':
         return reply && { ...reply, body: withoutField(reply.body, taken.field) };
+      case 'cut':
+        throw new Error('only a transport is cut');
       default:
         return taken.kind;
     }

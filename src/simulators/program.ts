@@ -1,18 +1,19 @@
-import { fstatSync } from 'node:fs';
+import { fstatSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { HatcheryError } from '../core/errors.js';
 import type { RunningSimulator } from './context.js';
-import {
-  SIMULATOR_NAMES,
-  startSimulators,
-  type SimulatorName,
-  type Simulators,
-  type SimulatorSettings,
-} from './simulators.js';
+import { readFaults } from './fault-file.js';
+import type { Faults } from './faults.js';
+import { SIMULATOR_NAMES, type SimulatorName } from './names.js';
+import { startSimulators, type Simulators } from './simulators.js';
+import { createTransportContext } from './transport/create-context.js';
+import { startTransport } from './transport/transport.js';
 
 /**
  * The simulators as a program: `program.js proxmox|winrm|guacamole|all [--port P] [--seed S] [--time-scale F] [--world FILE] [--faults FILE] [--journal FILE] [--state FILE]`.
+ * `transport --to URL [--ca FILE] [--port P] [--seed S] [--time-scale F] [--faults FILE] [--journal FILE]` stands before a store or a server and disturbs what goes by.
  * When listening it prints one JSON line. With `all` the line has `simulators`, one such object each, and its own fields are those of Proxmox.
+ * SIGHUP reads the fault rules again: a rule that stays as it was goes on counting.
  * It ends, saving its state, on SIGTERM or SIGINT and when whoever started it goes away (IPC or a piped stdin closes).
  */
 interface Listening {
@@ -29,41 +30,33 @@ interface Listening {
   readonly journal: string;
 }
 
-function readArguments(argv: readonly string[]): {
-  name: SimulatorName | 'all';
-  settings: SimulatorSettings;
+/** Something that runs until it is told to stop. */
+interface Running {
+  readonly line: Listening & { readonly simulators?: readonly Listening[] };
+  readonly faults: Faults;
+  readonly faultsFile?: string | undefined;
+  stop(): Promise<void>;
+}
+
+const text = { type: 'string' } as const;
+const COMMON = { port: text, seed: text, 'time-scale': text, faults: text, journal: text };
+type CommonValues = { readonly [Name in keyof typeof COMMON]?: string };
+
+/** What all of them are told in the same words. */
+function commonSettings(values: CommonValues): {
+  port: number;
+  timeScale: number;
+  seed?: string;
+  faultsFile?: string;
+  journalFile?: string;
 } {
-  const text = { type: 'string' } as const;
-  const { values, positionals } = parseArgs({
-    args: [...argv],
-    allowPositionals: true,
-    options: {
-      port: text,
-      seed: text,
-      'time-scale': text,
-      world: text,
-      faults: text,
-      journal: text,
-      state: text,
-    },
-  });
-  const name = [...SIMULATOR_NAMES, 'all' as const].find((known) => known === positionals[0]);
-  if (name === undefined || positionals.length !== 1)
-    throw new HatcheryError(
-      'settings-invalid',
-      'Unable to start a simulator: write one of proxmox, winrm, guacamole, all',
-    );
-  const settings: SimulatorSettings = {
-    which: name === 'all' ? SIMULATOR_NAMES : [name],
+  return {
     port: numberOf('--port', values.port, 0, 65_535) ?? 0,
     timeScale: numberOf('--time-scale', values['time-scale'], 0.0001, 1000) ?? 1,
     ...(values.seed === undefined ? {} : { seed: values.seed }),
-    ...(values.world === undefined ? {} : { worldFile: values.world }),
     ...(values.faults === undefined ? {} : { faultsFile: values.faults }),
     ...(values.journal === undefined ? {} : { journalFile: values.journal }),
-    ...(values.state === undefined ? {} : { stateFile: values.state }),
   };
-  return { name, settings };
 }
 
 function numberOf(option: string, text: string | undefined, from: number, to: number): number | undefined {
@@ -77,11 +70,77 @@ function numberOf(option: string, text: string | undefined, from: number, to: nu
   return value;
 }
 
+async function startWorld(name: SimulatorName | 'all', args: string[]): Promise<Running> {
+  const { values } = parseArgs({ args, options: { ...COMMON, world: text, state: text } });
+  const running = await startSimulators({
+    ...commonSettings(values),
+    which: name === 'all' ? SIMULATOR_NAMES : [name],
+    ...(values.world === undefined ? {} : { worldFile: values.world }),
+    ...(values.state === undefined ? {} : { stateFile: values.state }),
+  });
+  return {
+    line: listeningLine(name, running),
+    faults: running.context.faults,
+    faultsFile: values.faults,
+    stop: () => running.stop(),
+  };
+}
+
+async function startOneTransport(args: string[]): Promise<Running> {
+  const { values } = parseArgs({ args, options: { ...COMMON, to: text, ca: text } });
+  const { port, ...settings } = commonSettings(values);
+  const context = createTransportContext(settings);
+  try {
+    const transport = await startTransport(context, {
+      port,
+      to: values.to ?? '',
+      ...(values.ca === undefined ? {} : { ca: readFileSync(values.ca, 'utf8') }),
+    });
+    const { endpoints, fingerprint } = transport;
+    return {
+      line: {
+        simulator: 'transport',
+        endpoints,
+        ...(fingerprint !== undefined && { caFile: context.caFile, fingerprint }),
+        journal: context.journal.file,
+      },
+      faults: context.faults,
+      faultsFile: values.faults,
+      async stop() {
+        context.clock.stop();
+        await transport.stop().finally(() => context.close());
+      },
+    };
+  } catch (error) {
+    context.close();
+    throw error;
+  }
+}
+
+function start([what, ...args]: string[]): Promise<Running> {
+  if (what === 'transport') return startOneTransport(args);
+  const name = [...SIMULATOR_NAMES, 'all' as const].find((known) => known === what);
+  if (name === undefined)
+    throw new HatcheryError(
+      'settings-invalid',
+      'Unable to start a simulator: write one of proxmox, winrm, guacamole, all, transport',
+    );
+  return startWorld(name, args);
+}
+
+/** Reads the fault rules again; a file that cannot be used changes nothing. */
+function whenToldToReread({ faults, faultsFile }: Running): void {
+  process.on('SIGHUP', () => {
+    try {
+      if (faultsFile !== undefined) faults.replace(readFaults(faultsFile));
+    } catch (error) {
+      process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    }
+  });
+}
+
 /** The line that tells how to reach what was started. */
-function listeningLine(
-  name: SimulatorName | 'all',
-  running: Simulators,
-): Listening | (Listening & { simulators: Listening[] }) {
+function listeningLine(name: SimulatorName | 'all', running: Simulators): Running['line'] {
   const { context, proxmox, winrm, guacamole } = running;
   const journal = context.journal.file;
   const facts = (simulator: SimulatorName, one: RunningSimulator): Listening => ({
@@ -126,8 +185,8 @@ function whenToldToStop(end: () => void): void {
 }
 
 try {
-  const { name, settings } = readArguments(process.argv.slice(2));
-  const running = await startSimulators(settings);
+  const running = await start(process.argv.slice(2));
+  whenToldToReread(running);
   whenToldToStop(() => {
     running.stop().then(
       () => process.exit(0),
@@ -137,7 +196,7 @@ try {
       },
     );
   });
-  process.stdout.write(`${JSON.stringify(listeningLine(name, running))}\n`);
+  process.stdout.write(`${JSON.stringify(running.line)}\n`);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode =

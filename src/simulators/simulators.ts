@@ -1,12 +1,10 @@
 import type { SimulatorContext } from './context.js';
 import { createContext, type ContextSettings } from './create-context.js';
 import { startGuacamoleSimulator } from './guacamole/guacamole-simulator.js';
+import type { SimulatorName } from './names.js';
 import { startProxmoxSimulator, type ProxmoxSimulator } from './proxmox/proxmox-simulator.js';
 import { startWinrmSimulator } from './winrm/winrm-simulator.js';
 import type { World } from './world.js';
-
-export const SIMULATOR_NAMES = ['proxmox', 'winrm', 'guacamole'] as const;
-export type SimulatorName = (typeof SIMULATOR_NAMES)[number];
 
 export interface SimulatorSettings extends ContextSettings {
   readonly which: readonly SimulatorName[];

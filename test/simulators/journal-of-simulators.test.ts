@@ -7,7 +7,8 @@ import { plainCall } from '../../src/ports/call.js';
 import { Secret } from '../../src/ports/secrets.js';
 import { checkJournal, type CheckOptions } from '../../src/simulators/journal/check.js';
 import type { JournalVerdict } from '../../src/simulators/journal/verdict.js';
-import { SIMULATOR_NAMES, startSimulators, type Simulators } from '../../src/simulators/simulators.js';
+import { SIMULATOR_NAMES } from '../../src/simulators/names.js';
+import { startSimulators, type Simulators } from '../../src/simulators/simulators.js';
 import { WireClient } from './proxmox-client.js';
 
 const TIME_SCALE = 0.002;

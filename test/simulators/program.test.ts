@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { get } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -63,6 +64,55 @@ describe('the simulator program', () => {
     expect(after['tokenSecret']).toBe(before['tokenSecret']);
   });
 
+  it('stands before a simulator as a transport, in its journal, and reads its rules again when it is told to', async () => {
+    const journal = join(dir, 'journal');
+    const server = await firstLine(run('guacamole', '--journal', journal));
+    const [to] = server['endpoints'] as string[];
+    const faults = join(dir, 'faults.yaml');
+    writeFileSync(faults, '[]');
+    const options = [
+      '--ca',
+      String(server['caFile']),
+      '--faults',
+      faults,
+      '--journal',
+      journal,
+      '--seed',
+      '7',
+    ];
+    const transport = run('transport', '--to', to!, ...options);
+    const line = await firstLine(transport);
+    expect(line).toEqual({
+      simulator: 'transport',
+      endpoints: [expect.stringMatching(/^https:\/\/127\.0\.0\.1:\d+$/)],
+      caFile: expect.any(String) as string,
+      fingerprint: expect.stringMatching(/^([0-9A-F]{2}:){31}[0-9A-F]{2}$/) as string,
+      journal,
+    });
+    const [endpoint] = line['endpoints'] as string[];
+    const ca = readFileSync(String(line['caFile']), 'utf8');
+    const ask = (): Promise<boolean> =>
+      new Promise((resolve) => {
+        const request = get(endpoint!, { ca, agent: false }, (answer) => {
+          answer.resume();
+          resolve(true);
+        });
+        request.on('error', () => resolve(false));
+      });
+    expect(await ask()).toBe(true);
+    writeFileSync(faults, "- { id: down, match: { sim: http, op: 'GET *' }, effect: explode }\n");
+    transport.kill('SIGHUP');
+    await once(transport.stderr!, 'data');
+    expect(await ask()).toBe(true);
+    writeFileSync(faults, "- { id: down, match: { sim: http, op: 'GET *' }, effect: reset }\n");
+    transport.kill('SIGHUP');
+    while (await ask());
+    transport.kill('SIGTERM');
+    expect(await once(transport, 'exit')).toEqual([0, null]);
+    const fired = parseJournal(readFileSync(journal, 'utf8')).filter(({ event }) => event === 'fault');
+    expect(fired[0]).toMatchObject({ sim: 'http', op: 'GET /', fault: 'down', actor: 'simulator' });
+  });
+
   it('refuses what it does not understand, in a sentence', async () => {
     const refusal = async (...args: string[]): Promise<string> => {
       const child = run(...args);
@@ -72,7 +122,12 @@ describe('the simulator program', () => {
       expect(code).toBe(2);
       return text;
     };
-    expect(await refusal('ganeti')).toContain('write one of proxmox, winrm, guacamole, all');
+    expect(await refusal('ganeti')).toContain('write one of proxmox, winrm, guacamole, all, transport');
+    expect(await refusal('transport')).toContain('write --to redis://host:port');
+    const journal = join(dir, 'none');
+    expect(await refusal('transport', '--to', 'redis://localhost', '--journal', journal)).toContain(
+      'Unable to join the journal',
+    );
     expect(await refusal('proxmox', '--time-scale', 'fast')).toContain('--time-scale must be a number from');
     writeFileSync(join(dir, 'faults.yaml'), '- { id: x, effect: explode }\n');
     expect(await refusal('proxmox', '--faults', join(dir, 'faults.yaml'))).toContain(
