@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BatchPlan, BatchResults } from '../../src/client/types.gen.js';
 import { RESULT_COLUMNS } from '../../src/core/results.js';
+import { createTransportContext } from '../../src/simulators/transport/create-context.js';
+import { startTransport } from '../../src/simulators/transport/transport.js';
 import { ADMIN_PASSWORD } from '../support/api-app.js';
-import { startCutProxy } from '../support/cut-proxy.js';
 import { startProduct, type Product } from '../support/product.js';
 import { startCli } from '../support/run-cli.js';
 
@@ -267,8 +268,9 @@ describe('a class', () => {
     { timeout: 60_000 },
     async () => {
       const { holds } = product.site.simulators.context;
-      const proxy = await startCutProxy(product.api.url);
-      const environment = { HATCHERY_URL: proxy.url, HATCHERY_TOKEN: teacher };
+      const network = createTransportContext();
+      const way = await startTransport(network, { to: product.api.url });
+      const environment = { HATCHERY_URL: way.endpoints[0]!, HATCHERY_TOKEN: teacher };
       try {
         holds.hold('qemu.clone');
         const making = start(await create('far', ['gus', 'hal'], '--wait'), environment);
@@ -281,17 +283,17 @@ describe('a class', () => {
         expect(watched.code).toBe(130);
         expect(watched.err).toContain('Come back with: hatchery batch watch far\n');
 
-        proxy.cut();
-        await proxy.tried();
+        way.cut();
         holds.release('qemu.clone');
         await making.said('The service does not answer; the batch is not lost.');
-        proxy.mend();
+        await way.mend();
         const made = await making.ended;
         expect(made).toMatchObject({ code: 0 });
         expect(made.err).toContain('The service answers again.\n');
       } finally {
         holds.release('qemu.clone');
-        await proxy.close();
+        await way.stop();
+        network.close();
       }
       expect((await cli('batch', 'delete', 'far', '--yes')).code).toBe(0);
     },
