@@ -42,7 +42,8 @@ export function createContext(settings: ContextSettings = {}): SimulatorContext 
     settings.journalFile ?? join(dir, 'journal.ndjson'),
     worldFacts(world, clock.timeScale),
   );
-  const rules = settings.faultsFile === undefined ? (settings.faults ?? []) : readFaults(settings.faultsFile);
+  const rules =
+    settings.faultsFile === undefined ? (settings.faults ?? []) : readFaults(settings.faultsFile, clock);
   return {
     world,
     clock,

@@ -2,24 +2,26 @@ import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { HatcheryError } from '../core/errors.js';
-import { faultRuleSchema, type FaultRule } from './faults.js';
+import type { SimClock } from './clock.js';
+import { faultRulesSchema, type FaultRule } from './faults.js';
+import { TRANSPORT_NAMES } from './names.js';
+import { rulesOf, scheduleOf } from './schedule.js';
 
-const fileSchema = z.array(faultRuleSchema).superRefine((rules, context) => {
-  const seen = new Set<string>();
-  for (const [index, { id }] of rules.entries()) {
-    if (seen.has(id))
-      context.addIssue({ code: 'custom', path: [index, 'id'], message: `another rule is called ${id}` });
-    seen.add(id);
+/**
+ * The rules of a YAML file (`--faults FILE`): a list of them, or a schedule, whose times count from the start of the program.
+ * Error: `settings-invalid`, with the place in the file.
+ */
+export function readFaults(file: string, clock: Pick<SimClock, 'timeScale' | 'startedAtMs'>): FaultRule[] {
+  const content: unknown = parse(readFileSync(file, 'utf8')) ?? [];
+  if (!Array.isArray(content)) {
+    const schedule = scheduleOf(content, file);
+    const own = { startMs: clock.startedAtMs, timeScale: clock.timeScale };
+    return (['simulators', ...TRANSPORT_NAMES] as const).flatMap((sim) => rulesOf(schedule, sim, own));
   }
-});
-
-/** The rules of a YAML file (`--faults FILE`). */
-export function readFaults(file: string): FaultRule[] {
-  const parsed = fileSchema.safeParse(parse(readFileSync(file, 'utf8')) ?? []);
-  if (!parsed.success)
-    throw new HatcheryError(
-      'settings-invalid',
-      `Unable to read the fault rules ${file}: ${z.prettifyError(parsed.error)}`,
-    );
-  return parsed.data;
+  const parsed = faultRulesSchema.safeParse(content);
+  if (parsed.success) return parsed.data;
+  throw new HatcheryError(
+    'settings-invalid',
+    `Unable to read the fault rules ${file}: ${z.prettifyError(parsed.error)}`,
+  );
 }

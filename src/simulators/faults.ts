@@ -79,6 +79,16 @@ export const faultRuleSchema = rule.transform((parsed, context) => {
   return value?.success ? { ...parsed, value: value.data } : parsed;
 });
 export type FaultRule = z.input<typeof faultRuleSchema>;
+
+/** Several rules, each with an id of its own. */
+export const faultRulesSchema = z.array(faultRuleSchema).superRefine((rules, context) => {
+  const seen = new Set<string>();
+  for (const [index, { id }] of rules.entries()) {
+    if (seen.has(id))
+      context.addIssue({ code: 'custom', path: [index, 'id'], message: `another rule is called ${id}` });
+    seen.add(id);
+  }
+});
 type ParsedRule = z.output<typeof faultRuleSchema>;
 
 interface FaultTarget {

@@ -1,6 +1,7 @@
 import { fstatSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { HatcheryError } from '../core/errors.js';
+import type { SimClock } from './clock.js';
 import type { RunningSimulator } from './context.js';
 import { readFaults } from './fault-file.js';
 import type { Faults } from './faults.js';
@@ -33,7 +34,7 @@ interface Listening {
 /** Something that runs until it is told to stop. */
 interface Running {
   readonly line: Listening & { readonly simulators?: readonly Listening[] };
-  readonly faults: Faults;
+  readonly context: { readonly faults: Faults; readonly clock: SimClock };
   readonly faultsFile?: string | undefined;
   stop(): Promise<void>;
 }
@@ -80,7 +81,7 @@ async function startWorld(name: SimulatorName | 'all', args: string[]): Promise<
   });
   return {
     line: listeningLine(name, running),
-    faults: running.context.faults,
+    context: running.context,
     faultsFile: values.faults,
     stop: () => running.stop(),
   };
@@ -104,7 +105,7 @@ async function startOneTransport(args: string[]): Promise<Running> {
         ...(fingerprint !== undefined && { caFile: context.caFile, fingerprint }),
         journal: context.journal.file,
       },
-      faults: context.faults,
+      context,
       faultsFile: values.faults,
       async stop() {
         context.clock.stop();
@@ -129,10 +130,10 @@ function start([what, ...args]: string[]): Promise<Running> {
 }
 
 /** Reads the fault rules again; a file that cannot be used changes nothing. */
-function whenToldToReread({ faults, faultsFile }: Running): void {
+function whenToldToReread({ context: { faults, clock }, faultsFile }: Running): void {
   process.on('SIGHUP', () => {
     try {
-      if (faultsFile !== undefined) faults.replace(readFaults(faultsFile));
+      if (faultsFile !== undefined) faults.replace(readFaults(faultsFile, clock));
     } catch (error) {
       process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
     }

@@ -25,8 +25,8 @@ export function createTransportContext(
   settings: TransportContextSettings = {},
 ): TransportContext & { readonly caFile: string; close(): void } {
   const { seed = '1', timeScale = 1, journalFile, faultsFile } = settings;
-  const rules = faultsFile === undefined ? (settings.faults ?? []) : readFaults(faultsFile);
   const clock = new SimClock(timeScale);
+  const rules = faultsFile === undefined ? (settings.faults ?? []) : readFaults(faultsFile, clock);
   const dir = mkdtempSync(join(tmpdir(), 'hatchery-transport-'));
   const authority = certificateAuthority(new Map(), 'Hatchery Transport');
   const caFile = join(dir, 'ca.pem');
