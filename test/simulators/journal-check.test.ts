@@ -19,8 +19,10 @@ afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
 type Line = Record<string, unknown>;
 
-const mark = (vmid: number, deployment = DEPLOYMENT): string =>
-  `[hatchery v1 deployment=${deployment} machine=b0000000-0000-4000-8000-000000000001 run=c0000000-0000-4000-8000-000000000001 step=clone vmid=${vmid} attempt=1]`;
+/** Id of the machine that has this VMID. */
+const machineOf = (vmid: number): string => `b0000000-0000-4000-8000-${String(vmid).padStart(12, '0')}`;
+const mark = (vmid: number, deployment = DEPLOYMENT, machine = machineOf(vmid)): string =>
+  `[hatchery v1 deployment=${deployment} machine=${machine} run=c0000000-0000-4000-8000-000000000001 step=clone vmid=${vmid} attempt=1]`;
 
 /** Writes journal lines in the order in which they are said; `at` puts one at another time. */
 class Story {
@@ -71,6 +73,31 @@ class Story {
       { source: 9000, mac: `02:00:00:00:00:${vmid % 100}`, name: `vm-${vmid}`, mark: mark(vmid), ...params },
       more,
     );
+  }
+
+  /** A request to clone; without an answer unless `more` says so. */
+  ask(vmid: number, more: Line = {}): this {
+    const line = {
+      sim: 'proxmox',
+      event: 'request',
+      actor: US,
+      op: 'qemu.clone',
+      cluster: 'c1',
+      node: 'pve1',
+    };
+    return this.add({ ...line, vmid, effect: false, answered: false, ...more });
+  }
+
+  read(op: string, more: Line = {}): this {
+    const line = {
+      sim: 'proxmox',
+      event: 'request',
+      actor: US,
+      cluster: 'c1',
+      effect: false,
+      answered: true,
+    };
+    return this.add({ ...line, op, status: 200, ...more });
   }
 
   start(vmid: number, params: Line = {}): this {
@@ -166,15 +193,23 @@ function write(name: string, rows: unknown): string {
   writeFileSync(path, JSON.stringify(rows));
   return path;
 }
+/** As `hatchery admin export` writes it. */
+const writeExport = (...rows: Line[]): string =>
+  write('export.json', [{ row: 'export', v: 1 }, ...rows, { row: 'end', rows: rows.length }]);
 const exported = (vmid: number, more: Line = {}): Line => ({
+  row: 'machine',
+  id: machineOf(vmid),
+  batch: 'class',
   name: `vm-${vmid}`,
   vmid,
   mac: `02:00:00:00:00:${vmid % 100}`,
   address: `10.20.0.${vmid % 100}`,
   login: `user${vmid}`,
   state: 'ready',
+  run: `run-${vmid}`,
   ...more,
 });
+const run = (vmid: number, state = 'done'): Line => ({ row: 'run', id: `run-${vmid}`, state });
 
 describe('a run in order', () => {
   it('passes, and tells how much was done', async () => {
@@ -190,7 +225,7 @@ describe('a run in order', () => {
   });
 
   it('passes with the list of what the product says it has', async () => {
-    const exportFile = write('export.json', [exported(10_011), exported(10_012)]);
+    const exportFile = writeExport(exported(10_011), exported(10_012));
     expect(await story().machine(10_011).machine(10_012).check({ exportFile })).toMatchObject({ ok: true });
   });
 
@@ -439,7 +474,7 @@ describe('what a ready machine needs', () => {
   ] as const)('misses its %s', async (what, spoil) => {
     const spoiled = (): Story => spoil(story().machine(10_011));
     expect((await spoiled().check()).missing).toEqual([{ machine: 'vm-10011', vmid: 10_011, what }]);
-    const exportFile = write('export.json', [exported(10_011)]);
+    const exportFile = writeExport(exported(10_011));
     expect((await spoiled().check({ exportFile })).missing).toEqual([
       { machine: 'vm-10011', vmid: 10_011, what },
     ]);
@@ -451,14 +486,14 @@ describe('what a ready machine needs', () => {
     ['address', { address: '10.20.0.99' }],
     ['permission', { login: 'somebody' }],
   ])('misses the %s that the product says it has', async (what, more) => {
-    const exportFile = write('export.json', [exported(10_011, more)]);
+    const exportFile = writeExport(exported(10_011, more));
     const verdict = await story().machine(10_011).check({ exportFile });
     expect(verdict.ok).toBe(false);
     expect(verdict.missing.map((one) => one.what)).toEqual([what]);
   });
 
   it('misses a machine that was stopped', async () => {
-    const exportFile = write('export.json', [exported(10_011)]);
+    const exportFile = writeExport(exported(10_011));
     const verdict = await story().machine(10_011).task('qemu.stop', 10_011).check({ exportFile });
     expect(verdict.missing.map((one) => one.what)).toContain('running');
   });
@@ -486,11 +521,24 @@ describe('what is left', () => {
     ],
     ['account ghost', (one: Story) => one.gateway('user.create', 'ghost')],
     [
+      'membership of VMID 10012 in hatchery-demo',
+      (one: Story) =>
+        one.add({
+          sim: 'proxmox',
+          event: 'request',
+          actor: US,
+          op: 'pools.put',
+          cluster: 'c1',
+          effect: true,
+          params: { pool: 'hatchery-demo', added: [10_012], removed: [] },
+        }),
+    ],
+    [
       'volume ceph:vm-10012-disk-0',
       (one: Story) => one.task('qemu.clone', 10_012, { left: ['ceph:vm-10012-disk-0'] }, { effect: false }),
     ],
   ])('names %s', async (item, leave) => {
-    const exportFile = write('export.json', [exported(10_011)]);
+    const exportFile = writeExport(exported(10_011));
     const beside = await leave(story().machine(10_011)).check({ exportFile });
     expect(beside.findings).toEqual([
       { rule: 'left-behind', line: 0, detail: `${item}, which no machine has` },
@@ -511,8 +559,101 @@ describe('what is left', () => {
   });
 
   it('counts a machine of the list that is deleted as gone', async () => {
-    const exportFile = write('export.json', [exported(10_011, { state: 'deleted' })]);
+    const exportFile = writeExport(exported(10_011, { state: 'deleted' }));
     expect(rules(await story().machine(10_011).check({ exportFile }))).toContain('left-behind');
+  });
+
+  it('forgives a volume that the product told people about', async () => {
+    const reservation = { row: 'reservation', kind: 'vmid', value: '10012', note: 'a volume is left' };
+    const verdict = await story()
+      .machine(10_011)
+      .task('qemu.clone', 10_012, { left: ['ceph:vm-10012-disk-0'] }, { effect: false })
+      .check({ exportFile: writeExport(exported(10_011), reservation) });
+    expect(verdict.ok).toBe(true);
+  });
+
+  it('knows that a guest takes its membership of our pool along', async () => {
+    const verdict = await story()
+      .machine(10_011)
+      .clone(10_012, { pool: 'hatchery-demo' })
+      .task('qemu.destroy', 10_012)
+      .check({ exportFile: writeExport(exported(10_011)) });
+    expect(verdict.ok).toBe(true);
+  });
+
+  it('names a guest that has the VMID of a machine and the mark of another one', async () => {
+    const verdict = await story()
+      .machine(10_011)
+      .config(10_011, { mark: mark(10_011, DEPLOYMENT, machineOf(10_099)) })
+      .check({ exportFile: writeExport(exported(10_011)) });
+    expect(rules(verdict)).toEqual(['left-behind']);
+  });
+});
+
+describe('a second request for a guest', () => {
+  const again = (one: Story): Promise<JournalVerdict> =>
+    one
+      .ask(10_012, { answered: true, status: 200 })
+      .clone(10_012)
+      .check({ parts: { desktop: false, filter: false } });
+
+  it.each([
+    ['without an answer', {}],
+    ['that a proxy lost', { answered: true, status: 596 }],
+    ['that was accepted', { answered: true, status: 200 }],
+  ])('after one %s is seen', async (_, first) => {
+    const verdict = await again(story().machine(10_011).ask(10_012, first));
+    expect(rules(verdict)).toEqual(['blind-repeat']);
+  });
+
+  it.each([
+    ['the task list', 'tasks.list', {}],
+    ['the log of a task', 'task.log', {}],
+    ['its config, which is not there', 'qemu.config.get', { vmid: 10_012 }],
+  ])('is in order after a look at %s', async (_, op, more) => {
+    const verdict = await again(story().machine(10_011).ask(10_012).read(op, more));
+    expect(verdict.ok).toBe(true);
+  });
+
+  it.each([
+    ['at another guest', 'qemu.config.get', { vmid: 10_011 }],
+    ['that got no answer', 'tasks.list', { answered: false }],
+    ['that was refused', 'tasks.list', { status: 500 }],
+    ['by somebody else', 'tasks.list', { actor: OTHER }],
+  ])('is not in order after a look %s', async (_, op, more) => {
+    const verdict = await again(story().machine(10_011).ask(10_012).read(op, more));
+    expect(rules(verdict)).toEqual(['blind-repeat']);
+  });
+
+  it.each([
+    ['refused', { answered: true, status: 500 }],
+    ['never connected', { answered: true, status: 595 }],
+  ])('is in order when the first was %s', async (_, first) => {
+    expect((await again(story().machine(10_011).ask(10_012, first))).ok).toBe(true);
+  });
+});
+
+describe('a VMID that was freed', () => {
+  const freed = (): Story => story().machine(10_011).remove(10_011).gateway('group.delete', '1');
+  const parts = { desktop: false, filter: false };
+
+  it('may not be given to another machine before it rested', async () => {
+    const verdict = await freed()
+      .clone(10_011, { mark: mark(10_011, DEPLOYMENT, machineOf(10_099)) }, { incarnation: 'i-again' })
+      .check({ parts });
+    expect(rules(verdict)).toEqual(['reused-early']);
+  });
+
+  it('may be given to another machine afterwards', async () => {
+    const verdict = await freed()
+      .clone(10_011, { mark: mark(10_011, DEPLOYMENT, machineOf(10_099)) }, { incarnation: 'i-again' })
+      .check({ parts, restMs: 0 });
+    expect(verdict.ok).toBe(true);
+  });
+
+  it('may be given to the same machine when it is made anew', async () => {
+    const verdict = await freed().clone(10_011, {}, { incarnation: 'i-again' }).check({ parts });
+    expect(verdict.ok).toBe(true);
   });
 });
 
@@ -542,6 +683,68 @@ describe('submits', () => {
       .clone(10_013, { name: 'vm-10011' })
       .check({ submitsFile: submitsFile() });
     expect(rules(verdict)).toEqual(['name-collision', 'double-machine']);
+  });
+});
+
+describe('submits beside an export', () => {
+  const submitsFile = (): string =>
+    write('submits.json', [{ key: 'k1', batch: 'class', machines: ['vm-10011'] }]);
+  const check = (...rows: Line[]): Promise<JournalVerdict> =>
+    story()
+      .machine(10_011)
+      .check({ submitsFile: submitsFile(), exportFile: writeExport(...rows) });
+
+  it.each(['done', 'failed', 'cancelled', 'parked'])('have ended when their run is %s', async (state) => {
+    expect((await check(exported(10_011), run(10_011, state))).ok).toBe(true);
+  });
+
+  it.each(['queued', 'running', 'undoing'])('have not ended when their run is %s', async (state) => {
+    expect(rules(await check(exported(10_011), run(10_011, state)))).toEqual(['unended-run']);
+  });
+
+  it('have not ended when they have no run', async () => {
+    expect(rules(await check(exported(10_011, { run: null })))).toEqual(['unended-run']);
+  });
+
+  it('are lost when nobody knows their machine', async () => {
+    expect(rules(await check(exported(10_011, { batch: 'another' }), run(10_011)))).toEqual(['lost-submit']);
+  });
+
+  it('may not have two guests with the mark of one machine', async () => {
+    const verdict = await story()
+      .machine(10_011)
+      .clone(10_012, { mark: mark(10_012, DEPLOYMENT, machineOf(10_011)) })
+      .check({ exportFile: writeExport(exported(10_011), exported(10_012, { state: 'parked' })) });
+    expect(rules(verdict)).toEqual(['double-machine', 'left-behind']);
+  });
+
+  it('are not judged by an export that was cut off', async () => {
+    const exportFile = write('export.json', [{ row: 'export', v: 1 }, exported(10_011)]);
+    await expect(story().machine(10_011).check({ exportFile })).rejects.toThrow('no whole export');
+  });
+});
+
+describe('a run that is meant to go through something', () => {
+  const fault = (id: string): Line => ({ sim: 'proxmox', event: 'fault', actor: 'simulator', fault: id });
+  const work = { items: 1, faults: ['a', 'b'], kills: 10, killsLanded: 8 };
+
+  it('proves it when it came', async () => {
+    const verdict = await story().machine(10_011).add(fault('a')).add(fault('b')).check({ work });
+    expect(verdict).toMatchObject({ ok: true, void: [] });
+  });
+
+  it.each([
+    ['only 1 guests were made for 2 items', { items: 2 }],
+    ['only 2 of 3 faults fired', { faults: ['a', 'b', 'c'] }],
+    ['only 7 of 10 kills landed inside a step', { killsLanded: 7 }],
+  ])('proves nothing when %s', async (why, less) => {
+    const verdict = await story()
+      .machine(10_011)
+      .add(fault('a'))
+      .add(fault('b'))
+      .check({ work: { ...work, ...less } });
+    expect(verdict).toMatchObject({ ok: true, void: [why] });
+    expect(sentences(verdict).join('\n')).toContain(`void: ${why}`);
   });
 });
 

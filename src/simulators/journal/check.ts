@@ -1,18 +1,34 @@
 import { isDeployment } from './actors.js';
-import { readExport, readSubmits, type ExportedMachine, type Submit } from './expectations.js';
+import { readExport, readSubmits, type Export, type Submit, type Work } from './expectations.js';
 import { GuestLedger, type LedgerGuest } from './guest-ledger.js';
+import { markOf } from './mark.js';
+import { missingWork } from './minimum-work.js';
+import { PoolLedger } from './pools.js';
 import { readLines } from './read-lines.js';
+import { isMake, isRead, Repeats } from './repeats.js';
+import { Rests } from './rests.js';
 import { ServiceLedger, type LedgerConnection } from './service-ledger.js';
-import { noCounts, type Counts, type Finding, type JournalVerdict, type Missing } from './verdict.js';
+import {
+  noCounts,
+  type Counts,
+  type Finding,
+  type JournalVerdict,
+  type Missing,
+  type Rule,
+} from './verdict.js';
 import type { JournalLine } from '../journal.js';
 
 export interface CheckOptions {
-  /** Machine list of the product: each ready one must be whole, and nothing else may be left. Without it every running guest of ours that DHCP knows must be whole. */
+  /** Export of the product: each ready machine must be whole, and nothing else may be left. Without it every running guest of ours that DHCP knows must be whole. */
   readonly exportFile?: string;
-  /** Accepted submits: each machine of them must be there exactly once. */
+  /** Accepted submits: each machine of them must be there exactly once; with an export, its run must have ended. */
   readonly submitsFile?: string;
   /** Guests that the run must at least have made, so that a run that did nothing proves nothing. Default 1. */
   readonly minimumGuests?: number;
+  /** What the run was meant to go through: when less of it came, the verdict is void. */
+  readonly work?: Work;
+  /** How long a freed VMID rests; default 7 days. */
+  readonly restMs?: number;
   /** Everything was deleted: whatever is left is a finding. */
   readonly expectNothingLeft?: boolean;
   /** Parts that a ready machine has; default all. */
@@ -21,22 +37,31 @@ export interface CheckOptions {
 
 /** Machines in these states hold nothing outside any more. */
 const GONE = new Set(['deleted', 'failed']);
+/** Runs that still have something to do. A parked one has come to rest with its reasons. */
+const MOVING = new Set(['queued', 'running', 'undoing']);
+const REST_MS = 7 * 24 * 3_600_000;
 
 /**
  * Judges a run by the journal alone, and knows nothing of the product: no VMID, name, MAC or address held by two live guests, no write to what a
- * deployment did not make, everything that a ready machine needs is there, nothing is left of what was deleted.
+ * deployment did not make, no second request before somebody looked what became of the first, no VMID used again before it rested, everything that a
+ * ready machine needs is there, nothing is left of what was deleted, every submit came to its end.
  */
 export async function checkJournal(path: string, options: CheckOptions = {}): Promise<JournalVerdict> {
-  const machines = options.exportFile === undefined ? undefined : await readExport(options.exportFile);
+  const exported = options.exportFile === undefined ? undefined : await readExport(options.exportFile);
   const submits = options.submitsFile === undefined ? [] : await readSubmits(options.submitsFile);
   const findings: Finding[] = [];
   const counts = noCounts();
   const openTasks = new Set<string>();
+  const firedFaults = new Set<string>();
   const guests = new GuestLedger(findings, counts);
   const services = new ServiceLedger(findings, counts);
+  const pools = new PoolLedger();
+  const repeats = new Repeats(findings);
+  const rests = new Rests(findings, options.restMs ?? REST_MS);
 
   const { lines, unreadable, firstEvent } = await readLines(path, (line) => {
     count(line, counts);
+    if (line.event === 'fault' && line.fault !== undefined) firedFaults.add(line.fault);
     return isEvidence(line);
   });
   counts.unreadable = unreadable.length;
@@ -53,19 +78,20 @@ export async function checkJournal(path: string, options: CheckOptions = {}): Pr
     if (line.event === 'task-start' && line.upid !== undefined) openTasks.add(line.upid);
     if (line.event === 'task-end' && line.upid !== undefined) openTasks.delete(line.upid);
     if (line.event === 'world') guests.begin(line);
-    else if (line.sim === 'proxmox') guests.apply(line);
+    else if (line.sim === 'proxmox') for (const ledger of [guests, pools, repeats, rests]) ledger.apply(line);
     else services.apply(line);
   }
   counts.openTasks = openTasks.size;
 
-  const state = { guests, services };
-  const missing = findMissing(state, machines, options.parts ?? {});
-  checkSubmits(state, submits, findings);
-  const leftItems = leftOf(state, () => false);
+  const state = { guests, services, pools };
+  const missing = findMissing(state, exported, options.parts ?? {});
+  checkSubmits(state, submits, exported, findings);
+  if (exported !== undefined) checkTwins(state, exported, findings);
+  const leftItems = leftOf(state, NOTHING);
   if (options.expectNothingLeft === true)
     for (const item of leftItems) findings.push({ rule: 'left-behind', line: 0, detail: item });
-  else if (machines !== undefined)
-    for (const item of leftOf(state, wantedBy(machines)))
+  else if (exported !== undefined)
+    for (const item of leftOf(state, wantedBy(exported)))
       findings.push({ rule: 'left-behind', line: 0, detail: `${item}, which no machine has` });
   const minimum = options.minimumGuests ?? 1;
   if (counts.guestsCreated < minimum)
@@ -84,12 +110,14 @@ export async function checkJournal(path: string, options: CheckOptions = {}): Pr
     missing,
     findings,
     counts,
+    void: options.work === undefined ? [] : missingWork(options.work, counts, firedFaults),
   };
 }
 
 interface State {
   readonly guests: GuestLedger;
   readonly services: ServiceLedger;
+  readonly pools: PoolLedger;
 }
 
 function count(line: JournalLine, counts: Counts): void {
@@ -102,20 +130,22 @@ function count(line: JournalLine, counts: Counts): void {
   if (line.event === 'foreign') counts.foreignActions += 1;
 }
 
-/** Reads and locks are most of a journal and prove nothing here. */
+/** Locks, and reads by which nobody learns what became of a request, prove nothing here. */
 function isEvidence(line: JournalLine): boolean {
   if (line.event === 'hold' || line.event === 'fault') return false;
   return (
     line.event !== 'request' ||
     line.effect === true ||
     line.op === 'winrm.command' ||
+    isRead(line.op ?? '') ||
+    isMake(line.op ?? '') ||
     (line.op ?? '').endsWith('.destroy')
   );
 }
 
 function findMissing(
   { guests, services }: State,
-  machines: readonly ExportedMachine[] | undefined,
+  exported: Export | undefined,
   parts: NonNullable<CheckOptions['parts']>,
 ): Missing[] {
   const ours = guests.ours();
@@ -132,13 +162,13 @@ function findMissing(
     if (connection !== undefined)
       need(machine, guest.vmid, 'permission', mayOpen(services, connection, login));
   };
-  if (machines === undefined) {
+  if (exported === undefined) {
     for (const guest of ours)
       if (guest.isRunning && guest.wasAllowed)
         needServices(guest, guest.name ?? String(guest.vmid), undefined);
     return missing;
   }
-  for (const { name, vmid, mac, address, login, state } of machines) {
+  for (const { name, vmid, mac, address, login, state } of exported.machines) {
     if (state !== 'ready') continue;
     const guest = ours.find((one) => one.vmid === vmid && one.name === name);
     need(name, vmid, 'guest', guest !== undefined);
@@ -175,49 +205,96 @@ function mayOpen(
   );
 }
 
-function checkSubmits({ guests }: State, submits: readonly Submit[], findings: Finding[]): void {
-  const names = new Set(submits.flatMap((submit) => submit.machines));
+function checkSubmits(
+  { guests }: State,
+  submits: readonly Submit[],
+  exported: Export | undefined,
+  findings: Finding[],
+): void {
+  const report = (rule: Rule, detail: string): void => void findings.push({ rule, line: 0, detail });
+  const asked = new Map(
+    submits.flatMap(({ batch, machines }) =>
+      machines.map((name) => [`${batch ?? ''}/${name}`, { batch, name }]),
+    ),
+  );
   const ours = guests.ours();
-  for (const name of names) {
+  for (const { batch, name } of asked.values()) {
     const count = ours.filter((guest) => guest.name === name).length;
-    if (count === 0)
-      findings.push({
-        rule: 'lost-submit',
-        line: 0,
-        detail: `the machine ${name} was asked for and is not there`,
-      });
-    if (count > 1)
+    if (count > 1) report('double-machine', `the machine ${name} is there ${count} times`);
+    if (exported === undefined) {
+      if (count === 0) report('lost-submit', `the machine ${name} was asked for and is not there`);
+      continue;
+    }
+    const machine = exported.machines.findLast(
+      (one) => one.name === name && (batch === undefined || one.batch === batch),
+    );
+    const state = exported.runs.get(machine?.run ?? '');
+    if (machine === undefined) report('lost-submit', `the machine ${name} was asked for and nobody knows it`);
+    else if (state === undefined || MOVING.has(state))
+      report('unended-run', `the run of the machine ${name} is ${state ?? 'nowhere'} and not at its end`);
+  }
+}
+
+/** By its mark a machine has one live guest at most, whatever its name and VMID are. */
+function checkTwins({ guests }: State, { machines }: Export, findings: Finding[]): void {
+  const vmidsOf = new Map<string, number[]>();
+  for (const { mark, vmid } of guests.ours()) {
+    const machine = markOf(mark)?.machine;
+    if (machine !== undefined) vmidsOf.set(machine, [...(vmidsOf.get(machine) ?? []), vmid]);
+  }
+  for (const { id, name } of machines) {
+    const vmids = vmidsOf.get(id) ?? [];
+    if (vmids.length > 1)
       findings.push({
         rule: 'double-machine',
         line: 0,
-        detail: `the machine ${name} is there ${count} times`,
+        detail: `the machine ${name} has the guests ${vmids.join(', ')}`,
       });
   }
 }
 
-type Wanted = (thing: { guest?: LedgerGuest; mac?: string; connection?: LedgerConnection }) => boolean;
+interface Wanted {
+  readonly guest: (guest: LedgerGuest) => boolean;
+  readonly mac: (mac: string) => boolean;
+  readonly connection: (connection: LedgerConnection) => boolean;
+  readonly volume: (volume: string) => boolean;
+}
 
-function wantedBy(machines: readonly ExportedMachine[]): Wanted {
+const NOTHING: Wanted = {
+  guest: () => false,
+  mac: () => false,
+  connection: () => false,
+  volume: () => false,
+};
+
+function wantedBy({ machines, notedVmids }: Export): Wanted {
   const live = machines.filter(({ state }) => !GONE.has(state));
-  const vmids = new Set(live.map(({ vmid }) => vmid));
+  const idOf = new Map(live.map(({ vmid, id }) => [vmid, id]));
   const macs = new Set(live.map(({ mac }) => mac.toLowerCase()));
   const names = new Set(live.map(({ name }) => name));
-  return ({ guest, mac, connection }) =>
-    (guest !== undefined && vmids.has(guest.vmid)) ||
-    (mac !== undefined && macs.has(mac)) ||
-    (connection !== undefined && names.has(connection.name));
+  return {
+    /** Its own one: a guest with the VMID of a machine and the mark of another is nobody's. */
+    guest: ({ vmid, mark }) => idOf.has(vmid) && [undefined, idOf.get(vmid)].includes(markOf(mark)?.machine),
+    mac: (mac) => macs.has(mac),
+    connection: ({ name }) => names.has(name),
+    /** Nobody may free it by right, so it is set aside and told to people. */
+    volume: (volume) => notedVmids.has(Number(/-(\d+)-/.exec(volume)?.[1])),
+  };
 }
 
 /** What deployments made and what nobody wants any more. A group, an account or a permission is wanted as long as a wanted connection needs it. */
-function leftOf({ guests, services }: State, isWanted: Wanted): string[] {
+function leftOf({ guests, services, pools }: State, wants: Wanted): string[] {
   const left: string[] = [];
-  for (const guest of guests.ours())
-    if (!isWanted({ guest })) left.push(`guest ${guest.vmid} (${guest.name ?? 'without a name'})`);
-  for (const volume of guests.orphanedVolumes()) left.push(`volume ${volume}`);
+  const ours = guests.ours();
+  for (const guest of ours)
+    if (!wants.guest(guest)) left.push(`guest ${guest.vmid} (${guest.name ?? 'without a name'})`);
+  for (const { pool, vmid } of pools.members())
+    if (!ours.some((guest) => guest.vmid === vmid)) left.push(`membership of VMID ${vmid} in ${pool}`);
+  for (const volume of guests.orphanedVolumes()) if (!wants.volume(volume)) left.push(`volume ${volume}`);
   for (const { mac, creator } of services.filters.values())
-    if (isDeployment(creator) && !isWanted({ mac })) left.push(`filter ${mac}`);
+    if (isDeployment(creator) && !wants.mac(mac)) left.push(`filter ${mac}`);
 
-  const wanted = [...services.connections.values()].filter((connection) => isWanted({ connection }));
+  const wanted = [...services.connections.values()].filter(wants.connection);
   const keptConnections = new Set(wanted.map(({ id }) => id));
   const keptGroups = new Set(wanted.map(({ parent }) => parent));
   const keptUsers = new Set<string>();

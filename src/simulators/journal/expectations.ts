@@ -2,26 +2,90 @@ import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 
 const machineSchema = z.object({
+  row: z.literal('machine'),
+  id: z.string(),
+  batch: z.string(),
   name: z.string(),
   vmid: z.number().int(),
   mac: z.string(),
   address: z.string().nullish(),
   login: z.string(),
   state: z.string(),
+  run: z.string().nullable(),
 });
-/** What the product says it has: the rows of `hatchery admin export`. */
 export type ExportedMachine = z.infer<typeof machineSchema>;
+
+const runSchema = z.object({ row: z.literal('run'), id: z.string(), state: z.string() });
+
+const reservationSchema = z.object({
+  row: z.literal('reservation'),
+  kind: z.string(),
+  value: z.string(),
+  note: z.string().nullable(),
+});
+
+const rowSchema = z.discriminatedUnion('row', [
+  z.object({ row: z.literal('export'), v: z.literal(1) }),
+  machineSchema,
+  runSchema,
+  reservationSchema,
+  z.object({ row: z.literal('effect') }),
+  z.object({ row: z.literal('end'), rows: z.number().int() }),
+]);
+
+/** What the product says it has: the rows of `hatchery admin export`. */
+export interface Export {
+  readonly machines: readonly ExportedMachine[];
+  /** State of every run, by its id. */
+  readonly runs: ReadonlyMap<string, string>;
+  /** VMIDs that the product set aside and tells people why. */
+  readonly notedVmids: ReadonlySet<number>;
+}
 
 const submitSchema = z.object({
   /** `Idempotency-Key`; the same key twice is one submit. */
   key: z.string().optional(),
-  /** Names of the machines that were asked for and must be there in the end. */
+  /** Name of the batch; left out = names of machines are unique. */
+  batch: z.string().optional(),
+  /** Names of the machines that were asked for. */
   machines: z.array(z.string()),
 });
 export type Submit = z.infer<typeof submitSchema>;
 
-export const readExport = (file: string): Promise<ExportedMachine[]> => readList(file, machineSchema);
+const workSchema = z.strictObject({
+  items: z.number().int().min(0),
+  /** Ids of the fault rules that were given to the simulators. */
+  faults: z.array(z.string()).default([]),
+  /** Workers that were to be killed, and those that held a step when they were. */
+  kills: z.number().int().min(0).default(0),
+  killsLanded: z.number().int().min(0).default(0),
+});
+/** What a run was meant to go through. */
+export type Work = z.input<typeof workSchema>;
+
+export async function readExport(file: string): Promise<Export> {
+  const rows = await readList(file, rowSchema);
+  const last = rows.at(-1);
+  if (last?.row !== 'end' || last.rows !== rows.length - 2)
+    throw new Error(`${file} is no whole export: export once more`);
+  const of = <K extends (typeof rows)[number]['row']>(kind: K) =>
+    rows.filter((row): row is Extract<(typeof rows)[number], { row: K }> => row.row === kind);
+  return {
+    machines: of('machine'),
+    runs: new Map(of('run').map(({ id, state }) => [id, state])),
+    notedVmids: new Set(
+      of('reservation')
+        .filter(({ kind, note }) => kind === 'vmid' && note !== null)
+        .map(({ value }) => Number(value)),
+    ),
+  };
+}
+
 export const readSubmits = (file: string): Promise<Submit[]> => readList(file, submitSchema);
+
+export async function readWork(file: string): Promise<Work> {
+  return workSchema.parse(JSON.parse(await readFile(file, 'utf8')));
+}
 
 /** A JSON list, or one JSON object per line. */
 async function readList<T>(file: string, item: z.ZodType<T>): Promise<T[]> {

@@ -1,4 +1,5 @@
 import { isDeployment } from './actors.js';
+import { markOf } from './mark.js';
 import type { NumberedLine } from './read-lines.js';
 import type { Counts, Finding, Rule } from './verdict.js';
 
@@ -202,12 +203,6 @@ function whyForeign(guest: LedgerGuest, actor: string): string | undefined {
   if (mark !== undefined && mark.deployment !== guest.deployment)
     return `whose mark names deployment ${mark.deployment}`;
   return undefined;
-}
-
-/** Read here and not with the product's own reader: both must not make the same mistake. */
-function markOf(mark: string | undefined): { deployment: string; vmid: number } | undefined {
-  const match = /^\[hatchery v1 deployment=(\S+) machine=\S+ .*\bvmid=(\d+)\b/.exec(mark ?? '');
-  return match === null ? undefined : { deployment: match[1] ?? '', vmid: Number(match[2]) };
 }
 
 function editedBy(guest: LedgerGuest, params: Readonly<Record<string, unknown>>): void {

@@ -1,12 +1,14 @@
 import { parseArgs } from 'node:util';
 import { checkJournal } from './check.js';
+import { readWork } from './expectations.js';
 import { sentences, type JournalVerdict } from './verdict.js';
 
 const USAGE =
-  'Usage: hatchery journal check FILE [--submits FILE] [--export FILE] [--deleted] [--minimum N] [--json]\n';
+  'Usage: hatchery journal check FILE [--submits FILE] [--export FILE] [--work FILE] [--deleted] [--minimum N] [--json]\n';
 const REFUSED = 2;
+const VOID = 3;
 
-/** The program behind `hatchery journal check`: exit 0 = in order, 1 = not, 2 = cannot be read. */
+/** The program behind `hatchery journal check`: exit 0 = in order, 1 = not, 2 = cannot be read, 3 = in order, but too little happened. */
 async function main(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
@@ -14,6 +16,7 @@ async function main(args: string[]): Promise<number> {
     options: {
       submits: { type: 'string' },
       export: { type: 'string' },
+      work: { type: 'string' },
       deleted: { type: 'boolean', default: false },
       minimum: { type: 'string', default: '1' },
       json: { type: 'boolean', default: false },
@@ -30,9 +33,11 @@ async function main(args: string[]): Promise<number> {
     expectNothingLeft: values.deleted,
     ...(values.export === undefined ? {} : { exportFile: values.export }),
     ...(values.submits === undefined ? {} : { submitsFile: values.submits }),
+    ...(values.work === undefined ? {} : { work: await readWork(values.work) }),
   });
   print(verdict, values.json);
-  return verdict.ok ? 0 : 1;
+  if (!verdict.ok) return 1;
+  return verdict.void.length === 0 ? 0 : VOID;
 }
 
 function print(verdict: JournalVerdict, asJson: boolean): void {

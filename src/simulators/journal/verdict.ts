@@ -11,7 +11,10 @@ export type Rule =
   | 'script-changed'
   | 'left-behind'
   | 'lost-submit'
-  | 'double-machine';
+  | 'unended-run'
+  | 'double-machine'
+  | 'blind-repeat'
+  | 'reused-early';
 
 export interface Finding {
   readonly rule: Rule;
@@ -56,6 +59,8 @@ export interface JournalVerdict {
   readonly missing: readonly Missing[];
   readonly findings: readonly Finding[];
   readonly counts: Readonly<Counts>;
+  /** Why it proves nothing although it is in order: less happened than was meant to. */
+  readonly void: readonly string[];
 }
 
 export const noCounts = (): Counts => ({
@@ -89,6 +94,11 @@ export function sentences(verdict: JournalVerdict): string[] {
     `${counts.guestsCreated} guests created, ${counts.guestsStarted} started, ${counts.guestsDestroyed} destroyed; ` +
       `${counts.filtersAdded} filters, ${counts.connectionsCreated} connections and ${counts.permissionsAdded} permissions added.`,
     `${verdict.collisions} collisions, ${verdict.foreignWrites} writes to what is not ours, ${verdict.missing.length} things missing, ${verdict.left} things left.`,
-    verdict.ok ? 'The journal is in order.' : 'The journal is NOT in order.',
+    ...verdict.void.map((why) => `void: ${why}`),
+    verdict.ok
+      ? verdict.void.length === 0
+        ? 'The journal is in order.'
+        : 'The journal is in order, but too little happened to prove anything.'
+      : 'The journal is NOT in order.',
   ];
 }
