@@ -1,13 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import pg from 'pg';
 import { inject } from 'vitest';
-import { startEmbeddedPostgres, type EmbeddedStore } from '../../src/drivers/embedded/embedded-postgres.js';
-import { startEmbeddedRedis } from '../../src/drivers/embedded/embedded-redis.js';
 import { runMigrations } from '../../src/drivers/postgres/migrations.js';
 import { TEMPLATE_DATABASE } from './global-setup.js';
+import { ownEmptyPostgresIn, ownRedisIn, type OwnStore } from './own-store.js';
 
 export interface TestDatabase {
   readonly url: string;
@@ -36,62 +32,18 @@ export function redisPrefix(): string {
   return `{t-${randomBytes(8).toString('hex')}}`;
 }
 
-/** A store of one's own for tests that flush, restart or kill it; `restart` keeps address and password. */
-export interface OwnStore {
-  readonly url: string;
-  stop(): Promise<void>;
-  /** Starts it again after `stop`, or stops it first: Postgres with its data, Redis empty. */
-  restart(): Promise<void>;
-  /** Stops it and removes its data. */
-  remove(): Promise<void>;
-}
+export type { OwnStore };
 
-export async function ownRedis(): Promise<OwnStore> {
-  return await ownStore((folders, url) => {
-    const at = url && new URL(url);
-    return startEmbeddedRedis({ ...folders, ...(at && { port: Number(at.port), password: at.password }) });
-  });
-}
+export const ownRedis = (): Promise<OwnStore> => ownRedisIn(inject('stateFolder'));
+
+/** As a new one is. */
+export const ownEmptyPostgres = (): Promise<OwnStore> => ownEmptyPostgresIn(inject('stateFolder'));
 
 /** Migrated. */
 export async function ownPostgres(): Promise<OwnStore> {
   const store = await ownEmptyPostgres();
   await runMigrations(store.url);
   return store;
-}
-
-/** As a new one is. */
-export async function ownEmptyPostgres(): Promise<OwnStore> {
-  return ownStore((folders, url) =>
-    startEmbeddedPostgres({ ...folders, fsync: false, ...(url && { port: Number(new URL(url).port) }) }),
-  );
-}
-
-interface Folders {
-  readonly stateFolder: string;
-  readonly dataFolder: string;
-}
-
-async function ownStore(
-  start: (folders: Folders, url?: string) => Promise<EmbeddedStore>,
-): Promise<OwnStore> {
-  const dataFolder = await mkdtemp(join(tmpdir(), 'hatchery-test-'));
-  await chmod(dataFolder, 0o711);
-  const folders = { stateFolder: inject('stateFolder'), dataFolder };
-  let store = await start(folders);
-  const { url } = store;
-  return {
-    url,
-    stop: () => store.stop(),
-    async restart() {
-      await store.stop();
-      store = await start(folders, url);
-    },
-    async remove() {
-      await store.stop();
-      await rm(dataFolder, { recursive: true, force: true });
-    },
-  };
 }
 
 async function onServer(server: string, sql: string): Promise<void> {
