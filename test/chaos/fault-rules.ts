@@ -24,11 +24,11 @@ export function faultRules(share: number): FaultRule[] {
   return [
     ...WAYS.map(({ share: ofAll, ...way }) => ({
       ...way,
-      match: { sim: 'proxmox', probability: share * ofAll },
+      match: { sim: 'proxmox' as const, probability: share * ofAll },
     })),
     ...TASKS.map((op) => ({
       id: `${op}-fails-later`,
-      match: { sim: 'proxmox', op, probability: share / 4 },
+      match: { sim: 'proxmox' as const, op, probability: share / 4 },
       effect: 'task-error' as const,
       value: LOCK,
     })),
