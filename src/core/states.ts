@@ -42,7 +42,8 @@ const STEP_CHANGES: Record<StepState, readonly StepState[]> = {
   parked: ['ready', 'undoing', 'skipped'],
   skipped: ['undoing'],
   undoing: ['undone', 'undo-parked'],
-  'undo-parked': ['undoing'],
+  // What it made was removed, or a person let go of it.
+  'undo-parked': ['undoing', 'undone'],
   undone: ['undoing'],
 };
 

@@ -9,7 +9,7 @@ import { GroupBroken } from './meeting.js';
 import { OnceNotes } from './once.js';
 import { stopFor } from './cluster-watch.js';
 import type { ClaimRefusal, Failure, RunModel } from './run-model.js';
-import { guardedCall, type Attempt, type Claimed, type GoOn } from './claimed.js';
+import { guardedCall, machineOf, type Attempt, type Claimed, type GoOn } from './claimed.js';
 import { StaleHolder } from './stale-holder.js';
 import { undoEffects } from './undo.js';
 import { TimedOut, underSignal } from './under-signal.js';
@@ -94,21 +94,7 @@ function describeClaim(parts: EngineParts, loaded: LoadedRun, held: HeldStep): C
     compiled: loaded.plan.steps.find((one) => one.key === step.key)!,
     runId: loaded.run.id,
     cluster: machine.cluster,
-    machine: {
-      machineId: machine.id,
-      vmid: machine.vmid,
-      mac: machine.mac,
-      node: machine.node,
-      smbiosUuid: machine.smbiosUuid,
-      identity: {
-        deployment: parts.deployment,
-        machine: machine.id,
-        vmid: machine.vmid,
-        // Before its guest was read back, the node is only a plan.
-        ...(machine.smbiosUuid !== undefined && { node: machine.node }),
-      },
-      phoneHome: machine.phoneHome && { address: machine.phoneHome.address },
-    },
+    machine: machineOf(parts.deployment, machine),
     effects: loaded.effects.filter((effect) => effect.stepId === held.stepId),
     nowMs: loaded.nowMs,
     isDoubtful: held.epoch === 1 && loaded.parkedUses.has(step.uses),

@@ -6,15 +6,33 @@ import { HatcheryError } from '../core/errors.js';
 import { batchNameProblem } from '../core/names.js';
 import type { Promised } from '../core/placement.js';
 import type { RosterRow } from '../core/roster/roster.js';
-import type { BatchHead, BatchStore, IdempotentRequest, Promises } from '../ports/batch-store.js';
+import type {
+  BatchHead,
+  BatchStore,
+  FailedMachine,
+  IdempotentRequest,
+  Promises,
+} from '../ports/batch-store.js';
 import { plainCall } from '../ports/call.js';
 import type { Hypervisors, Inventory, TemplateInfo } from '../ports/hypervisor.js';
 import type { Secrets } from '../ports/secrets.js';
 import type { Catalog } from '../ports/catalog.js';
 import { composeMachines } from './compose-machines.js';
 import { changeRun, type EngineParts } from './engine.js';
-import type { Actor, BatchRequest, Credential, EstimatedPlan, Intake } from './intake.js';
+import {
+  ownerOf,
+  type Actor,
+  type BatchRequest,
+  type Credential,
+  type EstimatedPlan,
+  type Intake,
+  type Retried,
+  type RetryWhat,
+} from './intake.js';
 import type { RemainingTimes } from './remaining-times.js';
+
+/** Runs of one request that are changed at the same time, each in its own transaction. */
+const RETRIED_AT_ONCE = 8;
 
 /** Everything that a plan is computed from; read once, whatever the number of machines. */
 interface Ground {
@@ -143,15 +161,71 @@ export class BatchIntake implements Intake {
     this.parts.engine.wakeUps.notify('outbox');
   }
 
-  async retryRun(runId: string, actor: Actor): Promise<void> {
-    const run = await this.parts.batches.findRun(runId, ownerOf(actor));
+  async retryRun(runId: string, actor: Actor): Promise<string> {
+    const { batches } = this.parts;
+    const run = await batches.findRun(runId, ownerOf(actor));
     if (!run) throw notFound('run', runId);
-    const count = await changeRun(this.parts.engine, { runId }, (model) => model.retry());
-    if (count === 0)
-      throw new HatcheryError('not-applicable', `Unable to retry run ${runId}: none of its steps is parked`, {
-        hint: `Look at it: hatchery run show ${runId}`,
-      });
-    await this.parts.batches.audit(actor.login, 'run.retry', runId, { steps: count });
+    if (await this.resume(runId, actor)) return runId;
+    const failed = await batches.failedOf(run.batchId, { runId });
+    if (failed.length === 0)
+      throw new HatcheryError(
+        'not-applicable',
+        `Unable to retry run ${runId}: none of its steps is parked, and it has not failed`,
+        { hint: `Look at it: hatchery run show ${runId}` },
+      );
+    await this.replace(await this.find(run.batchId, actor), failed, actor);
+    return (await batches.lastRunOf(run.batchId, failed[0]!.row.login)) ?? runId;
+  }
+
+  async retryBatch(batch: string, { which, code }: RetryWhat, actor: Actor): Promise<Retried> {
+    const { batches } = this.parts;
+    const head = await this.find(batch, actor);
+    const parked = which === 'failed' ? [] : await batches.parkedRuns(head.id, code);
+    const failed = which === 'parked' ? [] : await batches.failedOf(head.id, { code });
+    if (parked.length + failed.length === 0)
+      throw new HatcheryError(
+        'not-applicable',
+        `Unable to retry batch ${head.name}: no machine of it is ${which === 'all' ? 'parked or failed' : which}${code === undefined ? '' : ` for ${code}`}`,
+        { hint: `What its machines are: hatchery batch results ${head.name}` },
+      );
+    // First what may be refused as a whole: then nothing has begun.
+    if (failed.length > 0) await this.replace(head, failed, actor);
+    let resumed = 0;
+    for (let at = 0; at < parked.length; at += RETRIED_AT_ONCE) {
+      const chunk = parked.slice(at, at + RETRIED_AT_ONCE);
+      const went = await Promise.all(chunk.map((runId) => this.resume(runId, actor)));
+      resumed += went.filter(Boolean).length;
+    }
+    return { resumed, replaced: failed.length };
+  }
+
+  /** False: no step of the run is parked any more. */
+  private async resume(runId: string, actor: Actor): Promise<boolean> {
+    const count = await changeRun(this.parts.engine, { runId }, (model) => {
+      const steps = model.retry();
+      if (steps > 0) model.audit({ actor: actor.login, action: 'run.retry', detail: { steps } });
+      return steps;
+    });
+    return count !== undefined && count > 0;
+  }
+
+  /** New machines for the people of these, which have failed and hold nothing any more. */
+  private async replace(head: BatchHead, failed: readonly FailedMachine[], actor: Actor): Promise<void> {
+    const blueprint = await this.parts.catalog.blueprintVersion(head.blueprint, head.blueprintVersion);
+    const ofSite = new Set(blueprint.definition.siteSshKeys);
+    const rows = failed.map(({ row }) => ({
+      ...row,
+      sshKeys: row.sshKeys.filter((key) => !ofSite.has(key)),
+    }));
+    await this.accept({
+      request: { name: head.name, rows, skipExisting: false },
+      actor,
+      ownerId: head.ownerId,
+      batch: { existing: head },
+      blueprint,
+      idempotency: undefined,
+      replaces: failed.map(({ runId }) => runId),
+    });
   }
 
   async credentials(batch: string, actor: Actor): Promise<readonly Credential[]> {
@@ -185,6 +259,8 @@ export class BatchIntake implements Intake {
     batch: { id: string; name: string; notifyUrl: string | undefined } | { existing: BatchHead };
     blueprint: { versionId: string; definition: Blueprint };
     idempotency: IdempotentRequest | undefined;
+    /** Runs of failed machines, in whose place the new ones come. */
+    replaces?: readonly string[];
   }): Promise<{ batchId: string; replayed: boolean }> {
     const { definition } = at.blueprint;
     const ground = await this.survey(definition);
@@ -201,6 +277,7 @@ export class BatchIntake implements Intake {
         blueprintVersionId: at.blueprint.versionId,
         workflowVersion: workflow.version,
         idempotency: at.idempotency,
+        ...(at.replaces !== undefined && { replaces: at.replaces }),
       },
       (promises) => {
         const plan = this.compute(at.request, ground, promises, at.actor);
@@ -363,8 +440,6 @@ const batchesOf = (people: Promises['people'], actor: Actor): ReadonlyMap<string
       actor.role === 'admin' || ownerId === actor.userId ? batch : undefined,
     ]),
   );
-
-const ownerOf = (actor: Actor): string | undefined => (actor.role === 'admin' ? undefined : actor.userId);
 
 const notFound = (what: string, name: string): HatcheryError =>
   new HatcheryError('not-found', `Unable to find ${what} ${name}`, {

@@ -1,7 +1,7 @@
 import type { CompiledStep } from '../plan/compiled-plan.js';
 import type { MachineFacts, MachineSnapshot } from '../plan/step.js';
 import type { Call } from '../ports/call.js';
-import type { EffectRow, HeldStep, StepRow } from '../ports/run-store.js';
+import type { EffectRow, HeldStep, MachineRow, StepRow } from '../ports/run-store.js';
 import type { EngineParts } from './engine.js';
 import type { Hands } from './hands.js';
 import type { WorkerLease } from './lease.js';
@@ -23,6 +23,23 @@ export interface Claimed {
   /** Never tried before, while the same step of another run is parked. */
   readonly isDoubtful: boolean;
 }
+
+/** The machine of a run, as steps and undos see it. */
+export const machineOf = (deployment: string, machine: MachineRow): MachineSnapshot => ({
+  machineId: machine.id,
+  vmid: machine.vmid,
+  mac: machine.mac,
+  node: machine.node,
+  smbiosUuid: machine.smbiosUuid,
+  identity: {
+    deployment,
+    machine: machine.id,
+    vmid: machine.vmid,
+    // Before its guest was read back, the node is only a plan.
+    ...(machine.smbiosUuid !== undefined && { node: machine.node }),
+  },
+  phoneHome: machine.phoneHome && { address: machine.phoneHome.address },
+});
 
 /** Leave to go on with the next step of a run without the queue. */
 export interface GoOn {

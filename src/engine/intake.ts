@@ -8,6 +8,10 @@ export interface Actor {
   readonly role: 'admin' | 'teacher';
 }
 
+/** Whose things somebody may reach: an id limits it to that owner. */
+export const ownerOf = (actor: Actor): string | undefined =>
+  actor.role === 'admin' ? undefined : actor.userId;
+
 export interface BatchRequest {
   /** A slug, unique among batches that are not deleted. */
   readonly name: string;
@@ -25,13 +29,26 @@ export interface Credential {
   readonly password: string;
 }
 
+/** With the milliseconds until the last machine would be ready, were it created now; `undefined` = unknown. */
+export type EstimatedPlan = BatchPlan & { readonly readyInMs: number | undefined };
+
+/** Which machines of a batch are tried again: those that wait for a person, those that ended in failure, or both; of one cause only. */
+export interface RetryWhat {
+  readonly which: 'parked' | 'failed' | 'all';
+  readonly code: string | undefined;
+}
+
+export interface Retried {
+  /** Runs that go on where they stood. */
+  readonly resumed: number;
+  /** Machines that are made anew for people whose machine had failed. */
+  readonly replaced: number;
+}
+
 /**
  * The door: everything that people ask of batches, machines and runs goes through here, in one transaction each.
  * `batch` is an id or a name. Errors carry the codes of the API.
  */
-/** With the milliseconds until the last machine would be ready, were it created now; `undefined` = unknown. */
-export type EstimatedPlan = BatchPlan & { readonly readyInMs: number | undefined };
-
 export interface Intake {
   /** The preview of `create`: same rules, nothing written, nothing reserved. */
   plan(request: BatchRequest, actor: Actor): Promise<EstimatedPlan>;
@@ -53,8 +70,10 @@ export interface Intake {
   /** Undoes every machine; `batch-busy` while one is still being created. */
   deleteBatch(batch: string, actor: Actor): Promise<void>;
   deleteMachine(machineId: string, actor: Actor): Promise<void>;
-  /** Makes the failed or parked steps of a run due again (forward or undo). */
-  retryRun(runId: string, actor: Actor): Promise<void>;
+  /** Makes the parked steps of a run due again (forward or undo). A failed run is clean: its machine is made anew. Gives the run that goes on. */
+  retryRun(runId: string, actor: Actor): Promise<string>;
+  /** The same for a batch: parked runs one transaction each, failed machines all in one. `not-applicable` when there are none. */
+  retryBatch(batch: string, what: RetryWhat, actor: Actor): Promise<Retried>;
   /** Generated passwords; the second call answers `not-applicable` (they are shown once), audited. */
   credentials(batch: string, actor: Actor): Promise<readonly Credential[]>;
 }

@@ -38,6 +38,7 @@ const registry = {
         locks: () => [],
         timeout: '1m',
         retry: { attempts: 4, first: '3s', max: '5s' },
+        look: async () => ({ found: 'nothing' }),
         undo: async () => {},
       }),
     ],
@@ -755,5 +756,134 @@ describe('a step that no live worker knows', () => {
     bench.next().parkUnknown('id-a');
     expect(bench.states()).toEqual({ a: 'undo-parked' });
     expect(bench.loaded).toMatchObject({ run: { state: 'parked' }, machine: { state: 'parked' } });
+  });
+});
+
+describe('a person who skips a step', () => {
+  const parked = (...steps: CompiledStep[]): Bench => {
+    const bench = new Bench(steps);
+    bench.next().failed(bench.claim('a'), failure('never'), {});
+    return bench;
+  };
+
+  it('lets what follows go on without it', () => {
+    const bench = parked(compiled('a'), compiled('b', { needs: ['a'] }));
+    bench.next().skip('a');
+    expect(bench.states()).toEqual({ a: 'skipped', b: 'ready' });
+    expect(bench.loaded).toMatchObject({
+      run: { state: 'running' },
+      machine: { state: 'creating', error: undefined },
+    });
+    bench.run('b');
+    expect(bench.loaded.run.state).toBe('done');
+  });
+
+  it('ends the run when it was the last one', () => {
+    const bench = parked(compiled('a'));
+    bench.next().skip('a');
+    expect(bench.loaded).toMatchObject({ run: { state: 'done' }, machine: { state: 'ready' } });
+  });
+
+  it('leaves the machine parked while another step waits for a person', () => {
+    const bench = parked(compiled('a'), compiled('b'));
+    bench.next().failed(bench.claim('b'), failure('never'), {});
+    bench.next().skip('a');
+    expect(bench.loaded).toMatchObject({ run: { state: 'parked' }, machine: { state: 'parked' } });
+  });
+
+  it('leaves what it made to the undo', () => {
+    const bench = parked(compiled('a'));
+    bench.loaded.effects.push(effect('a', 1, 'intended'));
+    bench.next().skip('a');
+    bench.next().wantGone();
+    expect(bench.states()).toEqual({ a: 'undoing' });
+  });
+
+  it('is refused where a later step needs what it finds out, and told which', () => {
+    const bench = parked(
+      compiled('a'),
+      compiled('b', {
+        needs: ['a'],
+        with: { address: { expression: { op: 'ref', path: ['steps', 'a', 'address'] } } },
+      }),
+    );
+    expect(() => bench.next().skip('a')).toThrow('b needs what it finds out');
+  });
+
+  it('is refused for a step that nothing can do without, one that is not parked, and in an undo', () => {
+    const needed = { ...anyStep('needed'), unskippable: 'everything stands on it' };
+    const known = { ...registry, steps: new Map([...registry.steps, ['needed', needed]]) };
+    const bench = new Bench([compiled('a', { uses: 'needed' }), compiled('b')], known);
+    expect(() => bench.next().skip('b')).toThrow('it is ready');
+    expect(() => bench.next().skip('c')).toThrow('has none of this name');
+    bench.next().failed(bench.claim('a'), failure('never'), {});
+    expect(() => bench.next().skip('a')).toThrow('everything stands on it');
+    bench.next().failed(bench.claim('b'), failure('never'), {});
+    bench.next().wantGone();
+    expect(() => bench.next().skip('b')).toThrow('its run is being undone');
+  });
+});
+
+describe('a person who lets go of an effect', () => {
+  const admin = { by: 'admin', why: 'kept' };
+  /** The undo of `b`, which made two things, is parked; `a` made one. */
+  const stuck = (): Bench => {
+    const bench = new Bench([compiled('a'), compiled('b', { needs: ['a'] })]);
+    bench.run('a');
+    bench.run('b');
+    bench.loaded.effects.push(effect('a', 1), effect('b', 2), effect('b', 3));
+    bench.next().wantGone();
+    bench.next().failed(bench.claim('b'), failure('after-fix', 'foreign-guest'), {});
+    return bench;
+  };
+
+  it('lets the undo go on with the rest of the step, then with the other steps', () => {
+    const bench = stuck();
+    bench.next().releaseEffect('effect-3', admin);
+    expect(bench.model.changes.judged).toEqual([{ effectId: 'effect-3', as: 'let-go', ...admin }]);
+    bench.loaded.effects.splice(2, 1);
+    expect(bench.states()).toEqual({ a: 'done', b: 'undoing' });
+    bench.next().failed(bench.claim('b'), failure('after-fix', 'foreign-guest'), {});
+    bench.next().releaseEffect('effect-2', admin);
+    expect(bench.states()).toEqual({ a: 'undoing', b: 'undone' });
+  });
+
+  it('ends the run when nothing else is left', () => {
+    const bench = stuck();
+    bench.next().releaseEffect('effect-1', admin);
+    bench.loaded.effects.splice(0, 1);
+    expect(bench.loaded.run.state).toBe('parked');
+    bench.next().releaseEffect('effect-3', admin);
+    bench.loaded.effects.splice(1, 1);
+    bench.next().failed(bench.claim('b'), failure('after-fix', 'foreign-guest'), {});
+    bench.next().releaseEffect('effect-2', admin);
+    expect(bench.loaded).toMatchObject({ run: { state: 'cancelled' }, machine: { state: 'deleted' } });
+    expect(bench.model.changes.released).toBe(true);
+  });
+
+  it('is refused while a worker is at it, while the machine is made of it, and for what the run does not hold', () => {
+    const bench = new Bench([compiled('a')]);
+    bench.loaded.effects.push(effect('a', 1, 'intended'));
+    expect(() => bench.next().releaseEffect('effect-1', admin)).toThrow('still makes the machine of it');
+    bench.claim('a');
+    expect(() => bench.next().releaseEffect('effect-1', admin)).toThrow('a worker is at it');
+    expect(() => bench.next().releaseEffect('effect-9', admin)).toThrow('holds no such thing');
+  });
+
+  it('of a ready machine changes nothing but that', () => {
+    const bench = new Bench([compiled('a')]);
+    bench.run('a');
+    bench.loaded.effects.push(effect('a', 1));
+    bench.next().releaseEffect('effect-1', admin);
+    expect(bench.loaded.run.state).toBe('done');
+    expect(bench.states()).toEqual({ a: 'done' });
+  });
+
+  it('adopts one with what was read back of it', () => {
+    const bench = stuck();
+    bench.next().adoptEffect('effect-3', { smbiosUuid: 'u', node: 'n2' }, admin);
+    expect(bench.loaded.machine).toMatchObject({ smbiosUuid: 'u', node: 'n2' });
+    expect(bench.model.changes.judged).toEqual([{ effectId: 'effect-3', as: 'there', ...admin }]);
+    expect(bench.states()).toMatchObject({ b: 'undo-parked' });
   });
 });

@@ -17,8 +17,8 @@ import {
   type MachineSnapshot,
   type Registry,
 } from '../plan/step.js';
-import { render } from '../plan/workflow.js';
-import type { HeldStep, LoadedRun, RunChanges, StepRow } from '../ports/run-store.js';
+import { outputsUsedBy, render } from '../plan/workflow.js';
+import type { AuditLine, EffectRow, HeldStep, LoadedRun, RunChanges, StepRow } from '../ports/run-store.js';
 import { actGroup, undoGroup } from './groups.js';
 import {
   backOff,
@@ -61,10 +61,14 @@ export class RunModel {
     confirmed: [],
     freed: [],
     released: false,
+    judged: [],
+    audits: [],
   };
 
   /** Steps whose attempt ended in this transaction with a request that may still be on its way. */
   private readonly unsureNow = new Set<string>();
+  /** Effects that a person lets go of in this transaction. */
+  private readonly letGo = new Set<string>();
 
   constructor(
     private readonly at: LoadedRun,
@@ -336,6 +340,115 @@ export class RunModel {
     return parked.length;
   }
 
+  /** A person did it, and wants to be known for it. */
+  audit(line: Omit<AuditLine, 'subject'>): void {
+    this.changes.audits.push({ ...line, subject: this.at.run.id });
+  }
+
+  /**
+   * A person says that a parked step is not needed: what follows goes on without it. What it made stays in the ledger.
+   * Errors: `not-found`, `not-applicable` with the reason.
+   */
+  skip(key: string): void {
+    const step = this.at.steps.find((row) => row.key === key);
+    const { run } = this.at;
+    if (!step)
+      throw new HatcheryError(
+        'not-found',
+        `Unable to skip step ${key}: run ${run.id} has none of this name`,
+        {
+          hint: `Its steps: ${this.at.steps.map((row) => row.key).join(', ')}`,
+        },
+      );
+    const refuse = (why: string, hint: string): HatcheryError =>
+      new HatcheryError('not-applicable', `Unable to skip step ${key}: ${why}`, { hint });
+    const look = `Look at it: hatchery run show ${run.id}`;
+    if (run.wanted === 'gone')
+      throw refuse(
+        'its run is being undone, where nothing is skipped',
+        `Let go of what cannot be removed instead: hatchery run release ${run.id} EFFECT --reason TEXT`,
+      );
+    if (step.state !== 'parked') throw refuse(`it is ${step.state}, and only a parked step is skipped`, look);
+    const definition = this.registry.steps.get(step.uses);
+    if (definition?.version !== step.version)
+      throw refuse(`this build does not know ${step.uses} version ${step.version}`, look);
+    const goOn = `Mend its cause, then: hatchery run retry ${run.id}`;
+    if (definition.unskippable !== undefined) throw refuse(definition.unskippable, goOn);
+    const users = this.at.plan.steps.filter((one) => outputsUsedBy(one).includes(key)).map((one) => one.key);
+    const waiting = users.filter((user) => !this.isPassed(user));
+    if (waiting.length > 0)
+      throw refuse(
+        `${waiting.join(' and ')} ${waiting.length === 1 ? 'needs' : 'need'} what it finds out`,
+        goOn,
+      );
+    step.error = undefined;
+    this.toStep(step, 'skipped');
+    if (!this.at.steps.some((row) => row.state === 'parked')) {
+      this.toRunIfNot('running');
+      this.toMachine('creating');
+    }
+    this.advance();
+  }
+
+  /**
+   * A person lets go of an effect: nothing of ours will remove it, and the undo goes on without it.
+   * Errors: `not-found`, `not-applicable` with the reason.
+   */
+  releaseEffect(effectId: string, person: { by: string; why: string }): void {
+    const { effect, step } = this.judgeable(effectId, 'release');
+    const { run } = this.at;
+    if (run.wanted === 'done' && run.state !== 'done')
+      throw new HatcheryError(
+        'not-applicable',
+        `Unable to release ${effect.kind} ${effect.key}: its run still makes the machine of it`,
+        { hint: `Stop that first: hatchery run cancel ${run.id}` },
+      );
+    this.letGo.add(effectId);
+    this.changes.judged.push({ effectId, as: 'let-go', ...person });
+    if (step.state === 'undoing' || step.state === 'undo-parked') this.undoRest(step);
+    if (run.wanted === 'gone' && !isRunOver(run.state)) this.advance();
+  }
+
+  private undoRest(step: StepRow): void {
+    if (this.effectsOf(step).length > 0) {
+      if (step.state === 'undo-parked') this.undoAgain(step);
+      return;
+    }
+    step.dueAtMs = undefined;
+    step.slots = undefined;
+    this.changes.freed.push(step.id);
+    this.toStep(step, 'undone');
+  }
+
+  /**
+   * A person says that what an effect names is there and ours, after it was read: from now on it counts as made.
+   * Errors: `not-found`, `not-applicable` with the reason.
+   */
+  adoptEffect(effectId: string, facts: MachineFacts, person: { by: string; why: string }): void {
+    this.judgeable(effectId, 'adopt');
+    this.learn(facts);
+    this.changes.judged.push({ effectId, as: 'there', ...person });
+  }
+
+  private judgeable(effectId: string, verb: 'adopt' | 'release'): { effect: EffectRow; step: StepRow } {
+    const { run, effects } = this.at;
+    const effect = effects.find(({ id }) => id === effectId);
+    if (!effect)
+      throw new HatcheryError(
+        'not-found',
+        `Unable to ${verb} effect ${effectId}: run ${run.id} holds no such thing outside`,
+        { hint: `What it holds: hatchery run show ${run.id}` },
+      );
+    const step = this.step(effect.stepId);
+    if (step.workerId !== undefined)
+      throw new HatcheryError(
+        'not-applicable',
+        `Unable to ${verb} ${effect.kind} ${effect.key}: a worker is at it right now`,
+        { hint: `Wait for the end of its attempt: hatchery run show ${run.id}` },
+      );
+    return { effect, step };
+  }
+
   /** The undo of one step is complete. */
   undone(held: HeldStep): void {
     const step = this.release(held, 'done');
@@ -401,10 +514,10 @@ export class RunModel {
 
   private advanceUndo(): void {
     this.dropForward();
-    const { steps, effects } = this.at;
+    const { steps } = this.at;
     if (steps.some((step) => step.state === 'running' || step.state === 'undoing')) return;
     if (steps.some((step) => step.state === 'undo-parked')) return this.toRunIfNot('parked');
-    const newest = effects.toSorted((a, b) => b.seq - a.seq)[0];
+    const newest = this.effects.toSorted((a, b) => b.seq - a.seq)[0];
     if (newest !== undefined) return this.undoAgain(this.step(newest.stepId));
     const endsAs = this.at.run.undoEndsAs ?? 'cancelled';
     this.toRunIfNot(endsAs);
@@ -488,7 +601,11 @@ export class RunModel {
   }
 
   private effectsOf(step: StepRow): LoadedRun['effects'] {
-    return this.at.effects.filter((effect) => effect.stepId === step.id);
+    return this.effects.filter((effect) => effect.stepId === step.id);
+  }
+
+  private get effects(): LoadedRun['effects'] {
+    return this.at.effects.filter(({ id }) => !this.letGo.has(id));
   }
 
   private definitionOf(effect: LoadedRun['effects'][number]): AnyEffect | undefined {

@@ -190,6 +190,8 @@ export interface StepDefinition<I = unknown, O = unknown> {
   act(input: I, ports: StepPorts, run: StepRun): Promise<O | StepWait>;
   /** A step that has it takes `find` and `act` from `aloneAsGroup`. */
   readonly coalesce?: Coalesce<I, O>;
+  /** Why nobody may skip this step; left out = a person who did its work by hand, or does without it, may. */
+  readonly unskippable?: string;
   /** Says what late arrival of each external write does; shown in docs and read by reviewers. */
   readonly lateWrites: string;
 }
@@ -206,9 +208,24 @@ export interface EffectDefinition<P = unknown> {
   readonly retry: RetryPolicy;
   /** Removes what is provably ours; nothing there is success. Throws with `retry` as a step does. */
   undo(payload: P, ports: StepPorts, run: UndoRun): Promise<void>;
+  /** Reads whether what the effect names is there, and whether it is provably ours. Errors as for any read. */
+  look(payload: P, ports: StepPorts, at: LookRun): Promise<EffectLook>;
   /** An effect that has it takes `undo` from `undoneAsGroup`. */
   readonly coalesce?: CoalesceUndo<P>;
 }
+
+/** Who looks at an effect: the machine of its run. */
+export interface LookRun {
+  readonly machine: MachineSnapshot;
+  readonly call: Call;
+}
+
+/** What a look at an effect found. `facts`: what was read back of the machine. */
+export type EffectLook =
+  | { readonly found: 'ours'; readonly proof: string; readonly facts?: MachineFacts }
+  | { readonly found: 'nothing' }
+  | { readonly found: 'foreign'; readonly why: string }
+  | { readonly found: 'unknown'; readonly why: string };
 
 export interface UndoRun {
   readonly runId: string;

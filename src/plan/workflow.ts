@@ -389,6 +389,12 @@ function canonicalise(value: unknown): unknown {
   return value;
 }
 
+/** The steps whose outputs this one is given or asks about. */
+export const outputsUsedBy = (step: CompiledStep): readonly string[] =>
+  [...(step.if === undefined ? [] : [step.if]), ...Object.values(step.with).flatMap(expressionsOf)]
+    .flatMap(references)
+    .flatMap(([root, name]) => (root === 'steps' && name !== undefined ? [name] : []));
+
 /** The value of a `with:` template. */
 export function render(template: Template, scope: Readonly<Record<string, unknown>>): unknown {
   if ('literal' in template) return template.literal;

@@ -1,5 +1,5 @@
-import type { ErrorRecord } from '../core/errors.js';
 import type { MachineInput } from '../core/machine.js';
+import type { RosterRow } from '../core/roster/roster.js';
 import type { RunChanges, StepRow } from './run-store.js';
 
 /** What is promised in Postgres and therefore not free, whatever the cluster shows. */
@@ -29,6 +29,13 @@ export interface NewMachine {
   readonly input: MachineInput;
   readonly steps: readonly StepRow[];
   readonly changes: RunChanges;
+}
+
+/** A machine whose run failed and was undone: nothing of it is left but its rows. */
+export interface FailedMachine {
+  readonly runId: string;
+  /** The person, as the roster gave it; `sshKeys` are those of the machine. */
+  readonly row: RosterRow;
 }
 
 export interface NewBatch {
@@ -76,6 +83,8 @@ export interface BatchStore {
       readonly blueprintVersionId: string;
       readonly workflowVersion: string;
       readonly idempotency: IdempotentRequest | undefined;
+      /** Failed runs whose machines go with it. `not-applicable` when one of them is no longer failed. */
+      readonly replaces?: readonly string[];
     },
     compose: (promises: Promises) => readonly NewMachine[],
   ): Promise<{ batchId: string; replayed: boolean }>;
@@ -86,11 +95,16 @@ export interface BatchStore {
     ownerId: string | undefined,
   ): Promise<{ id: string; batchId: string; runId: string; name: string; state: string } | undefined>;
   wantMachineGone(machine: { id: string; name: string; runId: string }, actor: string): Promise<void>;
-  findRun(
-    runId: string,
-    ownerId: string | undefined,
-  ): Promise<{ id: string; error: ErrorRecord | undefined } | undefined>;
-  audit(actor: string, action: string, subject: string, detail: object): Promise<void>;
+  findRun(runId: string, ownerId: string | undefined): Promise<{ id: string; batchId: string } | undefined>;
+  /** Runs of a batch that wait for a person, in the order of the roster. */
+  parkedRuns(batchId: string, code: string | undefined): Promise<readonly string[]>;
+  /** Failed machines of a batch, in the order of the roster; of one cause or one run only. */
+  failedOf(
+    batchId: string,
+    only: { readonly code?: string | undefined; readonly runId?: string },
+  ): Promise<readonly FailedMachine[]>;
+  /** The newest run of this person in the batch. */
+  lastRunOf(batchId: string, login: string): Promise<string | undefined>;
   /** Generated passwords of ready machines that nobody was shown yet. */
   unshown(
     batch: BatchHead,

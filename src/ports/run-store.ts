@@ -111,6 +111,13 @@ export interface RunEvent {
   readonly code?: string;
 }
 
+export interface AuditLine {
+  readonly actor: string;
+  readonly action: string;
+  readonly subject: string;
+  readonly detail: object;
+}
+
 /** What one transaction changes; collected by the run model, written by the store. */
 export interface RunChanges {
   run: boolean;
@@ -137,6 +144,10 @@ export interface RunChanges {
   readonly freed: string[];
   /** The machine is gone: release its reservations (the VMID rests), forget its secrets. */
   released: boolean;
+  /** Effects of which a person said that they are there, or that we let go of them. */
+  readonly judged: { effectId: string; as: 'there' | 'let-go'; by: string; why: string }[];
+  /** What people did to the run, for the audit list. */
+  readonly audits: AuditLine[];
 }
 
 export interface LoadedRun {

@@ -21,6 +21,7 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
   effects: ({ machine }, at) => [guestEffect(machine.cluster, at.vmid, machine.pool)],
   timeout: '30m',
   retry: { attempts: 6, first: '2s', max: '1m' },
+  unskippable: 'every later step works on the guest that it makes',
   lateWrites:
     'A clone call that arrives late meets our own VMID: the cluster refuses it, or its guest carries our mark and is found.',
   async act({ machine }, ports, run) {

@@ -12,6 +12,7 @@ export const configureVm = defineStep<OnMachine, object>({
   effects: () => [],
   timeout: '2m',
   retry: { attempts: 6, first: '1s', max: '30s' },
+  unskippable: 'without it the guest keeps the network card and the first user of its template',
   lateWrites: 'The write carries the digest of the config that was read: a late one is refused.',
   async act({ machine }, ports, run) {
     const secretRef =

@@ -1,6 +1,13 @@
 import { z } from 'zod';
 import { HatcheryError } from '../core/errors.js';
-import { defineEffect, undoneAsGroup, type AnyEffect, type CoalesceUndo } from '../plan/step.js';
+import { formatMark } from '../core/mark.js';
+import {
+  defineEffect,
+  undoneAsGroup,
+  type AnyEffect,
+  type CoalesceUndo,
+  type EffectLook,
+} from '../plan/step.js';
 import type { TaskRef } from '../ports/hypervisor.js';
 import { leftNote } from './guest-effect.js';
 import { userMark } from './register-desktop.step.js';
@@ -21,6 +28,12 @@ async function removeOurs(wasMade: boolean, remove: () => Promise<unknown>): Pro
   }
 }
 
+const nothing: EffectLook = { found: 'nothing' };
+
+/** Where a name is all that tells, it is one that nobody else gives. */
+const byName = (thing: object | undefined, proof: string): EffectLook =>
+  thing === undefined ? nothing : { found: 'ours', proof };
+
 const isForeign = (error: unknown): boolean =>
   error instanceof HatcheryError && error.code === 'foreign-guest';
 
@@ -33,6 +46,17 @@ const guest = defineEffect({
   locks: ({ cluster, vmid }) => [`guest:${cluster}/${vmid}`],
   timeout: '30m',
   retry,
+  async look({ cluster, vmid }, ports, { machine, call }) {
+    const own = await ports.hypervisor(cluster).readOwn({ ...machine.identity, vmid }, call);
+    if (own.answer === 'none') return nothing;
+    if (own.answer !== 'ours') return { found: own.answer, why: own.why };
+    const { node, smbiosUuid, mark } = own.guest;
+    return {
+      found: 'ours',
+      proof: `guest ${vmid} on ${node} carries ${formatMark(mark)}`,
+      facts: { node, ...(smbiosUuid !== undefined && { smbiosUuid }) },
+    };
+  },
   async undo({ cluster, vmid }, ports, run) {
     const hypervisor = ports.hypervisor(cluster);
     const task = run.remote[`clone-${vmid}`] as TaskRef | undefined;
@@ -80,6 +104,13 @@ const dhcpFilter = defineEffect<DhcpFilter>({
   locks: ({ service, mac }) => [`dhcp:${service}/${mac}`],
   timeout: '3m',
   retry,
+  async look({ service, mac, description }, ports, { call }) {
+    const [entry] = await ports.dhcp(service).findAllowed([mac], call);
+    if (entry === undefined) return nothing;
+    return entry.description === description
+      ? { found: 'ours', proof: `the entry of ${mac} is described as "${description}"` }
+      : { found: 'foreign', why: `the entry of ${mac} is described as "${entry.description}"` };
+  },
   coalesce: removeFilters,
   ...undoneAsGroup(removeFilters),
 });
@@ -91,6 +122,12 @@ const desktopGroup = defineEffect({
   locks: ({ service, group }) => [`desktop:${service}/group/${group}`],
   timeout: '3m',
   retry,
+  async look({ service, group }, ports, { call }) {
+    return byName(
+      await ports.desktopGateway(service).findGroup(group, call),
+      `the group ${group} ends in the id of its batch`,
+    );
+  },
   async undo({ service, group }, ports, run) {
     await ports.desktopGateway(service).removeGroup(group, run.call);
   },
@@ -103,6 +140,14 @@ const desktopUser = defineEffect({
   locks: ({ service, login }) => [`desktop:${service}/user/${login}`],
   timeout: '3m',
   retry,
+  async look({ service, login }, ports, { machine, call }) {
+    const mark = userMark(machine.identity.deployment);
+    const user = await ports.desktopGateway(service).findUser(login, mark, call);
+    if (user === undefined) return nothing;
+    return user.ours
+      ? { found: 'ours', proof: `the account ${login} carries "${mark}"` }
+      : { found: 'foreign', why: `the account ${login} does not carry "${mark}"` };
+  },
   async undo({ service, login }, ports, run) {
     await ports
       .desktopGateway(service)
@@ -117,6 +162,14 @@ const desktopConnection = defineEffect({
   locks: ({ service, group, name }) => [`desktop:${service}/connection/${group}/${name}`],
   timeout: '3m',
   retry,
+  async look({ service, group, name }, ports, { call }) {
+    const gateway = ports.desktopGateway(service);
+    const there = await gateway.findGroup(group, call);
+    return byName(
+      there && (await gateway.findConnection(there.id, name, call)),
+      `the connection ${name} is in our group ${group}`,
+    );
+  },
   async undo({ service, group, name }, ports, run) {
     const gateway = ports.desktopGateway(service);
     const there = await gateway.findGroup(group, run.call);
@@ -131,6 +184,14 @@ const desktopPermission = defineEffect({
   locks: ({ service, group, name }) => [`desktop:${service}/connection/${group}/${name}`],
   timeout: '3m',
   retry,
+  async look({ service, group, name, login }, ports, { call }) {
+    const gateway = ports.desktopGateway(service);
+    const there = await gateway.findGroup(group, call);
+    const connection = there && (await gateway.findConnection(there.id, name, call));
+    return there && connection && (await gateway.hasPermission(login, connection.id, there.id, call))
+      ? { found: 'ours', proof: `${login} may open the connection ${name} of our group ${group}` }
+      : nothing;
+  },
   async undo({ service, group, name, login }, ports, run) {
     const gateway = ports.desktopGateway(service);
     const there = await gateway.findGroup(group, run.call);

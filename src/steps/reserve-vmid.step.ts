@@ -17,6 +17,7 @@ export const reserveVmid = defineStep<OnMachine, { vmid: number }>({
   effects: () => [],
   timeout: '2m',
   retry: { attempts: 8, first: '2s', max: '1m' },
+  unskippable: 'every other step works under the VMID that it makes sure of',
   lateWrites: 'Writes nothing outside.',
   async act({ machine }, ports, run) {
     const hypervisor = ports.hypervisor(machine.cluster);

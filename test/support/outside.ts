@@ -47,6 +47,8 @@ export class Outside {
     locks: () => [],
     timeout: '30s',
     retry: QUICK,
+    look: async ({ name }) =>
+      this.things.has(name) ? { found: 'ours', proof: `${name} is there` } : { found: 'nothing' },
     undo: async ({ name }) => {
       this.things.delete(name);
     },

@@ -1,8 +1,10 @@
 import { storageKey } from '../../core/placement.js';
+import { loginKey } from '../../core/roster/cells.js';
 import { HatcheryError } from '../../core/errors.js';
 import type {
   BatchHead,
   BatchStore,
+  FailedMachine,
   IdempotentRequest,
   NewMachine,
   Promises,
@@ -137,15 +139,54 @@ export class PostgresBatchStore implements BatchStore {
   }
 
   async findRun(runId: string, ownerId: string | undefined): ReturnType<BatchStore['findRun']> {
-    const [row] = await this.database.query<{ id: string; error: null }>(
-      `select r.id, r.error from runs r join machines m on m.id = r.machine_id where r.id = $1 and ($2::uuid is null or m.owner_id = $2)`,
+    const [row] = await this.database.query<{ id: string; batchId: string }>(
+      `select r.id, r.batch_id as "batchId" from runs r join machines m on m.id = r.machine_id where r.id = $1 and ($2::uuid is null or m.owner_id = $2)`,
       [runId, ownerId ?? null],
     );
-    return row && { id: row.id, error: row.error ?? undefined };
+    return row;
   }
 
-  async audit(actor: string, action: string, subject: string, detail: object): Promise<void> {
-    await writeAudit(this.database, actor, action, subject, detail);
+  async parkedRuns(batchId: string, code: string | undefined): Promise<readonly string[]> {
+    const rows = await this.database.query<{ id: string }>(
+      `select r.id from machines m join runs r on r.machine_id = m.id and r.finished_at is null
+        where m.batch_id = $1 and m.state = 'parked' and ($2::text is null or m.error ->> 'code' = $2) order by m.row, m.id`,
+      [batchId, code ?? null],
+    );
+    return rows.map(({ id }) => id);
+  }
+
+  async failedOf(
+    batchId: string,
+    { code, runId }: { readonly code?: string | undefined; readonly runId?: string },
+  ): Promise<readonly FailedMachine[]> {
+    const rows = await this.database.query<FailedSql>(
+      `select r.id as run, m.row, m.login, m.last_name, m.first_name, m.email, m.group_name, r.inputs #> '{machine,user,sshKeys}' as keys
+         from machines m join runs r on r.machine_id = m.id and r.state = 'failed'
+        where m.batch_id = $1 and m.state = 'failed' and ($2::text is null or m.error ->> 'code' = $2) and ($3::uuid is null or r.id = $3)
+        order by m.row, m.id`,
+      [batchId, code ?? null, runId ?? null],
+    );
+    return rows.map((row) => ({
+      runId: row.run,
+      row: {
+        row: row.row,
+        login: row.login,
+        loginKey: loginKey(row.login),
+        lastName: row.last_name,
+        firstName: row.first_name,
+        ...(row.email !== null && { email: row.email }),
+        ...(row.group_name !== null && { group: row.group_name }),
+        sshKeys: row.keys ?? [],
+      },
+    }));
+  }
+
+  async lastRunOf(batchId: string, login: string): Promise<string | undefined> {
+    const [row] = await this.database.query<{ id: string }>(
+      `select r.id from machines m join runs r on r.machine_id = m.id where m.batch_id = $1 and m.login = $2 order by r.id desc limit 1`,
+      [batchId, login],
+    );
+    return row?.id;
   }
 
   async unshown(batch: BatchHead): ReturnType<BatchStore['unshown']> {
@@ -173,6 +214,17 @@ export class PostgresBatchStore implements BatchStore {
   }
 }
 
+interface FailedSql {
+  readonly run: string;
+  readonly row: number;
+  readonly login: string;
+  readonly last_name: string;
+  readonly first_name: string;
+  readonly email: string | null;
+  readonly group_name: string | null;
+  readonly keys: string[] | null;
+}
+
 async function acceptIn(
   queries: Queries,
   request: AcceptRequest,
@@ -195,6 +247,7 @@ async function acceptIn(
     const known = await replayOf(queries, idempotency);
     if (known !== undefined) return { batchId: known, replayed: true };
   }
+  if (request.replaces) await takeAwayFailed(queries, request.replaces);
   await queries.query(`select pg_advisory_xact_lock(hashtextextended('vmid:' || $1, 0))`, [request.cluster]);
   await queries.query('delete from reservations where rest_until <= now()');
   const machines = compose(await readPromises(queries, request.cluster, request.blueprint));
@@ -204,7 +257,7 @@ async function acceptIn(
   await writeAudit(
     queries,
     request.actor,
-    'existing' in request.batch ? 'batch.add' : 'batch.create',
+    auditActionOf(request),
     'existing' in request.batch ? request.batch.existing.name : request.batch.name,
     { batch: batchId, machines: machines.length },
   );
@@ -214,6 +267,33 @@ async function acceptIn(
       [idempotency.userId, idempotency.route, idempotency.key, idempotency.hash, batchId],
     );
   return { batchId, replayed: false };
+}
+
+const auditActionOf = ({ batch, replaces }: AcceptRequest): string => {
+  if (replaces) return 'batch.retry';
+  return 'existing' in batch ? 'batch.add' : 'batch.create';
+};
+
+/** What has failed is clean: its rows become those of a deleted machine, and others come in its place. */
+async function takeAwayFailed(queries: Queries, runIds: readonly string[]): Promise<void> {
+  const failed = await queries.query(
+    `select r.id from runs r join machines m on m.id = r.machine_id
+      where r.id = any ($1::uuid[]) and r.state = 'failed' and m.state = 'failed' order by r.id for update of r`,
+    [runIds],
+  );
+  if (failed.length < runIds.length)
+    throw new HatcheryError(
+      'not-applicable',
+      `Unable to make ${runIds.length} machines anew: ${runIds.length - failed.length} of them are no longer failed`,
+      { hint: 'Somebody was faster. Look at the batch again, then repeat it for what is left.' },
+    );
+  await queries.query(
+    `with gone as (
+       update runs set wanted = 'gone', undo_ends_as = 'cancelled' where id = any ($1::uuid[]) returning id, batch_id, machine_id),
+     ${LEAVING}
+     insert into outbox (kind, payload) select 'advance', jsonb_build_object('runId', id) from gone`,
+    [runIds],
+  );
 }
 
 async function replayOf(queries: Queries, request: IdempotentRequest): Promise<string | undefined> {

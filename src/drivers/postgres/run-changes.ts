@@ -155,6 +155,36 @@ update effects set state = 'confirmed', confirmed_at = now()
       ),
   },
   {
+    name: 'there',
+    text: (p) => `
+update effects set state = 'confirmed', confirmed_at = coalesce(confirmed_at, now())
+ where id = any (${listOf(p)})`,
+    value: ({ changes }) => some(judgedAs(changes, 'there').map((one) => one.effectId)),
+  },
+  {
+    name: 'let_go',
+    text: (p) => `
+update effects e set state = 'undone', released_at = now(), released_by = c.by, released_why = c.why
+  from jsonb_to_recordset(${p}::jsonb) as c (id uuid, machine uuid, by text, why text)
+ where e.id = c.id and e.id = any (${keysOf(p)})
+   and not exists (select 1 from effect_holders h where h.effect_id = e.id and h.machine_id <> c.machine and h.released_at is null)`,
+    value: letGoToWrite,
+  },
+  {
+    name: 'no_holder',
+    text: (p) => `
+update effect_holders h set released_at = now() from jsonb_to_recordset(${p}::jsonb) as c (id uuid, machine uuid)
+ where h.effect_id = c.id and h.machine_id = c.machine and h.effect_id = any (${keysOf(p)})`,
+    value: letGoToWrite,
+  },
+  {
+    name: 'audited',
+    text: (p) => `
+insert into audit (actor, action, subject, detail)
+select actor, action, subject, detail from jsonb_to_recordset(${p}::jsonb) as a (actor text, action text, subject text, detail jsonb)`,
+    value: ({ changes }) => some(changes.audits),
+  },
+  {
     name: 'freed',
     text: (p) => `delete from slots where step_id = any (${listOf(p)})`,
     value: ({ changes }) => some(changes.freed),
@@ -185,6 +215,20 @@ select e.type, e.batch, e.machine, e.run, e.step, e.state, e.percent, e.code
       ),
   },
 ];
+
+const judgedAs = (changes: RunChanges, as: RunChanges['judged'][number]['as']): RunChanges['judged'] =>
+  changes.judged.filter((one) => one.as === as);
+
+function letGoToWrite({ at, changes }: Written): unknown {
+  return some(
+    judgedAs(changes, 'let-go').map(({ effectId, by, why }) => ({
+      id: effectId,
+      machine: at.machine.id,
+      by,
+      why,
+    })),
+  );
+}
 
 function stepsToWrite({ at, before, changes }: Written): unknown {
   const dispatched = new Set(changes.dispatches.map((dispatch) => dispatch.stepId));

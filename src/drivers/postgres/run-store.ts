@@ -316,7 +316,7 @@ export class PostgresRunStore implements RunStore {
        select $1, $2, $3, $4, $5, s.id, $6, 'confirmed', now()
          from runs r join steps s on s.run_id = r.id join effects e on e.step_id = s.id and e.kind = $2
         where r.machine_id = $7 and r.state in ('failed', 'cancelled')
-          and not exists (select 1 from steps t join effects c on c.step_id = t.id where t.run_id = r.id and c.kind = $2 and c.confirmed_at is not null)
+          and not exists (select 1 from steps t join effects c on c.step_id = t.id where t.run_id = r.id and c.kind = $2 and (c.confirmed_at is not null or c.released_at is not null))
         order by r.id desc, e.seq desc limit 1
        on conflict (system, kind, key) where state <> 'undone' do nothing
        returning (select run_id from steps where id = step_id)`,
