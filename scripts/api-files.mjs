@@ -67,7 +67,16 @@ export function brunoFiles(document) {
 }
 
 /** Stands where a path names something; set them in an environment. */
-const VARIABLES = { batch: 'l3-info', machineId: '', runId: '', tokenId: '', cluster: 'main', vmid: '' };
+const VARIABLES = {
+  batch: 'l3-info',
+  machineId: '',
+  runId: '',
+  step: 'desktop',
+  effect: '',
+  tokenId: '',
+  cluster: 'main',
+  vmid: '',
+};
 const PATH_VARIABLE = {
   batches: 'batch',
   machines: 'machineId',

@@ -10,6 +10,7 @@ import {
   CLUSTER_STOPS,
   HYPERVISORS,
   INTAKE,
+  RUN_HANDLES,
   PHONE_HOME,
   REMAINING_TIMES,
   USE_OF,
@@ -22,6 +23,7 @@ import {
   providers: [
     CLUSTER_LIMITS,
     INTAKE,
+    RUN_HANDLES,
     PHONE_HOME,
     REMAINING_TIMES,
     WAKE_UPS,
@@ -36,6 +38,7 @@ import {
   exports: [
     CLUSTER_LIMITS,
     INTAKE,
+    RUN_HANDLES,
     PHONE_HOME,
     REMAINING_TIMES,
     WAKE_UPS,

@@ -1,12 +1,13 @@
 /**
  * What modules ask for by name. CoreModule gives the first group everywhere; the engine's module gives the second
- * (Intake, PhoneHome, WakeUps, Hypervisors, ClusterStops, ClusterLimits, VmidRests of src/engine and src/ports, UseOf).
+ * (Intake, RunHandles, PhoneHome, WakeUps, Hypervisors, ClusterStops, ClusterLimits, VmidRests of src/engine and src/ports, UseOf).
  */
 export const CONTEXT = Symbol('AppContext');
 export const REDIS = Symbol('Redis');
 export const REMOTE_METRICS = Symbol('RemoteMetrics');
 
 export const INTAKE = Symbol('Intake');
+export const RUN_HANDLES = Symbol('RunHandles');
 export const PHONE_HOME = Symbol('PhoneHome');
 export const WAKE_UPS = Symbol('WakeUps');
 export const HYPERVISORS = Symbol('Hypervisors');

@@ -82,11 +82,17 @@ export const apiCommand = (name: string, summary: string, example: string): Comm
 
 const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
+const LISTED_BY = {
+  run: 'hatchery run list',
+  token: 'hatchery token list',
+  effect: 'hatchery run show',
+} as const;
+
 /** The id that was given. Error: `request-invalid` with the command that lists ids of this kind. */
-export function idOf(kind: 'run' | 'token', text: string): string {
+export function idOf(kind: keyof typeof LISTED_BY, text: string): string {
   if (ID.test(text)) return text;
   throw new HatcheryError('request-invalid', `Unable to find the ${kind}: "${terminalText(text)}" is no id`, {
-    hint: `List them with hatchery ${kind} list.`,
+    hint: `List them with ${LISTED_BY[kind]}.`,
   });
 }
 

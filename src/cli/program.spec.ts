@@ -13,6 +13,7 @@ import { vendorData } from '../core/vendor-data.js';
 import { runCommandLine } from './program.js';
 
 const ROSTER = new URL('../../examples/class-l3-info.csv', import.meta.url).pathname;
+const ID = '01994a3e-0000-7000-8000-000000000001';
 const CREATE = ['batch', 'create', ROSTER, '--blueprint', 'b', '--name', 'l3'];
 
 async function run(args: readonly string[], options: FakeCliOptions = {}) {
@@ -136,6 +137,11 @@ describe('what is sent', () => {
     ['token', 'create', 'script', '--expires-in-days', '3'],
     ['user', 'create', 'jane', '--password-file', '-'],
     ['run', 'list', '--batch', 'l3'],
+    ['run', 'skip', ID, 'desktop', '--reason', 'by hand'],
+    ['run', 'release', ID, ID, '--reason', 'kept'],
+    ['run', 'adopt', ID, ID, '--reason', 'restored'],
+    ['batch', 'retry', 'l3', '--failed', '--code', 'no-capacity'],
+    ['admin', 'released'],
     ['machine', 'list'],
   ])('by %s %s holds what the API knows, and the token in its header only', async (...args) => {
     const given = ['--json', '--url', 'http://other.test', '--token', 'hat_canary'];
@@ -490,33 +496,32 @@ describe('deleting', () => {
 
 describe('run retry', () => {
   it('retries every parked run of a batch that failed for one cause', async () => {
-    const aRun = (id: string) => ({ id, batch: { id: 'b', name: 'l3' } });
-    const service = ({ url }: Request) =>
-      url.includes('/retry')
-        ? json(aRun('1'), 202)
-        : json({ items: [aRun('1'), aRun('2')], nextCursor: null });
+    const service = () => json({ resumed: 2, replaced: 0, batch: aBatch() }, 202);
     const { code, out, world } = await run(['run', 'retry', '--batch', 'l3', '--code', 'address-unknown'], {
       service,
     });
-    expect({ code, out }).toEqual({ code: 0, out: '2 runs go on.\n' });
-    const [list, ...retries] = world.requests.map(({ url }) => new URL(url));
-    expect(Object.fromEntries(list!.searchParams)).toMatchObject({
-      batch: 'l3',
-      code: 'address-unknown',
-      state: 'parked',
-    });
-    expect(retries.map(({ pathname }) => pathname)).toEqual(['/api/v1/runs/1/retry', '/api/v1/runs/2/retry']);
-  });
-
-  it('says so when there is nothing to retry', async () => {
-    const service = () => json({ items: [], nextCursor: null });
-    const { code, out } = await run(['run', 'retry', '--batch', 'l3'], { service });
-    expect({ code, out }).toEqual({ code: 0, out: 'Nothing to retry: no run of l3 is parked.\n' });
+    expect({ code, out }).toEqual({ code: 0, out: '2 machines go on.\n' });
+    expect(world.requests.map(({ url }) => new URL(url).pathname)).toEqual(['/api/v1/batches/l3/retry']);
+    expect(await world.requests[0]!.json()).toEqual({ which: 'parked', code: 'address-unknown' });
   });
 
   it('wants to know which', async () => {
     expect((await run(['run', 'retry'])).code).toBe(2);
     expect((await run(['run', 'retry', 'x', '--batch', 'l3'])).code).toBe(2);
+  });
+});
+
+describe('batch retry', () => {
+  it('asks once for all machines, and says how many go on and how many are made anew', async () => {
+    const service = () => json({ resumed: 1, replaced: 4, batch: aBatch() }, 202);
+    const { code, err, world } = await run(['batch', 'retry', 'l3'], { service });
+    expect(code).toBe(0);
+    expect(err).toContain('1 machine goes on, 4 machines are made anew.');
+    expect(await Promise.all(world.requests.map((request) => request.json()))).toEqual([{ which: 'all' }]);
+  });
+
+  it('does not take two opposite wishes', async () => {
+    expect((await run(['batch', 'retry', 'l3', '--parked', '--failed'])).code).toBe(2);
   });
 });
 

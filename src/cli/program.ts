@@ -5,6 +5,7 @@ import { ERRORS, EXIT, HatcheryError } from '../core/errors.js';
 import { Cli, jsonText } from './cli.js';
 import { adminExport } from './commands/admin-export.js';
 import { adminNewDeployment } from './commands/admin-new-deployment.js';
+import { adminReleased } from './commands/admin-released.js';
 import { batchAdd } from './commands/batch-add.js';
 import { batchCancel } from './commands/batch-cancel.js';
 import { batchCreate } from './commands/batch-create.js';
@@ -13,6 +14,7 @@ import { batchDelete } from './commands/batch-delete.js';
 import { batchList } from './commands/batch-list.js';
 import { batchPlan } from './commands/batch-plan.js';
 import { batchResults } from './commands/batch-results.js';
+import { batchRetry } from './commands/batch-retry.js';
 import { batchShow } from './commands/batch-show.js';
 import { batchWatch } from './commands/batch-watch.js';
 import { clusterCheck } from './commands/cluster-check.js';
@@ -29,9 +31,13 @@ import { logout } from './commands/logout.js';
 import { machineDelete } from './commands/machine-delete.js';
 import { machineList } from './commands/machine-list.js';
 import { machineShow } from './commands/machine-show.js';
+import { runAdopt } from './commands/run-adopt.js';
+import { runCancel } from './commands/run-cancel.js';
 import { runList } from './commands/run-list.js';
+import { runRelease } from './commands/run-release.js';
 import { runRetry } from './commands/run-retry.js';
 import { runShow } from './commands/run-show.js';
+import { runSkip } from './commands/run-skip.js';
 import { simulate } from './commands/simulate.js';
 import { tokenCreate } from './commands/token-create.js';
 import { tokenList } from './commands/token-list.js';
@@ -57,12 +63,17 @@ const GROUPS: readonly { name: string; summary: string; commands: readonly Comma
       batchResults,
       batchAdd,
       batchCredentials,
+      batchRetry,
       batchCancel,
       batchDelete,
     ],
   },
   { name: 'machine', summary: 'What one person has.', commands: [machineList, machineShow, machineDelete] },
-  { name: 'run', summary: 'How machines are made and undone.', commands: [runList, runShow, runRetry] },
+  {
+    name: 'run',
+    summary: 'How machines are made and undone.',
+    commands: [runList, runShow, runRetry, runCancel, runSkip, runAdopt, runRelease],
+  },
   {
     name: 'cluster',
     summary: 'Where machines are made.',
@@ -79,7 +90,11 @@ const GROUPS: readonly { name: string; summary: string; commands: readonly Comma
   },
   { name: 'user', summary: 'Accounts of the service.', commands: [userCreate, userList] },
   { name: 'token', summary: 'Tokens for scripts.', commands: [tokenCreate, tokenList, tokenRevoke] },
-  { name: 'admin', summary: 'For whoever runs the service.', commands: [adminExport, adminNewDeployment] },
+  {
+    name: 'admin',
+    summary: 'For whoever runs the service.',
+    commands: [adminReleased, adminExport, adminNewDeployment],
+  },
   { name: 'journal', summary: 'What the simulators saw.', commands: [journalCheck] },
 ];
 

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.js';
 import { type Client, formDataBodySerializer, type Options as Options2, type TDataShape } from './client/index.js';
-import type { AddMachinesData, AddMachinesErrors, AddMachinesResponses, BatchCredentialsData, BatchCredentialsErrors, BatchCredentialsResponses, BatchEventsData, BatchEventsErrors, BatchEventsResponse, BatchEventsResponses, BatchResultsData, BatchResultsErrors, BatchResultsResponses, CancelBatchData, CancelBatchErrors, CancelBatchResponses, CheckClusterData, CheckClusterErrors, CheckClusterResponses, CreateBatchData, CreateBatchErrors, CreateBatchResponses, CreateTokenData, CreateTokenErrors, CreateTokenResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteBatchData, DeleteBatchErrors, DeleteBatchResponses, DeleteMachineData, DeleteMachineErrors, DeleteMachineResponses, EventsData, EventsErrors, EventsResponse, EventsResponses, ExportAllData, ExportAllErrors, ExportAllResponses, GetBatchData, GetBatchErrors, GetBatchResponses, GetMachineData, GetMachineErrors, GetMachineResponses, GetRunData, GetRunErrors, GetRunResponses, ListBatchesData, ListBatchesErrors, ListBatchesResponses, ListBatchMachinesData, ListBatchMachinesErrors, ListBatchMachinesResponses, ListBlueprintsData, ListBlueprintsErrors, ListBlueprintsResponses, ListClustersData, ListClustersErrors, ListClustersResponses, ListLimitsData, ListLimitsErrors, ListLimitsResponses, ListMachinesData, ListMachinesErrors, ListMachinesResponses, ListRestingVmidsData, ListRestingVmidsErrors, ListRestingVmidsResponses, ListRunsData, ListRunsErrors, ListRunsResponses, ListTokensData, ListTokensErrors, ListTokensResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PhoneHomeData, PhoneHomeErrors, PhoneHomeResponses, PlanBatchData, PlanBatchErrors, PlanBatchResponses, RecordClusterData, RecordClusterErrors, RecordClusterResponses, ReleaseVmidData, ReleaseVmidErrors, ReleaseVmidResponses, RetryRunData, RetryRunErrors, RetryRunResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, SetLimitsData, SetLimitsErrors, SetLimitsResponses, VendorDataData, VendorDataErrors, VendorDataResponses, WhoAmIData, WhoAmIErrors, WhoAmIResponses } from './types.gen.js';
+import type { AddMachinesData, AddMachinesErrors, AddMachinesResponses, AdoptEffectData, AdoptEffectErrors, AdoptEffectResponses, BatchCredentialsData, BatchCredentialsErrors, BatchCredentialsResponses, BatchEventsData, BatchEventsErrors, BatchEventsResponse, BatchEventsResponses, BatchResultsData, BatchResultsErrors, BatchResultsResponses, CancelBatchData, CancelBatchErrors, CancelBatchResponses, CancelRunData, CancelRunErrors, CancelRunResponses, CheckClusterData, CheckClusterErrors, CheckClusterResponses, CreateBatchData, CreateBatchErrors, CreateBatchResponses, CreateTokenData, CreateTokenErrors, CreateTokenResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteBatchData, DeleteBatchErrors, DeleteBatchResponses, DeleteMachineData, DeleteMachineErrors, DeleteMachineResponses, EventsData, EventsErrors, EventsResponse, EventsResponses, ExportAllData, ExportAllErrors, ExportAllResponses, GetBatchData, GetBatchErrors, GetBatchResponses, GetMachineData, GetMachineErrors, GetMachineResponses, GetRunData, GetRunErrors, GetRunResponses, ListBatchesData, ListBatchesErrors, ListBatchesResponses, ListBatchMachinesData, ListBatchMachinesErrors, ListBatchMachinesResponses, ListBlueprintsData, ListBlueprintsErrors, ListBlueprintsResponses, ListClustersData, ListClustersErrors, ListClustersResponses, ListLimitsData, ListLimitsErrors, ListLimitsResponses, ListMachinesData, ListMachinesErrors, ListMachinesResponses, ListReleasedData, ListReleasedErrors, ListReleasedResponses, ListRestingVmidsData, ListRestingVmidsErrors, ListRestingVmidsResponses, ListRunsData, ListRunsErrors, ListRunsResponses, ListTokensData, ListTokensErrors, ListTokensResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PhoneHomeData, PhoneHomeErrors, PhoneHomeResponses, PlanBatchData, PlanBatchErrors, PlanBatchResponses, RecordClusterData, RecordClusterErrors, RecordClusterResponses, ReleaseEffectData, ReleaseEffectErrors, ReleaseEffectResponses, ReleaseVmidData, ReleaseVmidErrors, ReleaseVmidResponses, RetryBatchData, RetryBatchErrors, RetryBatchResponses, RetryRunData, RetryRunErrors, RetryRunResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, SetLimitsData, SetLimitsErrors, SetLimitsResponses, SkipStepData, SkipStepErrors, SkipStepResponses, VendorDataData, VendorDataErrors, VendorDataResponses, WhoAmIData, WhoAmIErrors, WhoAmIResponses } from './types.gen.js';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -166,6 +166,19 @@ export const cancelBatch = <ThrowOnError extends boolean = false>(options: Optio
 });
 
 /**
+ * Tries the parked or failed machines of a batch again
+ */
+export const retryBatch = <ThrowOnError extends boolean = false>(options: Options<RetryBatchData, ThrowOnError>) => (options.client ?? client).post<RetryBatchResponses, RetryBatchErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/batches/{id}/retry',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
  * The machines of a batch in the order of the roster
  */
 export const listBatchMachines = <ThrowOnError extends boolean = false>(options: Options<ListBatchMachinesData, ThrowOnError>) => (options.client ?? client).get<ListBatchMachinesResponses, ListBatchMachinesErrors, ThrowOnError>({
@@ -273,12 +286,60 @@ export const getRun = <ThrowOnError extends boolean = false>(options: Options<Ge
 });
 
 /**
- * Makes the failed or parked steps of a run due again
+ * Makes the parked steps of a run due again; a failed machine is made anew
  */
 export const retryRun = <ThrowOnError extends boolean = false>(options: Options<RetryRunData, ThrowOnError>) => (options.client ?? client).post<RetryRunResponses, RetryRunErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/runs/{id}/retry',
     ...options
+});
+
+/**
+ * Stops a run and undoes what it made; of a ready machine: deletes it
+ */
+export const cancelRun = <ThrowOnError extends boolean = false>(options: Options<CancelRunData, ThrowOnError>) => (options.client ?? client).post<CancelRunResponses, CancelRunErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs/{id}/cancel',
+    ...options
+});
+
+/**
+ * Goes on without a parked step, where nothing that follows needs it
+ */
+export const skipStep = <ThrowOnError extends boolean = false>(options: Options<SkipStepData, ThrowOnError>) => (options.client ?? client).post<SkipStepResponses, SkipStepErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs/{id}/steps/{step}/skip',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Lets go of something made outside: it stays there, and nothing removes it
+ */
+export const releaseEffect = <ThrowOnError extends boolean = false>(options: Options<ReleaseEffectData, ThrowOnError>) => (options.client ?? client).post<ReleaseEffectResponses, ReleaseEffectErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs/{id}/effects/{effect}/release',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Takes what is outside as the thing that an effect names, when a read proves that it is ours
+ */
+export const adoptEffect = <ThrowOnError extends boolean = false>(options: Options<AdoptEffectData, ThrowOnError>) => (options.client ?? client).post<AdoptEffectResponses, AdoptEffectErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs/{id}/effects/{effect}/adopt',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
 });
 
 /**
@@ -381,5 +442,14 @@ export const events = <ThrowOnError extends boolean = false>(options?: Options<E
 export const exportAll = <ThrowOnError extends boolean = false>(options?: Options<ExportAllData, ThrowOnError>) => (options?.client ?? client).get<ExportAllResponses, ExportAllErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/export',
+    ...options
+});
+
+/**
+ * What people let go of: it stays outside, and nothing removes it
+ */
+export const listReleased = <ThrowOnError extends boolean = false>(options?: Options<ListReleasedData, ThrowOnError>) => (options?.client ?? client).get<ListReleasedResponses, ListReleasedErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/admin/released',
     ...options
 });

@@ -175,6 +175,29 @@ export type BatchPage = {
     nextCursor: string | null;
 };
 
+export type RetryBatch = {
+    /**
+     * parked: goes on where it stood; failed: is made anew, for it was undone
+     */
+    which?: 'parked' | 'failed' | 'all';
+    /**
+     * Only those stopped by this error
+     */
+    code?: string;
+};
+
+export type RetriedBatch = {
+    /**
+     * Parked machines that go on
+     */
+    resumed: number;
+    /**
+     * Failed machines that are made anew
+     */
+    replaced: number;
+    batch: Batch;
+};
+
 export type MachinePage = {
     items: Array<Machine>;
     nextCursor: string | null;
@@ -366,6 +389,20 @@ export type RunDetail = {
         confirmedAt: string | null;
         undoneAt: string | null;
     }>;
+};
+
+export type WithReason = {
+    /**
+     * Why; kept in the audit list
+     */
+    reason: string;
+};
+
+export type Adopted = {
+    /**
+     * What was read on the remote side
+     */
+    proof: string;
 };
 
 export type ClusterList = {
@@ -581,6 +618,24 @@ export type ExportRow = {
      * Rows between the first and this one: without this row, or with another number, the export is cut off
      */
     rows: number;
+};
+
+export type ReleasedEffectPage = {
+    items: Array<ReleasedEffect>;
+    nextCursor: string | null;
+};
+
+export type ReleasedEffect = {
+    id: string;
+    kind: string;
+    system: string;
+    key: string;
+    run: string;
+    machine: string;
+    batch: string;
+    releasedAt: string;
+    by: string;
+    why: string;
 };
 
 export type LoginData = {
@@ -974,6 +1029,33 @@ export type CancelBatchResponses = {
 
 export type CancelBatchResponse = CancelBatchResponses[keyof CancelBatchResponses];
 
+export type RetryBatchData = {
+    body: RetryBatch;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/batches/{id}/retry';
+};
+
+export type RetryBatchErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type RetryBatchError = RetryBatchErrors[keyof RetryBatchErrors];
+
+export type RetryBatchResponses = {
+    /**
+     * Tries the parked or failed machines of a batch again
+     */
+    202: RetriedBatch;
+};
+
+export type RetryBatchResponse = RetryBatchResponses[keyof RetryBatchResponses];
+
 export type ListBatchMachinesData = {
     body?: never;
     path: {
@@ -1331,12 +1413,123 @@ export type RetryRunError = RetryRunErrors[keyof RetryRunErrors];
 
 export type RetryRunResponses = {
     /**
-     * Makes the failed or parked steps of a run due again
+     * Makes the parked steps of a run due again; a failed machine is made anew
      */
     202: Run;
 };
 
 export type RetryRunResponse = RetryRunResponses[keyof RetryRunResponses];
+
+export type CancelRunData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/cancel';
+};
+
+export type CancelRunErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type CancelRunError = CancelRunErrors[keyof CancelRunErrors];
+
+export type CancelRunResponses = {
+    /**
+     * Stops a run and undoes what it made; of a ready machine: deletes it
+     */
+    202: Run;
+};
+
+export type CancelRunResponse = CancelRunResponses[keyof CancelRunResponses];
+
+export type SkipStepData = {
+    body: WithReason;
+    path: {
+        id: string;
+        step: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/steps/{step}/skip';
+};
+
+export type SkipStepErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type SkipStepError = SkipStepErrors[keyof SkipStepErrors];
+
+export type SkipStepResponses = {
+    /**
+     * Goes on without a parked step, where nothing that follows needs it
+     */
+    202: Run;
+};
+
+export type SkipStepResponse = SkipStepResponses[keyof SkipStepResponses];
+
+export type ReleaseEffectData = {
+    body: WithReason;
+    path: {
+        id: string;
+        effect: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/effects/{effect}/release';
+};
+
+export type ReleaseEffectErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type ReleaseEffectError = ReleaseEffectErrors[keyof ReleaseEffectErrors];
+
+export type ReleaseEffectResponses = {
+    /**
+     * Lets go of something made outside: it stays there, and nothing removes it
+     */
+    202: Run;
+};
+
+export type ReleaseEffectResponse = ReleaseEffectResponses[keyof ReleaseEffectResponses];
+
+export type AdoptEffectData = {
+    body: WithReason;
+    path: {
+        id: string;
+        effect: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/effects/{effect}/adopt';
+};
+
+export type AdoptEffectErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type AdoptEffectError = AdoptEffectErrors[keyof AdoptEffectErrors];
+
+export type AdoptEffectResponses = {
+    /**
+     * Takes what is outside as the thing that an effect names, when a read proves that it is ours
+     */
+    200: Adopted;
+};
+
+export type AdoptEffectResponse = AdoptEffectResponses[keyof AdoptEffectResponses];
 
 export type ListClustersData = {
     body?: never;
@@ -1638,3 +1831,31 @@ export type ExportAllResponses = {
 };
 
 export type ExportAllResponse = ExportAllResponses[keyof ExportAllResponses];
+
+export type ListReleasedData = {
+    body?: never;
+    path?: never;
+    query?: {
+        limit?: number;
+        cursor?: string;
+    };
+    url: '/api/v1/admin/released';
+};
+
+export type ListReleasedErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type ListReleasedError = ListReleasedErrors[keyof ListReleasedErrors];
+
+export type ListReleasedResponses = {
+    /**
+     * What people let go of: it stays outside, and nothing removes it
+     */
+    200: ReleasedEffectPage;
+};
+
+export type ListReleasedResponse = ListReleasedResponses[keyof ListReleasedResponses];

@@ -8,7 +8,7 @@ import { simulatedSite, type SimulatedSite } from '../support/simulated-site.js'
 
 const FOLDER = join(import.meta.dirname, '..', '..', 'docs', 'api');
 const collection = await readCollection(FOLDER);
-const variables: Record<string, string> = { batch: 'l3-info', cluster: 'main' };
+const variables: Record<string, string> = { batch: 'l3-info', cluster: 'main', step: 'desktop' };
 const sent = new Set<string>();
 
 let site: SimulatedSite;
@@ -140,14 +140,28 @@ it('exports everything', async () => {
 
 it('refuses what cannot be done now with the reason', async () => {
   expect(await ok('retryRun', 409)).toMatchObject({ code: 'not-applicable' });
+  expect(await ok('retryBatch', 409)).toMatchObject({ code: 'not-applicable' });
+  expect(await ok('skipStep', 409)).toMatchObject({ code: 'not-applicable' });
+  variables['effect'] = variables['runId']!;
+  expect(await ok('adoptEffect', 404)).toMatchObject({ code: 'not-found' });
   expect(await ok('batchCredentials', 409)).toMatchObject({ code: 'not-applicable' });
   variables['vmid'] = '10000';
   expect(await ok('releaseVmid', 409)).toMatchObject({ code: 'not-applicable' });
   expect(await ok('phoneHome', 404)).toMatchObject({ code: 'not-found' });
 });
 
+it('adopts and releases what a machine is made of', async () => {
+  const { effects } = (await ok('getRun')) as { effects: { id: string; kind: string; state: string }[] };
+  const effect = effects.find(({ kind }) => kind === 'dhcp-filter')!;
+  variables['effect'] = effect.id;
+  expect(await ok('adoptEffect')).toMatchObject({ proof: expect.stringContaining('[hatchery ') });
+  await ok('releaseEffect', 202);
+  expect((await ok('listReleased')).items).toMatchObject([{ id: effect.id, by: 'admin' }]);
+});
+
 it('adds, deletes and cancels until nothing is left', async () => {
   await ok('addMachines', 202);
+  await ok('cancelRun', 202);
   await ok('deleteMachine', 202);
   await ok('cancelBatch', 202);
   await follow('batchEvents', isGone);

@@ -17,6 +17,7 @@ import {
   CLUSTER_STOPS,
   HYPERVISORS,
   INTAKE,
+  RUN_HANDLES,
   PHONE_HOME,
   REMAINING_TIMES,
   USE_OF,
@@ -25,6 +26,7 @@ import {
 } from '../../src/app/tokens.js';
 import { ensureDeployment } from '../../src/drivers/postgres/migrations.js';
 import type { Intake } from '../../src/engine/intake.js';
+import type { RunHandles } from '../../src/engine/run-handles.js';
 import type { PhoneHome } from '../../src/engine/phone-home.js';
 import type { WakeUps } from '../../src/ports/dispatch.js';
 import { redisPrefix, redisUrl, testDatabase, type TestDatabase } from './stores.js';
@@ -73,6 +75,7 @@ export interface CallOptions {
 export async function startApi(
   options: {
     intake?: Partial<Intake>;
+    runHandles?: Partial<RunHandles>;
     phoneHome?: Pick<PhoneHome, 'take'>;
     site?: SiteConfig;
     engine?: DynamicModule;
@@ -133,8 +136,9 @@ export async function startApi(
 function givenEngine(
   {
     intake = {},
+    runHandles = {},
     phoneHome = { take: async () => false },
-  }: { intake?: Partial<Intake>; phoneHome?: Pick<PhoneHome, 'take'> },
+  }: { intake?: Partial<Intake>; runHandles?: Partial<RunHandles>; phoneHome?: Pick<PhoneHome, 'take'> },
   wakeUps: WakeUps,
 ): DynamicModule {
   const recording = {
@@ -153,6 +157,7 @@ function givenEngine(
     global: true,
     providers: [
       { provide: INTAKE, useValue: intake },
+      { provide: RUN_HANDLES, useValue: runHandles },
       { provide: PHONE_HOME, useValue: phoneHome },
       { provide: WAKE_UPS, useValue: wakeUps },
       { provide: HYPERVISORS, useValue: hypervisors },
@@ -177,6 +182,7 @@ function givenEngine(
     exports: [
       CLUSTER_LIMITS,
       INTAKE,
+      RUN_HANDLES,
       PHONE_HOME,
       REMAINING_TIMES,
       WAKE_UPS,

@@ -7,6 +7,8 @@ import type { Cluster, Redis } from 'ioredis';
 import { STEP_QUEUE } from '../../drivers/bullmq/bull-dispatch.js';
 import { ENTITIES } from '../../drivers/postgres/entities/entities.js';
 import { Accounts } from '../auth/accounts.js';
+import { AdminController } from '../admin/admin.controller.js';
+import { ReleasedReads } from '../admin/released-reads.js';
 import { AuthController } from '../auth/auth.controller.js';
 import { TokensController } from '../auth/tokens.controller.js';
 import { UsersController } from '../auth/users.controller.js';
@@ -62,6 +64,7 @@ import { CONTEXT, REDIS } from '../tokens.js';
     VmidsController,
     EventsController,
     ExportController,
+    AdminController,
   ],
   providers: [
     RemainingReads,
@@ -69,6 +72,7 @@ import { CONTEXT, REDIS } from '../tokens.js';
     ResultReads,
     MachineReads,
     RunReads,
+    ReleasedReads,
     EventLog,
     EventHub,
     EventStream,

@@ -32,6 +32,8 @@ import {
   PlanBatchFields,
   ResultsQuery,
   ResultsView,
+  RetriedView,
+  RetryBatchRequest,
 } from '../dto/batches.dto.js';
 import { expectedView } from '../dto/expected.dto.js';
 import { EventsQuery, EventView, lastEventId } from '../dto/events.dto.js';
@@ -151,6 +153,23 @@ export class BatchesController {
     const batch = await this.reads.find(id, me);
     await this.intake.cancelBatch(batch.id, me);
     return this.reads.view(batch.id, me);
+  }
+
+  @Post(':id/retry')
+  @Operation('retryBatch', {
+    summary: 'Tries the parked or failed machines of a batch again',
+    access: EVERYBODY,
+    status: 202,
+    answer: RetriedView,
+  })
+  async retry(
+    @Me() me: SignedIn,
+    @Param('id', idOrName) id: string,
+    @Body({ schema: RetryBatchRequest.prefault({}) }) { which, code }: z.infer<typeof RetryBatchRequest>,
+  ): Promise<z.infer<typeof RetriedView>> {
+    const batch = await this.reads.find(id, me);
+    const retried = await this.intake.retryBatch(batch.id, { which, code }, me);
+    return { ...retried, batch: await this.reads.view(batch.id, me) };
   }
 
   @Post(':id/machines')

@@ -4,6 +4,7 @@ import { batchNameProblem } from '../../core/names.js';
 import { MACHINE_STATES } from '../../core/states.js';
 import { expected } from './expected.dto.js';
 import { pageOf, pageQuery } from './page.dto.js';
+import { plainText } from './text.js';
 
 const batchState = z.enum(['working', 'ready', 'attention', 'deleting', 'deleted']);
 const flag = z
@@ -112,6 +113,23 @@ export const BatchPlanView = z
     refusal: z.object({ code: z.string(), detail: z.string(), hint: z.string() }).optional(),
   })
   .meta({ id: 'BatchPlan' });
+
+export const RetryBatchRequest = z
+  .strictObject({
+    which: z
+      .enum(['parked', 'failed', 'all'])
+      .default('all')
+      .describe('parked: goes on where it stood; failed: is made anew, for it was undone'),
+    code: plainText(100).optional().describe('Only those stopped by this error'),
+  })
+  .meta({ id: 'RetryBatch', example: { which: 'all' } });
+export const RetriedView = z
+  .object({
+    resumed: z.number().int().describe('Parked machines that go on'),
+    replaced: z.number().int().describe('Failed machines that are made anew'),
+    batch: BatchView,
+  })
+  .meta({ id: 'RetriedBatch' });
 
 export const ResultsQuery = z.strictObject({
   format: z.enum(['json', 'csv']).default('json').describe('csv answers text/csv with the same columns'),

@@ -32,6 +32,17 @@ export const ListRunsQuery = z.strictObject({
   code: plainText(100).optional().describe('Code of the error that stopped the run'),
 });
 
+/** Why somebody does it: kept in the audit list. */
+const reason = plainText(500).describe('Why; kept in the audit list');
+export const StepKey = plainText(100);
+/** A person's word on a step or an effect. */
+export const WithReason = z
+  .strictObject({ reason })
+  .meta({ id: 'WithReason', example: { reason: 'done by hand on the server' } });
+export const AdoptedView = z
+  .object({ proof: z.string().describe('What was read on the remote side') })
+  .meta({ id: 'Adopted' });
+
 const attempt = z.object({
   epoch: z.number().int(),
   kind: z.enum(['act', 'undo']),
@@ -77,7 +88,7 @@ export const runView = (run: RunEntity): RunView => ({
   batch: { id: run.batch.id, name: run.batch.name },
   state: run.state,
   wanted: run.wanted,
-  error: failureView(run.error),
+  error: failureView(run.state === 'parked' ? run.machine.error : run.error),
   createdAt: run.createdAt.toISOString(),
   startedAt: run.startedAt?.toISOString() ?? null,
   finishedAt: run.finishedAt?.toISOString() ?? null,

@@ -30,6 +30,7 @@ import { DEFAULT_TIMES, type EngineLog, type EngineParts, type EngineTimes } fro
 import { ClusterLimits } from '../../engine/cluster-limits.js';
 import { ClusterWatch } from '../../engine/cluster-watch.js';
 import { PhoneHome } from '../../engine/phone-home.js';
+import { RunHandles } from '../../engine/run-handles.js';
 import { RemainingTimes } from '../../engine/remaining-times.js';
 import { StrayFinder } from '../../engine/strays.js';
 import { EngineWorker } from '../../engine/worker.js';
@@ -86,6 +87,7 @@ export interface Assembly {
   readonly parts: EngineParts;
   readonly database: Database;
   readonly intake: BatchIntake;
+  readonly runHandles: RunHandles;
   readonly phoneHome: PhoneHome;
   readonly hypervisors: Hypervisors;
   readonly vmidRests: VmidRests;
@@ -185,8 +187,9 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     remoteTimeScale: options.remoteTimeScale,
     clock: systemClock,
   });
+  const batches = new PostgresBatchStore(database);
   const intake = new BatchIntake({
-    batches: new PostgresBatchStore(database),
+    batches,
     catalog,
     hypervisors: drivers.hypervisors,
     secrets,
@@ -225,6 +228,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     parts,
     database,
     intake,
+    runHandles: new RunHandles(parts, batches),
     phoneHome: new PhoneHome(phoneHomes, parts),
     hypervisors: drivers.hypervisors,
     vmidRests,

@@ -14,6 +14,7 @@ import {
   CONTEXT,
   HYPERVISORS,
   INTAKE,
+  RUN_HANDLES,
   PHONE_HOME,
   REMAINING_TIMES,
   REMOTE_METRICS,
@@ -43,6 +44,7 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
       providers: [
         { provide: ASSEMBLY, inject: [CONTEXT, REMOTE_METRICS], useFactory: assembleFor },
         { provide: INTAKE, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.intake },
+        { provide: RUN_HANDLES, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.runHandles },
         { provide: PHONE_HOME, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.phoneHome },
         { provide: WAKE_UPS, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.wakeUps },
         {
@@ -71,6 +73,7 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
       exports: [
         CLUSTER_LIMITS,
         INTAKE,
+        RUN_HANDLES,
         PHONE_HOME,
         REMAINING_TIMES,
         WAKE_UPS,

@@ -22,6 +22,9 @@ interface RunQuery {
   readonly code?: string | undefined;
 }
 
+/** What stopped a run that waits for a person stands at its machine. */
+const ERROR = "(case when run.state = 'parked' then machine.error else run.error end)";
+
 @Injectable()
 export class RunReads {
   constructor(
@@ -39,7 +42,7 @@ export class RunReads {
     if (query.batchId) select.andWhere('run.batchId = :batchId', query);
     if (query.machine) select.andWhere('run.machineId = :machine', query);
     if (query.state) select.andWhere('run.state = :state', query);
-    if (query.code) select.andWhere("run.error ->> 'code' = :code", { code: query.code });
+    if (query.code) select.andWhere(`${ERROR} ->> 'code' = :code`, { code: query.code });
     return toPage(await select.getMany(), query.limit, (row) => [row.id], runView);
   }
 
@@ -102,7 +105,7 @@ export class RunReads {
     const query = this.runs
       .createQueryBuilder('run')
       .innerJoin('run.machine', 'machine')
-      .addSelect(['machine.id', 'machine.name', 'machine.login'])
+      .addSelect(['machine.id', 'machine.name', 'machine.login', 'machine.error'])
       .innerJoin('run.batch', 'batch')
       .addSelect(['batch.id', 'batch.name'])
       .where('true');

@@ -1,13 +1,22 @@
-import { Controller, Get, Inject, Param, Post, Query } from '@nestjs/common';
+import { Body, Controller, Get, Inject, Param, Post, Query } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
 import type { z } from 'zod';
 import type { Intake } from '../../engine/intake.js';
+import type { RunHandles } from '../../engine/run-handles.js';
 import { Operation } from '../api/operation.js';
 import { Me, type SignedIn } from '../auth/access.js';
 import { BatchReads } from '../batches/batch-reads.js';
-import { ListRunsQuery, RunDetail, RunPage, RunView } from '../dto/runs.dto.js';
+import {
+  AdoptedView,
+  ListRunsQuery,
+  RunDetail,
+  RunPage,
+  RunView,
+  WithReason,
+  StepKey,
+} from '../dto/runs.dto.js';
 import { id as anId } from '../dto/text.js';
-import { INTAKE } from '../tokens.js';
+import { INTAKE, RUN_HANDLES } from '../tokens.js';
 import { RunReads } from './run-reads.js';
 
 @ApiTags('runs')
@@ -17,6 +26,7 @@ export class RunsController {
     private readonly reads: RunReads,
     private readonly batches: BatchReads,
     @Inject(INTAKE) private readonly intake: Intake,
+    @Inject(RUN_HANDLES) private readonly handles: RunHandles,
   ) {}
 
   @Get()
@@ -42,14 +52,75 @@ export class RunsController {
 
   @Post(':id/retry')
   @Operation('retryRun', {
-    summary: 'Makes the failed or parked steps of a run due again',
+    summary: 'Makes the parked steps of a run due again; a failed machine is made anew',
     access: ['admin', 'teacher'],
     status: 202,
     answer: RunView,
   })
   async retry(@Me() me: SignedIn, @Param('id', { schema: anId }) id: string): Promise<RunView> {
     await this.reads.view(id, me);
-    await this.intake.retryRun(id, me);
+    return this.reads.view(await this.intake.retryRun(id, me), me);
+  }
+
+  @Post(':id/cancel')
+  @Operation('cancelRun', {
+    summary: 'Stops a run and undoes what it made; of a ready machine: deletes it',
+    access: ['admin', 'teacher'],
+    status: 202,
+    answer: RunView,
+  })
+  async cancel(@Me() me: SignedIn, @Param('id', { schema: anId }) id: string): Promise<RunView> {
+    await this.reads.view(id, me);
+    await this.handles.cancel(id, me);
     return this.reads.view(id, me);
+  }
+
+  @Post(':id/steps/:step/skip')
+  @Operation('skipStep', {
+    summary: 'Goes on without a parked step, where nothing that follows needs it',
+    access: ['admin'],
+    status: 202,
+    answer: RunView,
+  })
+  async skip(
+    @Me() me: SignedIn,
+    @Param('id', { schema: anId }) id: string,
+    @Param('step', { schema: StepKey }) step: string,
+    @Body({ schema: WithReason }) { reason }: z.infer<typeof WithReason>,
+  ): Promise<RunView> {
+    await this.handles.skip(id, step, reason, me);
+    return this.reads.view(id, me);
+  }
+
+  @Post(':id/effects/:effect/release')
+  @Operation('releaseEffect', {
+    summary: 'Lets go of something made outside: it stays there, and nothing removes it',
+    access: ['admin'],
+    status: 202,
+    answer: RunView,
+  })
+  async release(
+    @Me() me: SignedIn,
+    @Param('id', { schema: anId }) id: string,
+    @Param('effect', { schema: anId }) effect: string,
+    @Body({ schema: WithReason }) { reason }: z.infer<typeof WithReason>,
+  ): Promise<RunView> {
+    await this.handles.release(id, effect, reason, me);
+    return this.reads.view(id, me);
+  }
+
+  @Post(':id/effects/:effect/adopt')
+  @Operation('adoptEffect', {
+    summary: 'Takes what is outside as the thing that an effect names, when a read proves that it is ours',
+    access: ['admin'],
+    answer: AdoptedView,
+  })
+  adopt(
+    @Me() me: SignedIn,
+    @Param('id', { schema: anId }) id: string,
+    @Param('effect', { schema: anId }) effect: string,
+    @Body({ schema: WithReason }) { reason }: z.infer<typeof WithReason>,
+  ): Promise<z.infer<typeof AdoptedView>> {
+    return this.handles.adopt(id, effect, reason, me);
   }
 }
