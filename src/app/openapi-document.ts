@@ -7,9 +7,11 @@ import { readSettings } from './config/settings.js';
 import { createLogger } from './logging/logger.js';
 import {
   CLUSTER_LIMITS,
+  CLUSTER_PAUSES,
   CLUSTER_STOPS,
   HYPERVISORS,
   INTAKE,
+  LOCKS,
   RUN_HANDLES,
   PHONE_HOME,
   REMAINING_TIMES,
@@ -28,7 +30,9 @@ import {
     REMAINING_TIMES,
     WAKE_UPS,
     HYPERVISORS,
+    CLUSTER_PAUSES,
     CLUSTER_STOPS,
+    LOCKS,
     USE_OF,
     VMID_RESTS,
   ].map((provide) => ({
@@ -43,7 +47,9 @@ import {
     REMAINING_TIMES,
     WAKE_UPS,
     HYPERVISORS,
+    CLUSTER_PAUSES,
     CLUSTER_STOPS,
+    LOCKS,
     USE_OF,
     VMID_RESTS,
   ],

@@ -1,6 +1,6 @@
 /**
  * What modules ask for by name. CoreModule gives the first group everywhere; the engine's module gives the second
- * (Intake, RunHandles, PhoneHome, WakeUps, Hypervisors, ClusterStops, ClusterLimits, VmidRests of src/engine and src/ports, UseOf).
+ * (Intake, RunHandles, PhoneHome, WakeUps, Hypervisors, Locks, ClusterStops, ClusterPauses, ClusterLimits, VmidRests of src/engine and src/ports, UseOf).
  */
 export const CONTEXT = Symbol('AppContext');
 export const REDIS = Symbol('Redis');
@@ -12,6 +12,8 @@ export const PHONE_HOME = Symbol('PhoneHome');
 export const WAKE_UPS = Symbol('WakeUps');
 export const HYPERVISORS = Symbol('Hypervisors');
 export const CLUSTER_STOPS = Symbol('ClusterStops');
+export const CLUSTER_PAUSES = Symbol('ClusterPauses');
+export const LOCKS = Symbol('Locks');
 export const VMID_RESTS = Symbol('VmidRests');
 export const CLUSTER_LIMITS = Symbol('ClusterLimits');
 export const USE_OF = Symbol('UseOf');

@@ -142,6 +142,10 @@ describe('what is sent', () => {
     ['run', 'adopt', ID, ID, '--reason', 'restored'],
     ['batch', 'retry', 'l3', '--failed', '--code', 'no-capacity'],
     ['admin', 'released'],
+    ['admin', 'workers'],
+    ['admin', 'slots'],
+    ['admin', 'locks'],
+    ['cluster', 'pause', 'main', '--reason', 'upgrade'],
     ['machine', 'list'],
   ])('by %s %s holds what the API knows, and the token in its header only', async (...args) => {
     const given = ['--json', '--url', 'http://other.test', '--token', 'hat_canary'];

@@ -4,8 +4,11 @@ import { Command, CommanderError } from 'commander';
 import { ERRORS, EXIT, HatcheryError } from '../core/errors.js';
 import { Cli, jsonText } from './cli.js';
 import { adminExport } from './commands/admin-export.js';
+import { adminLocks } from './commands/admin-locks.js';
 import { adminNewDeployment } from './commands/admin-new-deployment.js';
 import { adminReleased } from './commands/admin-released.js';
+import { adminSlots } from './commands/admin-slots.js';
+import { adminWorkers } from './commands/admin-workers.js';
 import { batchAdd } from './commands/batch-add.js';
 import { batchCancel } from './commands/batch-cancel.js';
 import { batchCreate } from './commands/batch-create.js';
@@ -19,11 +22,13 @@ import { batchShow } from './commands/batch-show.js';
 import { batchWatch } from './commands/batch-watch.js';
 import { clusterCheck } from './commands/cluster-check.js';
 import { clusterReleaseVmid } from './commands/cluster-release-vmid.js';
+import { clusterResume } from './commands/cluster-resume.js';
 import { clusterVmids } from './commands/cluster-vmids.js';
 import { clusterVendorData } from './commands/cluster-vendor-data.js';
 import { clusterCompare } from './commands/cluster-compare.js';
 import { clusterLimits } from './commands/cluster-limits.js';
 import { clusterList } from './commands/cluster-list.js';
+import { clusterPause } from './commands/cluster-pause.js';
 import { clusterRecord } from './commands/cluster-record.js';
 import { journalCheck } from './commands/journal-check.js';
 import { login } from './commands/login.js';
@@ -80,6 +85,8 @@ const GROUPS: readonly { name: string; summary: string; commands: readonly Comma
     commands: [
       clusterList,
       clusterCheck,
+      clusterPause,
+      clusterResume,
       clusterLimits,
       clusterVmids,
       clusterReleaseVmid,
@@ -93,7 +100,7 @@ const GROUPS: readonly { name: string; summary: string; commands: readonly Comma
   {
     name: 'admin',
     summary: 'For whoever runs the service.',
-    commands: [adminReleased, adminExport, adminNewDeployment],
+    commands: [adminWorkers, adminLocks, adminSlots, adminReleased, adminExport, adminNewDeployment],
   },
   { name: 'journal', summary: 'What the simulators saw.', commands: [journalCheck] },
 ];

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.js';
 import { type Client, formDataBodySerializer, type Options as Options2, type TDataShape } from './client/index.js';
-import type { AddMachinesData, AddMachinesErrors, AddMachinesResponses, AdoptEffectData, AdoptEffectErrors, AdoptEffectResponses, BatchCredentialsData, BatchCredentialsErrors, BatchCredentialsResponses, BatchEventsData, BatchEventsErrors, BatchEventsResponse, BatchEventsResponses, BatchResultsData, BatchResultsErrors, BatchResultsResponses, CancelBatchData, CancelBatchErrors, CancelBatchResponses, CancelRunData, CancelRunErrors, CancelRunResponses, CheckClusterData, CheckClusterErrors, CheckClusterResponses, CreateBatchData, CreateBatchErrors, CreateBatchResponses, CreateTokenData, CreateTokenErrors, CreateTokenResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteBatchData, DeleteBatchErrors, DeleteBatchResponses, DeleteMachineData, DeleteMachineErrors, DeleteMachineResponses, EventsData, EventsErrors, EventsResponse, EventsResponses, ExportAllData, ExportAllErrors, ExportAllResponses, GetBatchData, GetBatchErrors, GetBatchResponses, GetMachineData, GetMachineErrors, GetMachineResponses, GetRunData, GetRunErrors, GetRunResponses, ListBatchesData, ListBatchesErrors, ListBatchesResponses, ListBatchMachinesData, ListBatchMachinesErrors, ListBatchMachinesResponses, ListBlueprintsData, ListBlueprintsErrors, ListBlueprintsResponses, ListClustersData, ListClustersErrors, ListClustersResponses, ListLimitsData, ListLimitsErrors, ListLimitsResponses, ListMachinesData, ListMachinesErrors, ListMachinesResponses, ListReleasedData, ListReleasedErrors, ListReleasedResponses, ListRestingVmidsData, ListRestingVmidsErrors, ListRestingVmidsResponses, ListRunsData, ListRunsErrors, ListRunsResponses, ListTokensData, ListTokensErrors, ListTokensResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PhoneHomeData, PhoneHomeErrors, PhoneHomeResponses, PlanBatchData, PlanBatchErrors, PlanBatchResponses, RecordClusterData, RecordClusterErrors, RecordClusterResponses, ReleaseEffectData, ReleaseEffectErrors, ReleaseEffectResponses, ReleaseVmidData, ReleaseVmidErrors, ReleaseVmidResponses, RetryBatchData, RetryBatchErrors, RetryBatchResponses, RetryRunData, RetryRunErrors, RetryRunResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, SetLimitsData, SetLimitsErrors, SetLimitsResponses, SkipStepData, SkipStepErrors, SkipStepResponses, VendorDataData, VendorDataErrors, VendorDataResponses, WhoAmIData, WhoAmIErrors, WhoAmIResponses } from './types.gen.js';
+import type { AddMachinesData, AddMachinesErrors, AddMachinesResponses, AdoptEffectData, AdoptEffectErrors, AdoptEffectResponses, BatchCredentialsData, BatchCredentialsErrors, BatchCredentialsResponses, BatchEventsData, BatchEventsErrors, BatchEventsResponse, BatchEventsResponses, BatchResultsData, BatchResultsErrors, BatchResultsResponses, CancelBatchData, CancelBatchErrors, CancelBatchResponses, CancelRunData, CancelRunErrors, CancelRunResponses, CheckClusterData, CheckClusterErrors, CheckClusterResponses, CreateBatchData, CreateBatchErrors, CreateBatchResponses, CreateTokenData, CreateTokenErrors, CreateTokenResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteBatchData, DeleteBatchErrors, DeleteBatchResponses, DeleteMachineData, DeleteMachineErrors, DeleteMachineResponses, EventsData, EventsErrors, EventsResponse, EventsResponses, ExportAllData, ExportAllErrors, ExportAllResponses, GetBatchData, GetBatchErrors, GetBatchResponses, GetMachineData, GetMachineErrors, GetMachineResponses, GetRunData, GetRunErrors, GetRunResponses, ListBatchesData, ListBatchesErrors, ListBatchesResponses, ListBatchMachinesData, ListBatchMachinesErrors, ListBatchMachinesResponses, ListBlueprintsData, ListBlueprintsErrors, ListBlueprintsResponses, ListClustersData, ListClustersErrors, ListClustersResponses, ListLimitsData, ListLimitsErrors, ListLimitsResponses, ListLocksData, ListLocksErrors, ListLocksResponses, ListMachinesData, ListMachinesErrors, ListMachinesResponses, ListReleasedData, ListReleasedErrors, ListReleasedResponses, ListRestingVmidsData, ListRestingVmidsErrors, ListRestingVmidsResponses, ListRunsData, ListRunsErrors, ListRunsResponses, ListSlotsData, ListSlotsErrors, ListSlotsResponses, ListTokensData, ListTokensErrors, ListTokensResponses, ListUsersData, ListUsersErrors, ListUsersResponses, ListWorkersData, ListWorkersErrors, ListWorkersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PauseClusterData, PauseClusterErrors, PauseClusterResponses, PhoneHomeData, PhoneHomeErrors, PhoneHomeResponses, PlanBatchData, PlanBatchErrors, PlanBatchResponses, RecordClusterData, RecordClusterErrors, RecordClusterResponses, ReleaseEffectData, ReleaseEffectErrors, ReleaseEffectResponses, ReleaseVmidData, ReleaseVmidErrors, ReleaseVmidResponses, ResumeClusterData, ResumeClusterErrors, ResumeClusterResponses, RetryBatchData, RetryBatchErrors, RetryBatchResponses, RetryRunData, RetryRunErrors, RetryRunResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, SetLimitsData, SetLimitsErrors, SetLimitsResponses, SkipStepData, SkipStepErrors, SkipStepResponses, VendorDataData, VendorDataErrors, VendorDataResponses, WhoAmIData, WhoAmIErrors, WhoAmIResponses } from './types.gen.js';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -352,6 +352,28 @@ export const listClusters = <ThrowOnError extends boolean = false>(options?: Opt
 });
 
 /**
+ * Begins nothing more on a cluster until it is resumed; what runs goes on to its end
+ */
+export const pauseCluster = <ThrowOnError extends boolean = false>(options: Options<PauseClusterData, ThrowOnError>) => (options.client ?? client).post<PauseClusterResponses, PauseClusterErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/clusters/{name}/pause',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Goes on with a paused cluster
+ */
+export const resumeCluster = <ThrowOnError extends boolean = false>(options: Options<ResumeClusterData, ThrowOnError>) => (options.client ?? client).post<ResumeClusterResponses, ResumeClusterErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/clusters/{name}/resume',
+    ...options
+});
+
+/**
  * Looks at endpoints, nodes, rights, pool, range, templates, storages and leftovers
  */
 export const checkCluster = <ThrowOnError extends boolean = false>(options: Options<CheckClusterData, ThrowOnError>) => (options.client ?? client).post<CheckClusterResponses, CheckClusterErrors, ThrowOnError>({
@@ -442,6 +464,33 @@ export const events = <ThrowOnError extends boolean = false>(options?: Options<E
 export const exportAll = <ThrowOnError extends boolean = false>(options?: Options<ExportAllData, ThrowOnError>) => (options?.client ?? client).get<ExportAllResponses, ExportAllErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/export',
+    ...options
+});
+
+/**
+ * Locks that are held now: who, why, since when
+ */
+export const listLocks = <ThrowOnError extends boolean = false>(options?: Options<ListLocksData, ThrowOnError>) => (options?.client ?? client).get<ListLocksResponses, ListLocksErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/admin/locks',
+    ...options
+});
+
+/**
+ * Slots that are held now: for which machine, since when, by whom
+ */
+export const listSlots = <ThrowOnError extends boolean = false>(options?: Options<ListSlotsData, ThrowOnError>) => (options?.client ?? client).get<ListSlotsResponses, ListSlotsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/admin/slots',
+    ...options
+});
+
+/**
+ * Workers of now and of the last hour, newest first
+ */
+export const listWorkers = <ThrowOnError extends boolean = false>(options?: Options<ListWorkersData, ThrowOnError>) => (options?.client ?? client).get<ListWorkersResponses, ListWorkersErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/admin/workers',
     ...options
 });
 

@@ -620,6 +620,69 @@ export type ExportRow = {
     rows: number;
 };
 
+export type LockList = {
+    items: Array<Lock>;
+    nextCursor: string | null;
+};
+
+export type Lock = {
+    name: string;
+    /**
+     * The process that holds it
+     */
+    holder: string;
+    why: string;
+    since: string;
+    machine: string | null;
+};
+
+export type SlotPage = {
+    items: Array<Slot>;
+    nextCursor: string | null;
+};
+
+export type Slot = {
+    resource: string;
+    number: number;
+    since: string;
+    run: string;
+    step: string;
+    machine: string;
+    batch: string;
+    state: 'pending' | 'ready' | 'running' | 'done' | 'failed' | 'parked' | 'skipped' | 'undoing' | 'undone' | 'undo-parked';
+    by: {
+        worker: string;
+        host: string;
+        pid: number;
+    } | null;
+};
+
+export type WorkerPage = {
+    items: Array<Worker>;
+    nextCursor: string | null;
+};
+
+export type Worker = {
+    id: string;
+    host: string;
+    pid: number;
+    /**
+     * late: its lease is over and nobody has buried it yet
+     */
+    state: 'alive' | 'late' | 'stopped';
+    startedAt: string;
+    leaseUntil: string;
+    stoppedAt: string | null;
+    /**
+     * Steps in its hands
+     */
+    steps: number;
+    /**
+     * What it knows to do and to undo
+     */
+    versions: Array<string>;
+};
+
 export type ReleasedEffectPage = {
     items: Array<ReleasedEffect>;
     nextCursor: string | null;
@@ -1556,6 +1619,60 @@ export type ListClustersResponses = {
 
 export type ListClustersResponse = ListClustersResponses[keyof ListClustersResponses];
 
+export type PauseClusterData = {
+    body: WithReason;
+    path: {
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/clusters/{name}/pause';
+};
+
+export type PauseClusterErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type PauseClusterError = PauseClusterErrors[keyof PauseClusterErrors];
+
+export type PauseClusterResponses = {
+    /**
+     * Begins nothing more on a cluster until it is resumed; what runs goes on to its end
+     */
+    200: Cluster;
+};
+
+export type PauseClusterResponse = PauseClusterResponses[keyof PauseClusterResponses];
+
+export type ResumeClusterData = {
+    body?: never;
+    path: {
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/clusters/{name}/resume';
+};
+
+export type ResumeClusterErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type ResumeClusterError = ResumeClusterErrors[keyof ResumeClusterErrors];
+
+export type ResumeClusterResponses = {
+    /**
+     * Goes on with a paused cluster
+     */
+    200: Cluster;
+};
+
+export type ResumeClusterResponse = ResumeClusterResponses[keyof ResumeClusterResponses];
+
 export type CheckClusterData = {
     body?: never;
     path: {
@@ -1831,6 +1948,87 @@ export type ExportAllResponses = {
 };
 
 export type ExportAllResponse = ExportAllResponses[keyof ExportAllResponses];
+
+export type ListLocksData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/v1/admin/locks';
+};
+
+export type ListLocksErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type ListLocksError = ListLocksErrors[keyof ListLocksErrors];
+
+export type ListLocksResponses = {
+    /**
+     * Locks that are held now: who, why, since when
+     */
+    200: LockList;
+};
+
+export type ListLocksResponse = ListLocksResponses[keyof ListLocksResponses];
+
+export type ListSlotsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        limit?: number;
+        cursor?: string;
+    };
+    url: '/api/v1/admin/slots';
+};
+
+export type ListSlotsErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type ListSlotsError = ListSlotsErrors[keyof ListSlotsErrors];
+
+export type ListSlotsResponses = {
+    /**
+     * Slots that are held now: for which machine, since when, by whom
+     */
+    200: SlotPage;
+};
+
+export type ListSlotsResponse = ListSlotsResponses[keyof ListSlotsResponses];
+
+export type ListWorkersData = {
+    body?: never;
+    path?: never;
+    query?: {
+        limit?: number;
+        cursor?: string;
+    };
+    url: '/api/v1/admin/workers';
+};
+
+export type ListWorkersErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type ListWorkersError = ListWorkersErrors[keyof ListWorkersErrors];
+
+export type ListWorkersResponses = {
+    /**
+     * Workers of now and of the last hour, newest first
+     */
+    200: WorkerPage;
+};
+
+export type ListWorkersResponse = ListWorkersResponses[keyof ListWorkersResponses];
 
 export type ListReleasedData = {
     body?: never;

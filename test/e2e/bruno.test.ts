@@ -150,6 +150,23 @@ it('refuses what cannot be done now with the reason', async () => {
   expect(await ok('phoneHome', 404)).toMatchObject({ code: 'not-found' });
 });
 
+it('pauses a cluster, and goes on', async () => {
+  expect(await ok('pauseCluster')).toMatchObject({ stops: [{ code: 'cluster-paused' }] });
+  expect(await ok('resumeCluster')).toMatchObject({ name: 'main', stops: [] });
+  expect(await ok('resumeCluster', 409)).toMatchObject({ code: 'not-applicable' });
+});
+
+it('shows who holds what', async () => {
+  expect((await ok('listWorkers')).items).toMatchObject([{ state: 'alive', pid: process.pid }]);
+  expect((await ok('listSlots')).items).toEqual([]);
+  expect((await ok('listLocks')).items).toContainEqual(
+    expect.objectContaining({
+      name: 'dispatcher:main',
+      holder: expect.stringContaining(`process ${process.pid} on `),
+    }),
+  );
+});
+
 it('adopts and releases what a machine is made of', async () => {
   const { effects } = (await ok('getRun')) as { effects: { id: string; kind: string; state: string }[] };
   const effect = effects.find(({ kind }) => kind === 'dhcp-filter')!;

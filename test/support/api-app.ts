@@ -14,9 +14,11 @@ import { createApp } from '../../src/app/create-app.js';
 import { Accounts } from '../../src/app/auth/accounts.js';
 import {
   CLUSTER_LIMITS,
+  CLUSTER_PAUSES,
   CLUSTER_STOPS,
   HYPERVISORS,
   INTAKE,
+  LOCKS,
   RUN_HANDLES,
   PHONE_HOME,
   REMAINING_TIMES,
@@ -173,6 +175,11 @@ function givenEngine(
         provide: USE_OF,
         useValue: async () => ({ blueprints: [], workflows: [], vmids: new Set(), restingVmids: new Set() }),
       },
+      {
+        provide: CLUSTER_PAUSES,
+        useValue: { pause: async () => true, resume: async () => true },
+      },
+      { provide: LOCKS, useValue: { held: async () => [] } },
       { provide: CLUSTER_STOPS, useValue: { of: async () => [] } },
       {
         provide: REMAINING_TIMES,
@@ -187,7 +194,9 @@ function givenEngine(
       REMAINING_TIMES,
       WAKE_UPS,
       HYPERVISORS,
+      CLUSTER_PAUSES,
       CLUSTER_STOPS,
+      LOCKS,
       USE_OF,
       VMID_RESTS,
     ],

@@ -8,6 +8,7 @@ import { STEP_QUEUE } from '../../drivers/bullmq/bull-dispatch.js';
 import { ENTITIES } from '../../drivers/postgres/entities/entities.js';
 import { Accounts } from '../auth/accounts.js';
 import { AdminController } from '../admin/admin.controller.js';
+import { HeldReads } from '../admin/held-reads.js';
 import { ReleasedReads } from '../admin/released-reads.js';
 import { AuthController } from '../auth/auth.controller.js';
 import { TokensController } from '../auth/tokens.controller.js';
@@ -72,6 +73,7 @@ import { CONTEXT, REDIS } from '../tokens.js';
     ResultReads,
     MachineReads,
     RunReads,
+    HeldReads,
     ReleasedReads,
     EventLog,
     EventHub,

@@ -1,16 +1,26 @@
-import { Controller, Get, Inject, Param, Post } from '@nestjs/common';
+import { Body, Controller, Get, Inject, Param, Post } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
 import type { z } from 'zod';
 import { plainCall } from '../../ports/call.js';
+import type { ClusterPauses } from '../../ports/cluster-pauses.js';
 import type { ClusterStops } from '../../ports/cluster-stops.js';
 import type { CheckFinding, Hypervisors, IntendedUse } from '../../ports/hypervisor.js';
-import { defaultSize, slug } from '../../core/definitions.js';
+import { defaultSize, slug, type ClusterDefinition } from '../../core/definitions.js';
 import { HatcheryError } from '../../core/errors.js';
 import { vendorData } from '../../core/vendor-data.js';
 import { Operation } from '../api/operation.js';
+import { Me, type SignedIn } from '../auth/access.js';
 import type { AppContext } from '../context.js';
-import { BlueprintList, ClusterCheck, ClusterList, RecordingView, VendorDataView } from '../dto/site.dto.js';
-import { CLUSTER_STOPS, CONTEXT, HYPERVISORS, USE_OF } from '../tokens.js';
+import { WithReason } from '../dto/runs.dto.js';
+import {
+  BlueprintList,
+  ClusterCheck,
+  ClusterList,
+  ClusterView,
+  RecordingView,
+  VendorDataView,
+} from '../dto/site.dto.js';
+import { CLUSTER_PAUSES, CLUSTER_STOPS, CONTEXT, HYPERVISORS, USE_OF } from '../tokens.js';
 
 const CHECK_MS = 60_000;
 const RECORD_MS = 100_000;
@@ -22,27 +32,74 @@ export class ClustersController {
     @Inject(CONTEXT) private readonly context: AppContext,
     @Inject(HYPERVISORS) private readonly hypervisors: Hypervisors,
     @Inject(CLUSTER_STOPS) private readonly stops: ClusterStops,
+    @Inject(CLUSTER_PAUSES) private readonly pauses: ClusterPauses,
     @Inject(USE_OF) private readonly useOf: (cluster: string) => Promise<IntendedUse>,
   ) {}
 
   @Get('clusters')
   @Operation('listClusters', { summary: 'The clusters of this site', access: ['admin'], answer: ClusterList })
   async clusters(): Promise<z.infer<typeof ClusterList>> {
-    const items = this.context.site.clusters.map(
-      async ({ definition: { name, kind, endpoints, pool, vmids } }) => ({
-        name,
-        kind,
-        endpoints,
-        pool,
-        vmids: { from: vmids.from, to: vmids.to },
-        stops: (await this.stops.of(name)).map(({ code, message, hint }) => ({
-          code,
-          detail: message,
-          ...(hint !== undefined && { hint }),
-        })),
-      }),
-    );
+    const items = this.context.site.clusters.map(({ definition }) => this.view(definition));
     return { items: await Promise.all(items), nextCursor: null };
+  }
+
+  @Post('clusters/:name/pause')
+  @Operation('pauseCluster', {
+    summary: 'Begins nothing more on a cluster until it is resumed; what runs goes on to its end',
+    access: ['admin'],
+    answer: ClusterView,
+  })
+  async pause(
+    @Me() me: SignedIn,
+    @Param('name', { schema: slug }) name: string,
+    @Body({ schema: WithReason }) { reason }: z.infer<typeof WithReason>,
+  ): Promise<z.infer<typeof ClusterView>> {
+    const definition = this.definitionOf(name);
+    await this.pauses.pause(definition.name, { actor: me.login, why: reason });
+    return this.view(definition);
+  }
+
+  @Post('clusters/:name/resume')
+  @Operation('resumeCluster', {
+    summary: 'Goes on with a paused cluster',
+    access: ['admin'],
+    answer: ClusterView,
+  })
+  async resume(
+    @Me() me: SignedIn,
+    @Param('name', { schema: slug }) name: string,
+  ): Promise<z.infer<typeof ClusterView>> {
+    const definition = this.definitionOf(name);
+    if (!(await this.pauses.resume(definition.name, me.login)))
+      throw new HatcheryError('not-applicable', `Unable to resume cluster ${name}: nobody paused it`, {
+        hint: 'Whether something else stops it: hatchery cluster list',
+      });
+    return this.view(definition);
+  }
+
+  private definitionOf(name: string): ClusterDefinition {
+    const found = this.context.site.clusters.find(({ definition }) => definition.name === name);
+    if (found) return found.definition;
+    throw new HatcheryError('not-found', `Unable to find cluster ${name}: it is not configured here`, {
+      hint: 'List them: hatchery cluster list',
+    });
+  }
+
+  private async view(definition: ClusterDefinition): Promise<z.infer<typeof ClusterView>> {
+    const { name, kind, endpoints, pool, vmids } = definition;
+    const stops = await this.stops.of(name);
+    return {
+      name,
+      kind,
+      endpoints,
+      pool,
+      vmids: { from: vmids.from, to: vmids.to },
+      stops: stops.map(({ code, message, hint }) => ({
+        code,
+        detail: message,
+        ...(hint !== undefined && { hint }),
+      })),
+    };
   }
 
   @Post('clusters/:name/check')

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { STEP_STATES } from '../../core/states.js';
 import { pageOf } from './page.dto.js';
 
 export const ReleasedView = z
@@ -16,3 +17,58 @@ export const ReleasedView = z
   })
   .meta({ id: 'ReleasedEffect' });
 export const ReleasedPage = pageOf(ReleasedView).meta({ id: 'ReleasedEffectPage' });
+
+const time = z.iso.datetime();
+/** A process of ours. */
+export const ProcessView = z.object({ worker: z.uuid(), host: z.string(), pid: z.number().int() });
+/** The run that something is held for. */
+const held = {
+  run: z.uuid(),
+  step: z.string(),
+  machine: z.string(),
+  batch: z.string(),
+};
+
+export const LockView = z
+  .object({
+    name: z.string(),
+    holder: z.string().describe('The process that holds it'),
+    why: z.string(),
+    since: time,
+    /** Of the run that it is held for; null when it is held for none. */
+    machine: z.string().nullable(),
+  })
+  .meta({ id: 'Lock' });
+export const LockList = z
+  .object({ items: z.array(LockView), nextCursor: z.string().nullable() })
+  .meta({ id: 'LockList' });
+
+export const SlotView = z
+  .object({
+    resource: z.string(),
+    number: z.number().int(),
+    since: time,
+    ...held,
+    state: z.enum(STEP_STATES),
+    /** Who works on the step now; null = nobody: its remote task goes on by itself, or it waits for its next attempt. */
+    by: ProcessView.nullable(),
+  })
+  .meta({ id: 'Slot' });
+export const SlotPage = pageOf(SlotView).meta({ id: 'SlotPage' });
+
+export const WorkerView = z
+  .object({
+    id: z.uuid(),
+    host: z.string(),
+    pid: z.number().int(),
+    state: z
+      .enum(['alive', 'late', 'stopped'])
+      .describe('late: its lease is over and nobody has buried it yet'),
+    startedAt: time,
+    leaseUntil: time,
+    stoppedAt: time.nullable(),
+    steps: z.number().int().describe('Steps in its hands'),
+    versions: z.array(z.string()).describe('What it knows to do and to undo'),
+  })
+  .meta({ id: 'Worker' });
+export const WorkerPage = pageOf(WorkerView).meta({ id: 'WorkerPage' });

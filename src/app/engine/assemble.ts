@@ -1,3 +1,4 @@
+import { hostname } from 'node:os';
 import type { ClusterDefinition, ServiceDefinition } from '../../core/definitions.js';
 import { HatcheryError } from '../../core/errors.js';
 import { BullDispatch, BullStepWorker } from '../../drivers/bullmq/bull-dispatch.js';
@@ -135,7 +136,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   // A lock outlives its holder no longer than the holder's lease does.
   const locks = new RedisLocks(redis, {
     prefix: options.redisPrefix,
-    holder: `process ${process.pid}`,
+    holder: `process ${process.pid} on ${hostname()}`,
     lockMs: times.leaseMs,
   });
   const durations = new PostgresDurations(database, {

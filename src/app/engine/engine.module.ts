@@ -10,10 +10,12 @@ import type { AppContext } from '../context.js';
 import type { RemoteMetrics } from '../metrics/remote-metrics.js';
 import {
   CLUSTER_LIMITS,
+  CLUSTER_PAUSES,
   CLUSTER_STOPS,
   CONTEXT,
   HYPERVISORS,
   INTAKE,
+  LOCKS,
   RUN_HANDLES,
   PHONE_HOME,
   REMAINING_TIMES,
@@ -65,6 +67,12 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
         },
         { provide: USE_OF, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.useOf },
         {
+          provide: CLUSTER_PAUSES,
+          inject: [ASSEMBLY],
+          useFactory: (assembly: Assembly) => assembly.clusterPauses,
+        },
+        { provide: LOCKS, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.locks },
+        {
           provide: CLUSTER_STOPS,
           inject: [ASSEMBLY],
           useFactory: (assembly: Assembly) => assembly.parts.stops,
@@ -78,7 +86,9 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
         REMAINING_TIMES,
         WAKE_UPS,
         HYPERVISORS,
+        CLUSTER_PAUSES,
         CLUSTER_STOPS,
+        LOCKS,
         USE_OF,
         VMID_RESTS,
       ],

@@ -17,9 +17,14 @@ const COLUMNS: readonly TableColumn<Cluster>[] = [
   { title: 'kind', value: ({ kind }) => kind },
   { title: 'pool', value: ({ pool }) => pool },
   { title: 'vmids', value: ({ vmids }) => `${vmids.from}-${vmids.to}` },
-  { title: 'state', value: ({ stops }) => (stops.length === 0 ? 'working' : 'stopped') },
+  { title: 'state', value: ({ stops }) => stateOf(stops) },
   { title: 'endpoints', value: ({ endpoints }) => endpoints.join(', ') },
 ];
+
+function stateOf(stops: Cluster['stops']): string {
+  if (stops.length === 0) return 'working';
+  return stops.every(({ code }) => code === 'cluster-paused') ? 'paused' : 'stopped';
+}
 
 function stopLines(clusters: readonly Cluster[]): string {
   return clusters

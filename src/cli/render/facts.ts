@@ -9,6 +9,14 @@ export function factLines(facts: Readonly<Record<string, string | number | null 
   return known.map(([name, value]) => `${padText(name, width)}  ${terminalText(String(value))}`);
 }
 
+/** How long ago a time of the service was: `40 s`, `12 min`, `3 h`, `5 d`. */
+export function sinceText(iso: string, nowMs = Date.now()): string {
+  const seconds = Math.max(0, Math.round((nowMs - Date.parse(iso)) / 1000));
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 7_200) return `${Math.round(seconds / 60)} min`;
+  return seconds < 172_800 ? `${Math.round(seconds / 3_600)} h` : `${Math.round(seconds / 86_400)} d`;
+}
+
 /** A time of the service on the clock of this computer, to the minute. */
 export function timeText(iso: string | null | undefined): string | undefined {
   if (iso === null || iso === undefined) return undefined;
