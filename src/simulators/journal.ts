@@ -32,7 +32,8 @@ import { HatcheryError } from '../core/errors.js';
  *                a guest phoned home (op `guest.phone-home`, actor `foreign:guest`; effect false, `status` of the answer, `answered: false` = there was none);
  *                or the world itself changed (op `condition.<act>` as in acts.ts, e.g. `condition.power-off` with `node`; effect false and `params.error` = it could not).
  *
- * `actor` is the token id (`user@realm!name`), the user of a ticket (`root@pam`), the account (`DOMAIN\\user`, Guacamole login), `foreign:<who>` or `simulator`.
+ * `actor` is the token id (`user@realm!name`), the user of a ticket (`root@pam`), the account (`DOMAIN\\user`, Guacamole login), `foreign:<who>` or `simulator`;
+ * `foreign-<who>@pve!<name>` is somebody who is not the product and comes over the API (`hatchery simulate foreign`).
  * `incarnation` is unique per creation of a guest: a VMID that is used again has another one. A template's clones name the NEW guest.
  *
  * Proxmox (`sim: "proxmox"`, `cluster`)

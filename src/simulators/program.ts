@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { HatcheryError } from '../core/errors.js';
 import type { SimClock } from './clock.js';
 import type { RunningSimulator } from './context.js';
+import { readAccess, startForeigner } from './foreign/start-foreign.js';
 import { readFaults } from './fault-file.js';
 import type { Faults } from './faults.js';
 import { SIMULATOR_NAMES, type SimulatorName } from './names.js';
@@ -13,6 +14,8 @@ import { startTransport } from './transport/transport.js';
 /**
  * The simulators as a program: `program.js proxmox|winrm|guacamole|all [--port P] [--seed S] [--time-scale F] [--world FILE] [--faults FILE] [--journal FILE] [--state FILE]`.
  * `transport --to URL [--ca FILE] [--port P] [--seed S] [--time-scale F] [--faults FILE] [--journal FILE]` stands before a store or a server and disturbs what goes by.
+ * `foreign --at FILE [--who person|deployment] [--range FROM-TO] [--pool P] [--name N] [--every SECONDS] [--seed S]` is somebody else who works on the cluster whose
+ * simulator printed the line in FILE; at the end it says what it did.
  * When listening it prints one JSON line. With `all` the line has `simulators`, one such object each, and its own fields are those of Proxmox.
  * SIGHUP reads the fault rules again: a rule that stays as it was goes on counting.
  * It ends, saving its state, on SIGTERM or SIGINT and when whoever started it goes away (IPC or a piped stdin closes).
@@ -33,8 +36,8 @@ interface Listening {
 
 /** Something that runs until it is told to stop. */
 interface Running {
-  readonly line: Listening & { readonly simulators?: readonly Listening[] };
-  readonly context: { readonly faults: Faults; readonly clock: SimClock };
+  readonly line: object;
+  readonly context?: { readonly faults: Faults; readonly clock: SimClock };
   readonly faultsFile?: string | undefined;
   stop(): Promise<void>;
 }
@@ -64,12 +67,12 @@ function numberOf(option: string, text: string | undefined, from: number, to: nu
   if (text === undefined) return undefined;
   const value = Number(text);
   if (text.trim() === '' || !(value >= from && value <= to))
-    throw new HatcheryError(
-      'settings-invalid',
-      `Unable to start a simulator: ${option} must be a number from ${from} to ${to}`,
-    );
+    throw refused(`${option} must be a number from ${from} to ${to}`);
   return value;
 }
+
+const refused = (why: string): HatcheryError =>
+  new HatcheryError('settings-invalid', `Unable to start a simulator: ${why}`);
 
 async function startWorld(name: SimulatorName | 'all', args: string[]): Promise<Running> {
   const { values } = parseArgs({ args, options: { ...COMMON, world: text, state: text } });
@@ -118,22 +121,56 @@ async function startOneTransport(args: string[]): Promise<Running> {
   }
 }
 
+/** A person works where the product of the default world does, another deployment beside it. */
+const FOREIGN_HABITS = {
+  person: { range: '10000-19999', pool: 'hatchery-demo' },
+  deployment: { range: '30000-39999', pool: 'hatchery-other' },
+};
+
+async function startForeign(args: string[]): Promise<Running> {
+  const options = { at: text, who: text, range: text, pool: text, name: text, every: text, seed: text };
+  const { values } = parseArgs({ args, options });
+  const { at = '', who = 'person', seed = '1' } = values;
+  if (who !== 'person' && who !== 'deployment') throw refused('--who must be person or deployment');
+  const usual = FOREIGN_HABITS[who];
+  const range = /^(\d+)-(\d+)$/
+    .exec(values.range ?? usual.range)
+    ?.slice(1)
+    .map(Number);
+  if (range === undefined || range[0]! < 100 || range[1]! < range[0]!)
+    throw refused('--range must be two VMIDs, e.g. 10000-19999');
+  const foreigner = await startForeigner(readAccess(at), {
+    who,
+    seed,
+    pool: values.pool ?? usual.pool,
+    range: [range[0]!, range[1]!],
+    name: values.name ?? who,
+    everySeconds: numberOf('--every', values.every, 0.01, 86_400) ?? 10,
+  });
+  return {
+    line: { simulator: 'foreign', actor: foreigner.actor },
+    async stop() {
+      await foreigner.stop();
+      process.stdout.write(`${JSON.stringify({ did: foreigner.did })}\n`);
+    },
+  };
+}
+
 function start([what, ...args]: string[]): Promise<Running> {
   if (what === 'transport') return startOneTransport(args);
+  if (what === 'foreign') return startForeign(args);
   const name = [...SIMULATOR_NAMES, 'all' as const].find((known) => known === what);
-  if (name === undefined)
-    throw new HatcheryError(
-      'settings-invalid',
-      'Unable to start a simulator: write one of proxmox, winrm, guacamole, all, transport',
-    );
+  if (name === undefined) throw refused('write one of proxmox, winrm, guacamole, all, transport, foreign');
   return startWorld(name, args);
 }
 
 /** Reads the fault rules again; a file that cannot be used changes nothing. */
-function whenToldToReread({ context: { faults, clock }, faultsFile }: Running): void {
+function whenToldToReread({ context, faultsFile }: Running): void {
   process.on('SIGHUP', () => {
+    if (context === undefined || faultsFile === undefined) return;
+    const { faults, clock } = context;
     try {
-      if (faultsFile !== undefined) faults.replace(readFaults(faultsFile, clock));
+      faults.replace(readFaults(faultsFile, clock));
     } catch (error) {
       process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
     }
@@ -141,7 +178,7 @@ function whenToldToReread({ context: { faults, clock }, faultsFile }: Running): 
 }
 
 /** The line that tells how to reach what was started. */
-function listeningLine(name: SimulatorName | 'all', running: Simulators): Running['line'] {
+function listeningLine(name: SimulatorName | 'all', running: Simulators): object {
   const { context, proxmox, winrm, guacamole } = running;
   const journal = context.journal.file;
   const facts = (simulator: SimulatorName, one: RunningSimulator): Listening => ({

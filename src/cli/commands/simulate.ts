@@ -2,12 +2,12 @@ import { Argument, type Command } from 'commander';
 import { command, type Cli } from '../cli.js';
 
 const PROGRAM = 'simulators/program.js';
-const WHICH = ['proxmox', 'winrm', 'guacamole', 'all', 'transport'];
+const WHICH = ['proxmox', 'winrm', 'guacamole', 'all', 'transport', 'foreign'];
 
 export const simulate = (cli: Cli): Command =>
   command(
     'simulate',
-    'Simulated servers to try things on, until Ctrl-C. Says in one JSON line how to reach them. A transport stands before a store or a server and disturbs its connections.',
+    'Simulated servers to try things on, until Ctrl-C. Says in one JSON line how to reach them. A transport stands before a store or a server and disturbs its connections; foreign is somebody else who works on the cluster.',
     'hatchery simulate all --port 8006 --time-scale 0.05',
   )
     .addArgument(new Argument('<which>', 'which server').choices(WHICH))
@@ -20,6 +20,12 @@ export const simulate = (cli: Cli): Command =>
     .option('--state <file>', 'goes on from there, and is saved at the end')
     .option('--to <url>', 'where a transport leads: redis://, postgres://, http://, https://')
     .option('--ca <file>', 'who signed the certificate there')
+    .option('--at <file>', 'the cluster that somebody else works on: the line that its simulator printed')
+    .option('--who <kind>', 'person, or deployment: another Hatchery')
+    .option('--range <from-to>', 'VMIDs that the product hands out; of a deployment: its own')
+    .option('--pool <pool>', 'of the product; of a deployment: its own')
+    .option('--name <name>', 'of the account that is made for somebody else')
+    .option('--every <seconds>', 'between two deeds, on average')
     .action(async (which: string, { json: _json, ...options }: Record<string, string>) => {
       const args = Object.entries(options).flatMap(([name, value]) => [OPTION_OF(name), value]);
       cli.exitCode = await cli.world.runProgram(PROGRAM, [which, ...args]);
