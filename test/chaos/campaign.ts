@@ -6,21 +6,24 @@ import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { checkJournal } from '../../src/simulators/journal/check.js';
 import type { JournalVerdict } from '../../src/simulators/journal/verdict.js';
+import { actionsOf, batchesOf, type Action, type Schedule } from '../../src/simulators/schedule.js';
 import { RandomStream } from '../../src/simulators/seed.js';
-import { faultRules } from './fault-rules.js';
 import type { FleetProcess } from './fleet.js';
-import { scheduleOf, type Action } from './schedules.js';
 import { bereavements, DatabaseWatch, forgottenRuns, movingRuns } from './watch.js';
 import { startChaosWorld, type ChaosWorld } from './world.js';
 
 export interface CampaignOptions {
   readonly seed: string;
-  readonly schedule: string;
+  readonly schedule: Schedule;
   readonly items: number;
   readonly workers: number;
-  readonly kills: number;
+  /** Instead of as many as the schedule counts. */
+  readonly kills?: number | undefined;
   readonly timeScale: number;
+  /** Where programs that the stores need are kept. */
   readonly stateFolder: string;
+  /** Folder of another commit's build, with which the workers of a schedule that upgrades begin. */
+  readonly older?: string | undefined;
   /** How long the same takes when nobody disturbs it: what the schedule's times are shares of. */
   readonly makespanMs: number;
   /** Longest time from the last action to the end. */
@@ -68,30 +71,33 @@ export interface Figures {
 }
 
 const PATIENCE_MS = 5 * 60_000;
+const BUILD = join(process.cwd(), 'dist');
 const AIM_MS = 3_000;
 const POLL_MS = 20;
 
 /** Makes a class while everything around it breaks as the seed says, until nothing moves any more, and has the journal judged. */
 export async function runCampaign(options: CampaignOptions): Promise<Campaign> {
   const { say = () => undefined } = options;
-  const schedule = scheduleOf(options.schedule, options);
-  const rules = faultRules(schedule.faults);
-  const starts = (wanted: Action['do']): number =>
-    schedule.actions.filter(({ action }) => action.do === wanted).length;
+  const { schedule, kills, ...size } = options;
+  const actions = actionsOf(schedule, { ...size, ...(kills !== undefined && { kills }) });
+  const count = (wanted: Action['do']): number => actions.filter(({ action }) => action.do === wanted).length;
+  const batches = batchesOf(schedule, options.items);
   const world = await startChaosWorld({
     ...options,
-    faults: rules,
-    build: join(process.cwd(), 'dist'),
-    starts: (1 + options.workers) * (1 + starts('restart')) + starts('kill'),
+    build: BUILD,
+    firstBuild: count('upgrade') > 0 ? olderBuild(options) : undefined,
+    starts:
+      (1 + options.workers) * (1 + count('restart')) + count('kill') + count('upgrade') * options.workers,
   });
   const watch = new DatabaseWatch(world.postgres.url);
   try {
     const run = new Disturbance(world, watch, options);
     const startedAt = performance.now();
-    const submits = await submitAll(world, options.items, schedule.batches);
-    say(`${options.items} machines in ${schedule.batches} batches are accepted`);
-    for (const { at, action } of schedule.actions) {
-      const waitMs = at * options.makespanMs - (performance.now() - startedAt);
+    await world.beginFaults();
+    const submits = await submitAll(world, options.items, batches);
+    say(`${options.items} machines in ${batches} ${batches === 1 ? 'batch' : 'batches'} are accepted`);
+    for (const { atMs, action } of actions) {
+      const waitMs = atMs - (performance.now() - startedAt);
       if (waitMs > 0) await sleep(waitMs);
       await run.act(action, submits);
     }
@@ -106,9 +112,12 @@ export async function runCampaign(options: CampaignOptions): Promise<Campaign> {
     const verdict = await checkJournal(world.journal, {
       ...files,
       work: {
-        items: options.items,
-        faults: rules.map(({ id }) => id),
-        kills: schedule.actions.filter(({ action }) => action.do === 'kill').length,
+        items: submits.reduce(
+          (sum, { wanted, machines }) => sum + (wanted === 'ready' ? machines.length : 0),
+          0,
+        ),
+        faults: schedule.faults.rules.map(({ id }) => id),
+        kills: count('kill'),
         killsLanded: gone.filter(({ held }) => held > 0).length,
       },
     });
@@ -126,7 +135,7 @@ export async function runCampaign(options: CampaignOptions): Promise<Campaign> {
       figures: {
         items: options.items,
         states: states.all,
-        shareReady: states.wantedReady / Math.max(1, states.wanted),
+        shareReady: states.wanted === 0 ? 1 : states.wantedReady / states.wanted,
         makespanMs: endedAt - startedAt,
         afterLastActionMs: endedAt - lastActionAt,
         undisturbedRestMs: (left / options.items) * options.makespanMs,
@@ -218,6 +227,8 @@ class Disturbance {
         return this.#outage(action.do, action.downMs);
       case 'restart':
         return this.#restart();
+      case 'upgrade':
+        return this.#roll(action.to === 'newer' ? BUILD : olderBuild(this.options));
       case 'cancel':
       case 'delete':
         return this.#giveUp(action.do, submits[action.batch]!);
@@ -230,8 +241,9 @@ class Disturbance {
   }
 
   async #kill(aim: string | undefined): Promise<void> {
-    const victim = (await this.#holderOf(aim)) ?? this.#oneOf(this.world.fleet.workers);
-    if (victim === undefined) return;
+    let victim = await this.#holderOf(aim);
+    // All of them may just be dead.
+    while ((victim ??= this.#oneOf(this.world.fleet.workers)) === undefined) await sleep(POLL_MS);
     this.#note(`kill -9 ${victim.pid}${aim === undefined ? '' : ` at ${aim}`}`);
     this.kills.push({ pid: victim.pid, atMs: Date.now() });
     this.#goOn(
@@ -280,14 +292,23 @@ class Disturbance {
     this.restarts.push({ runs, ms: performance.now() - readyAt });
   }
 
+  /** One worker after the other ends by SIGTERM, and one of the other build comes. */
+  async #roll(build: string): Promise<void> {
+    this.#note(`workers go to ${build}`);
+    for (const worker of [...this.world.fleet.workers]) {
+      await this.world.fleet.stop(worker);
+      await this.world.fleet.startWorker(build);
+    }
+  }
+
   async #giveUp(how: 'cancel' | 'delete', submit: Submit): Promise<void> {
     this.#note(`${how} ${submit.batch}`);
     submit.wanted = 'gone';
     const path = `/api/v1/batches/${submit.batch}`;
-    const response =
-      how === 'cancel'
-        ? await this.world.call('POST', `${path}/cancel`)
-        : await this.world.call('DELETE', path);
+    const cancel = (): Promise<Response> => this.world.call('POST', `${path}/cancel`);
+    let response = how === 'cancel' ? await cancel() : await this.world.call('DELETE', path);
+    // As its hint says: what is still being made is cancelled.
+    if (how === 'delete' && (await codeOf(response)) === 'batch-busy') response = await cancel();
     if (response.status !== 202)
       this.complaints.push(
         `${how} of ${submit.batch} was answered ${response.status}: ${await response.text()}`,
@@ -326,6 +347,17 @@ class Disturbance {
       .finally(() => this.#going.delete(going));
     this.#going.add(going);
   }
+}
+
+async function codeOf(response: Response): Promise<string | undefined> {
+  if (response.status < 400) return undefined;
+  return ((await response.clone().json()) as { code?: string }).code;
+}
+
+function olderBuild({ older }: CampaignOptions): string {
+  if (older === undefined)
+    throw new Error('Unable to upgrade: nobody said where the older build is (--older DIR)');
+  return older;
 }
 
 /** False = something still moves after all this time. */

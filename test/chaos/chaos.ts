@@ -1,21 +1,26 @@
 import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { resolveStateFolder } from '../../src/drivers/embedded/state-folder.js';
+import { readSchedule, scheduleOf, type Schedule } from '../../src/simulators/schedule.js';
 import { runCampaign, type Campaign, type CampaignOptions } from './campaign.js';
 import { boundsMissed, percentile, type Reference } from './bounds.js';
-import { SCHEDULE_NAMES } from './schedules.js';
 import { smallestWindow } from './window.js';
 
-export const USAGE = `npm run chaos -- [OPTIONS]
-  --schedule S     one of: ${SCHEDULE_NAMES.join(', ')} (kill)
+const FOLDER = join(import.meta.dirname, 'schedules');
+const SCHEDULE_NAMES = readdirSync(FOLDER).map((file) => file.replace(/\.yaml$/, ''));
+const UNDISTURBED = scheduleOf({}, 'undisturbed');
+
+const USAGE = `npm run chaos -- [OPTIONS]
+  --schedule S     one of: ${SCHEDULE_NAMES.join(', ')}; or a file (kill)
   --seeds N        how many seeds, from --first (1)
   --first N        the first seed (1)
   --items N        machines (600)
   --workers N      (8)
-  --kills N        kills of the schedules that kill (500)
+  --kills N        instead of as many as the schedule counts (kill: 500)
   --time-scale F   of the simulated systems: 600 undisturbed items take about 1150 s x F (0.55)
-  --older DIR      a build of another commit, for the schedule upgrade
+  --older DIR      dist folder of another commit's build, for schedules that upgrade
   --undisturbed S  what an undisturbed run of the same takes in seconds, instead of measuring it first
 Exit code 1: not clean, 3: clean, but too little happened to prove anything.
 `;
@@ -35,7 +40,8 @@ export async function chaos(args: readonly string[]): Promise<number> {
       first: { type: 'string', default: '1' },
       items: { type: 'string', default: '600' },
       workers: { type: 'string', default: '8' },
-      kills: { type: 'string', default: '500' },
+      kills: { type: 'string' },
+      older: { type: 'string' },
       'time-scale': { type: 'string', default: '0.55' },
       undisturbed: { type: 'string' },
       help: { type: 'boolean', default: false },
@@ -45,16 +51,13 @@ export async function chaos(args: readonly string[]): Promise<number> {
     say(USAGE);
     return 0;
   }
-  if (!SCHEDULE_NAMES.includes(values.schedule)) {
-    say(USAGE);
-    return 2;
-  }
-  const options: CampaignOptions = {
-    seed: '',
-    schedule: values.schedule,
+  const schedule = scheduleNamed(values.schedule);
+  const options: Omit<CampaignOptions, 'seed'> = {
+    schedule,
     items: Number(values.items),
     workers: Number(values.workers),
-    kills: Number(values.kills),
+    kills: values.kills === undefined ? undefined : Number(values.kills),
+    older: values.older,
     timeScale: Number(values['time-scale']),
     stateFolder: await resolveStateFolder(join(process.cwd(), '.hatchery')),
     makespanMs: 1_000 * Number(values.undisturbed ?? 0),
@@ -63,13 +66,13 @@ export async function chaos(args: readonly string[]): Promise<number> {
   const reference = values.undisturbed === undefined ? await undisturbed(options) : undefined;
   let code = 0;
   for (let seed = Number(values.first); seed < Number(values.first) + Number(values.seeds); seed += 1) {
-    say(`--- ${options.schedule}, seed ${seed}`);
+    say(`--- ${values.schedule}, seed ${seed}`);
     const campaign = await runCampaign({
       ...options,
       seed: String(seed),
       makespanMs: reference?.makespanMs ?? options.makespanMs,
     });
-    const report = await reportOf(campaign, reference);
+    const report = await reportOf(values.schedule, campaign, reference);
     process.stdout.write(`${JSON.stringify(report)}\n`);
     if (report.verdict === 'clean') await campaign.remove();
     if (report.verdict === 'broken') code = 1;
@@ -78,13 +81,19 @@ export async function chaos(args: readonly string[]): Promise<number> {
   return code;
 }
 
-async function undisturbed(options: CampaignOptions): Promise<Reference> {
+/** A shipped one, or any file. Error: `settings-invalid`. */
+function scheduleNamed(name: string): Schedule {
+  const shipped = join(FOLDER, `${name}.yaml`);
+  return readSchedule(existsSync(shipped) ? shipped : name);
+}
+
+async function undisturbed(options: Omit<CampaignOptions, 'seed'>): Promise<Reference> {
   say('--- undisturbed');
   const makespanMs = MS_PER_ITEM * options.items * options.timeScale;
   const campaign = await runCampaign({
     ...options,
     seed: 'undisturbed',
-    schedule: 'undisturbed',
+    schedule: UNDISTURBED,
     makespanMs,
   });
   const { figures, verdict, complaints } = campaign;
@@ -97,12 +106,12 @@ async function undisturbed(options: CampaignOptions): Promise<Reference> {
   return { makespanMs: figures.makespanMs, proxmoxCalls: figures.proxmoxCalls };
 }
 
-async function reportOf(campaign: Campaign, reference: Reference | undefined) {
+async function reportOf(schedule: string, campaign: Campaign, reference: Reference | undefined) {
   const { options, verdict, figures, complaints, folder } = campaign;
-  const wrong = [...complaints, ...boundsMissed(options.schedule, figures, reference)];
+  const wrong = [...complaints, ...boundsMissed(schedule, figures, reference)];
   const isClean = verdict.ok && wrong.length === 0;
   const report = {
-    schedule: options.schedule,
+    schedule,
     seed: options.seed,
     commit: execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim(),
     verdict: !isClean ? 'broken' : verdict.void.length > 0 ? 'void' : 'clean',
@@ -134,9 +143,7 @@ async function reportOf(campaign: Campaign, reference: Reference | undefined) {
     ...(isClean ? {} : { folder }),
   };
   if (!isClean) {
-    say(
-      `seed ${options.seed} of ${options.schedule} at ${report.commit} is not clean; everything is in ${folder}`,
-    );
+    say(`seed ${options.seed} of ${schedule} at ${report.commit} is not clean; everything is in ${folder}`);
     for (const { rule, line, detail } of verdict.findings) say(`  ${rule} (line ${line}): ${detail}`);
     for (const { machine, vmid, what } of verdict.missing)
       say(`  missing: ${machine} (VMID ${vmid}) has no ${what}`);

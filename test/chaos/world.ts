@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Redis } from 'ioredis';
 import { DEPLOYMENT, writeSite } from '../../src/cli/demo/site-files.js';
-import type { FaultRule } from '../../src/simulators/faults.js';
+import type { TransportName } from '../../src/simulators/names.js';
+import { rulesOf, transportsOf, type Schedule } from '../../src/simulators/schedule.js';
 import { ownEmptyPostgresIn, ownRedisIn, type OwnStore } from '../support/own-store.js';
 import { Fleet } from './fleet.js';
 
@@ -20,11 +21,15 @@ export interface ChaosWorldOptions {
   readonly workers: number;
   /** Processes that will be started in all. */
   readonly starts: number;
-  readonly faults: readonly FaultRule[];
+  readonly schedule: Schedule;
+  /** What its shares of time are shares of. */
+  readonly makespanMs: number;
   /** Where programs that the stores need are kept. */
   readonly stateFolder: string;
   /** Folder of the build. */
   readonly build: string;
+  /** Of the one that the workers begin with, when it is another. */
+  readonly firstBuild?: string | undefined;
 }
 
 /** One deployment at work on simulated systems: stores, simulators, an API and workers, each a process of its own. */
@@ -35,6 +40,8 @@ export interface ChaosWorld {
   readonly redis: OwnStore;
   readonly fleet: Fleet;
   flush(): Promise<void>;
+  /** From now on the schedule's faults happen. */
+  beginFaults(): Promise<void>;
   /** As the admin. Comes back when the API has answered, however often it was away. */
   call(method: string, path: string, options?: { form?: () => FormData; key?: string }): Promise<Response>;
   /** Ends everything; `keep` leaves the folder. */
@@ -60,17 +67,32 @@ export async function startChaosWorld(options: ChaosWorldOptions): Promise<Chaos
     }) as [OwnStore, OwnStore];
     const journal = join(folder, 'journal.ndjson');
     const site = join(folder, 'site');
-    const simulators = await startSimulators(options, { folder, journal });
-    stops.push(() => simulators.stop());
+    const programs: FaultyProgram[] = [];
+    const start = async (sim: FaultyProgram['sim'], args: readonly string[]): Promise<FaultyProgram> => {
+      const program = await startProgram(sim, args, { ...options, folder, journal });
+      stops.push(() => ended(program.child));
+      programs.push(program);
+      return program;
+    };
+    await mkdir(site);
+    const simulators = await start('simulators', ['all', '--time-scale', String(options.timeScale)]);
     await writeSite(site, simulators.line);
+    const before: Partial<Record<TransportName, string>> = {};
+    for (const sim of transportsOf(options.schedule)) {
+      const to = { postgres: postgres.url, redis: redis.url, http: undefined }[sim];
+      if (to === undefined) throw new Error(`Unable to begin: no transport stands before ${sim} here`);
+      const { line } = await start(sim, ['transport', '--to', to]);
+      const [endpoint] = (JSON.parse(line) as { endpoints: string[] }).endpoints;
+      before[sim] = Object.assign(new URL(to), { host: new URL(endpoint!).host }).href;
+    }
     const fleet = new Fleet({
       logFolder: folder,
       spares: SPARES,
       starts: options.starts,
       build: options.build,
       env: {
-        DATABASE_URL: postgres.url,
-        REDIS_URL: redis.url,
+        DATABASE_URL: before.postgres ?? postgres.url,
+        REDIS_URL: before.redis ?? redis.url,
         HATCHERY_DEPLOYMENT: DEPLOYMENT,
         HATCHERY_SECRET_KEY: Buffer.alloc(32, 7).toString('base64'),
         HATCHERY_CONFIG_DIR: site,
@@ -84,7 +106,8 @@ export async function startChaosWorld(options: ChaosWorldOptions): Promise<Chaos
     stops.push(() => fleet.close());
     await fleet.prepare();
     await fleet.startApi(options.build);
-    await Promise.all(Array.from({ length: options.workers }, () => fleet.startWorker(options.build)));
+    const first = options.firstBuild ?? options.build;
+    await Promise.all(Array.from({ length: options.workers }, () => fleet.startWorker(first)));
     const token = await adminToken(fleet.url);
     return {
       folder,
@@ -100,6 +123,7 @@ export async function startChaosWorld(options: ChaosWorldOptions): Promise<Chaos
           client.disconnect();
         }
       },
+      beginFaults: () => beginFaults(programs, options),
       call: (method, path, more) => callUntilAnswered(() => `${fleet.url}${path}`, method, token, more),
       close,
     };
@@ -109,24 +133,49 @@ export async function startChaosWorld(options: ChaosWorldOptions): Promise<Chaos
   }
 }
 
-async function startSimulators(
-  { seed, timeScale, faults }: ChaosWorldOptions,
-  { folder, journal }: { folder: string; journal: string },
-): Promise<{ line: string; stop(): Promise<void> }> {
-  await mkdir(join(folder, 'site'), { recursive: true });
-  const faultsFile = join(folder, 'faults.json');
-  await writeFile(faultsFile, JSON.stringify(faults));
+/** A program that reads fault rules. */
+interface FaultyProgram {
+  readonly sim: 'simulators' | TransportName;
+  readonly child: ChildProcess;
+  readonly faultsFile: string;
+  readonly startedAt: number;
+  /** What it says when it listens. */
+  readonly line: string;
+}
+
+async function startProgram(
+  sim: FaultyProgram['sim'],
+  args: readonly string[],
+  { seed, folder, journal }: { seed: string; folder: string; journal: string },
+): Promise<FaultyProgram> {
+  const faultsFile = join(folder, `faults-${sim}.json`);
+  await writeFile(faultsFile, '[]');
   const program = join(process.cwd(), 'dist', 'simulators', 'program.js');
-  const args = ['all', '--seed', seed, '--time-scale', String(timeScale), '--journal', journal];
-  const child = spawn(process.execPath, [program, ...args, '--faults', faultsFile], {
+  const common = ['--seed', seed, '--journal', journal, '--faults', faultsFile];
+  const child = spawn(process.execPath, [program, ...args, ...common], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
+  const startedAt = performance.now();
   const [line] = (await Promise.race([
     once(createInterface(child.stdout), 'line'),
     once(child, 'exit').then(() => []),
   ])) as [string?];
-  if (line === undefined) throw new Error('Unable to go on: the simulators did not start');
-  return { line, stop: () => ended(child) };
+  if (line === undefined) throw new Error(`Unable to begin: ${args[0]!} did not start`);
+  return { sim, child, faultsFile, startedAt, line };
+}
+
+/** Gives each program its rules, with windows on its own clock. */
+async function beginFaults(
+  programs: readonly FaultyProgram[],
+  { schedule, timeScale, makespanMs }: ChaosWorldOptions,
+): Promise<void> {
+  for (const { sim, child, faultsFile, startedAt } of programs) {
+    const scale = sim === 'simulators' ? timeScale : 1;
+    const startMs = (performance.now() - startedAt) / scale;
+    const rules = rulesOf(schedule, sim, { startMs, timeScale: scale, makespanMs });
+    await writeFile(faultsFile, JSON.stringify(rules));
+    child.kill('SIGHUP');
+  }
 }
 
 async function ended(child: ChildProcess): Promise<void> {
