@@ -158,7 +158,7 @@ export class BatchIntake implements Intake {
       );
     if (machine.state === 'deleted') return;
     await this.parts.batches.wantMachineGone(machine, actor.login);
-    this.parts.engine.wakeUps.notify('outbox');
+    this.parts.engine.wakeUps.notify('gone');
   }
 
   async retryRun(runId: string, actor: Actor): Promise<string> {
@@ -376,7 +376,7 @@ export class BatchIntake implements Intake {
   private async gone(head: BatchHead, actor: Actor, onlyIfSettled: boolean): Promise<void> {
     if (head.isDeleted) return;
     await this.parts.batches.wantBatchGone(head, actor.login, onlyIfSettled);
-    this.parts.engine.wakeUps.notify('outbox');
+    this.parts.engine.wakeUps.notify('gone');
   }
 }
 

@@ -70,16 +70,15 @@ export class Caretaker {
     this.loop('dead', sweepMs, () => this.buryDead());
     this.loop('lost', sweepMs, () => this.handOverAgain());
     this.loop('unknown', sweepMs, () => this.parkUnknown());
-    this.loop('advance', sweepMs, () => this.advanceAll());
+    this.loop('gone', sweepMs, () => this.advanceAll());
     const { findStrays, strayMs = STRAY_MS, watchMs = WATCH_MS } = this.options;
     this.loop('range', watchMs, () => this.watchAll());
     if (findStrays) this.loop('strays', strayMs, () => this.findAllStrays(findStrays));
     const { learn } = this.options;
     if (learn) this.loop('durations', LEARN_MS, () => this.learnAll(learn));
     this.loop('notify', sweepMs, () => this.notifyAll());
-    for (const topic of ['outbox', 'work'] as const)
+    for (const topic of ['outbox', 'gone', 'work'] as const)
       this.unsubscribe.push(this.parts.wakeUps.on(topic, () => this.wakers.get(topic)?.()));
-    this.unsubscribe.push(this.parts.wakeUps.on('outbox', () => this.wakers.get('advance')?.()));
   }
 
   async stop(): Promise<void> {

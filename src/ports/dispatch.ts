@@ -11,8 +11,11 @@ export interface Dispatch {
   missing(items: readonly DispatchItem[]): Promise<readonly DispatchItem[]>;
 }
 
+/** `outbox`: a step waits to be handed to the queue; `gone`: a run was marked `wanted = gone`; `work`: a slot came free, or is asked for. */
+export type WakeUpTopic = 'work' | 'outbox' | 'gone' | 'events';
+
 /** Short messages between processes: something happened, look into Postgres. Losing one costs at most a tick. */
 export interface WakeUps {
-  notify(topic: 'work' | 'outbox' | 'events'): void;
-  on(topic: 'work' | 'outbox' | 'events', listener: () => void): () => void;
+  notify(topic: WakeUpTopic): void;
+  on(topic: WakeUpTopic, listener: () => void): () => void;
 }

@@ -1,14 +1,13 @@
 import type { Cluster, Redis } from 'ioredis';
-import type { WakeUps } from '../../ports/dispatch.js';
+import type { WakeUps, WakeUpTopic } from '../../ports/dispatch.js';
 
-type Topic = Parameters<WakeUps['notify']>[0];
-type Published = Exclude<Topic, 'outbox'>;
+type Published = Exclude<WakeUpTopic, 'outbox' | 'gone'>;
 
-/** `outbox` stays in the process (each relays its own); `work` and `events` go to all. Bursts are joined: those that people look at for longer. */
+/** `outbox` and `gone` stay in the process (each looks after its own); `work` and `events` go to all. Bursts are joined: those that people look at for longer. */
 const JOIN_MS = { work: 5, events: 50 };
 
 export class RedisWakeUps implements WakeUps {
-  private readonly listeners = new Map<Topic, Set<() => void>>();
+  private readonly listeners = new Map<WakeUpTopic, Set<() => void>>();
   private readonly wanted = new Set<Published>();
   private readonly underWay = new Set<Published>();
   private readonly subscriber: Redis | Cluster;
@@ -22,15 +21,15 @@ export class RedisWakeUps implements WakeUps {
     this.channel = `${prefix}:wake`;
     this.subscriber = redis.duplicate();
     this.subscriber.on('error', onError);
-    this.subscriber.on('message', (_channel: string, topic: string) => this.ring(topic as Topic));
+    this.subscriber.on('message', (_channel: string, topic: string) => this.ring(topic as WakeUpTopic));
   }
 
   async start(): Promise<void> {
     await this.subscriber.subscribe(this.channel);
   }
 
-  notify(topic: Topic): void {
-    if (topic === 'outbox') {
+  notify(topic: WakeUpTopic): void {
+    if (topic === 'outbox' || topic === 'gone') {
       this.ring(topic);
       return;
     }
@@ -50,7 +49,7 @@ export class RedisWakeUps implements WakeUps {
     if (this.wanted.has(topic)) setTimeout(() => void this.publish(topic), JOIN_MS[topic]);
   }
 
-  on(topic: Topic, listener: () => void): () => void {
+  on(topic: WakeUpTopic, listener: () => void): () => void {
     const set = this.listeners.get(topic) ?? new Set();
     this.listeners.set(topic, set.add(listener));
     return () => set.delete(listener);
@@ -62,7 +61,7 @@ export class RedisWakeUps implements WakeUps {
     await Promise.resolve();
   }
 
-  private ring(topic: Topic): void {
+  private ring(topic: WakeUpTopic): void {
     for (const listener of this.listeners.get(topic) ?? []) listener();
   }
 }
