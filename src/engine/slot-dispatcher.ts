@@ -1,9 +1,12 @@
-import { admit, type Turns } from '../core/admission.js';
+import { admit, type HeldSlot, type Turns, type WaitingStep } from '../core/admission.js';
 import { adjust, startOf } from '../core/slot-limit.js';
 import type { EngineParts } from './engine.js';
 
 /** So many of one line are looked at in a round; as many slots come free at once only after an outage. */
 const PER_LINE = 16;
+
+/** How long the first clone of a storage that was idle has it for itself (simulated): a linked clone is over by then. */
+const ALONE_MS = 5_000;
 
 /** Whether a resource's limit follows the lock wait that its clones measure. */
 export const isMeasured = (resource: string): boolean => resource.startsWith('clones@storage:');
@@ -16,12 +19,15 @@ export class SlotDispatcher {
   private lookedAtMs = -Infinity;
   /** Resources that a step lacked since the last look at the limits. */
   private short = new Set<string>();
+  private readonly openings: Openings;
 
   constructor(
     private readonly cluster: string,
-    private readonly parts: Pick<EngineParts, 'slots' | 'slotLimits' | 'clock' | 'times' | 'log'>,
+    private readonly parts: Pick<EngineParts, 'slots' | 'slotLimits' | 'clock' | 'times' | 'log' | 'ports'>,
     private readonly configuredOf: (resource: string) => number,
-  ) {}
+  ) {
+    this.openings = new Openings(ALONE_MS * parts.ports.remoteTimeScale);
+  }
 
   /** Admits what fits, and looks at the limits as often as the sweeper sweeps. Gives how many steps. */
   async admitAll(): Promise<number> {
@@ -42,10 +48,12 @@ export class SlotDispatcher {
     const { waiting, held } = await this.parts.slots.view(this.cluster, PER_LINE);
     if (waiting.length === 0) return 0;
     await this.meet(new Set(waiting.flatMap((step) => step.slots)));
+    const opening = this.openings.among(waiting, held, this.parts.clock.monotonicMs());
     const { admitted, short, turns } = admit({
       waiting,
       held,
-      limitOf: (resource) => this.limits.get(resource) ?? this.configuredOf(resource),
+      limitOf: (resource) =>
+        opening.has(resource) ? 1 : (this.limits.get(resource) ?? this.configuredOf(resource)),
       turns: this.turns,
     });
     for (const resource of short) this.short.add(resource);
@@ -93,6 +101,32 @@ export class SlotDispatcher {
       }),
     );
     this.short = new Set();
+  }
+}
+
+/**
+ * Storages whose first clone after a pause goes alone. A clone takes the lock several times, and of five that begin together each waits for the
+ * four others in between: the first machine of a class would be ready a fifth later.
+ */
+class Openings {
+  /** Since when the first one has it; when somebody was last seen to have it. */
+  private readonly openedMs = new Map<string, number>();
+  private readonly inUseMs = new Map<string, number>();
+
+  constructor(private readonly aloneMs: number) {}
+
+  among(waiting: readonly WaitingStep[], held: readonly HeldSlot[], nowMs: number): ReadonlySet<string> {
+    const inUse = new Set(held.map(({ resource }) => resource));
+    const opening = new Set<string>();
+    for (const resource of new Set(waiting.flatMap(({ slots }) => slots).filter(isMeasured))) {
+      const isIdle =
+        !inUse.has(resource) && nowMs - (this.inUseMs.get(resource) ?? -Infinity) >= this.aloneMs;
+      if (isIdle) this.openedMs.set(resource, nowMs);
+      else if (!inUse.has(resource)) this.openedMs.delete(resource);
+      if (nowMs - (this.openedMs.get(resource) ?? -Infinity) < this.aloneMs) opening.add(resource);
+      this.inUseMs.set(resource, nowMs);
+    }
+    return opening;
   }
 }
 

@@ -18,6 +18,8 @@ beforeEach(async () => {
     steps: [outside.step('one', { slots: () => [STORAGE] })],
     effects: [outside.thing],
     times: { sweepMs: 0 },
+    // No clone goes alone: for how long is simulated time.
+    ports: { remoteTimeScale: 0 },
   });
 });
 afterEach(async () => bench.close());
@@ -74,6 +76,28 @@ describe('admission', () => {
     const handed = await bench.database.query(`select 1 from outbox where kind = 'dispatch'`);
     expect(handed).toHaveLength(4);
     expect(await bench.database.query('select 1 from steps where slots is null')).toHaveLength(4);
+  });
+
+  it('lets the first clone of an idle storage go alone, and the others when it is over or takes long', async () => {
+    await accept(CLASS, 20);
+    let nowMs = 0;
+    const slots = new SlotDispatcher(
+      'main',
+      {
+        ...bench.parts,
+        clock: { ...bench.parts.clock, monotonicMs: () => nowMs },
+        ports: { ...bench.parts.ports, remoteTimeScale: 1 },
+      },
+      () => 3,
+    );
+    expect([await slots.admitAll(), await slots.admitAll()]).toEqual([1, 0]);
+    await bench.database.query('delete from slots');
+    expect(await slots.admitAll()).toBe(3);
+    await bench.database.query('delete from slots');
+    nowMs = 60_000;
+    expect([await slots.admitAll(), await slots.admitAll()]).toEqual([1, 0]);
+    nowMs += 5_000;
+    expect(await slots.admitAll()).toBe(2);
   });
 
   it('leaves out what was cancelled since it was looked at', async () => {
