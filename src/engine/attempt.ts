@@ -1,7 +1,7 @@
 import { HatcheryError, errorRecord } from '../core/errors.js';
-import { StepWait, type StepRun } from '../plan/step.js';
+import { StepWait, type EffectIntent, type StepRun } from '../plan/step.js';
 import { LockLost } from '../ports/locks.js';
-import type { HeldStep, LoadedRun } from '../ports/run-store.js';
+import type { HeldStep, LoadedRun, RunStore } from '../ports/run-store.js';
 import { StoreUnavailable } from '../ports/store-unavailable.js';
 import { changeRun, type EngineParts } from './engine.js';
 import { LeaseOver, type WorkerLease } from './lease.js';
@@ -51,6 +51,7 @@ export function newAttempt(parts: EngineParts, lease: WorkerLease, claimed: Clai
     lease,
     claimed,
     term: lease.signal,
+    inHand: claimed.loaded,
     facts: {},
     warnings: [],
     seat: undefined,
@@ -64,7 +65,7 @@ export async function finishAttempt(attempt: Attempt): Promise<Claimed | undefin
   try {
     if (claimed.kind === 'act') return await actOnce(attempt);
     await undoEffects(attempt);
-    return await commit(attempt, (model) => model.undone(claimed.held), attempt.goOn);
+    return await commit(attempt, (model) => model.undone(claimed.held), { goOn: attempt.goOn });
   } catch (error) {
     await settle(attempt, error);
     return undefined;
@@ -98,6 +99,7 @@ function describeClaim(parts: EngineParts, loaded: LoadedRun, held: HeldStep): C
     effects: loaded.effects.filter((effect) => effect.stepId === held.stepId),
     nowMs: loaded.nowMs,
     isDoubtful: held.epoch === 1 && loaded.parkedUses.has(step.uses),
+    loaded,
   };
 }
 
@@ -116,9 +118,7 @@ async function actOnce(attempt: Attempt): Promise<Claimed | undefined> {
       await parts.checkpoints.reach('K1', at);
       const intents = definition.effects(input, claimed.machine);
       const intended =
-        intents.length === 0
-          ? { stale: false, hadEarlier: held.epoch > 1 }
-          : await parts.store.intend(held, intents);
+        intents.length === 0 ? { stale: false, hadEarlier: held.epoch > 1 } : await intend(attempt, intents);
       if (intended.stale) throw new StaleHolder();
       if (intended.busy !== undefined)
         throw new HatcheryError(
@@ -147,9 +147,17 @@ async function actOnce(attempt: Attempt): Promise<Claimed | undefined> {
   }
   const output: unknown = definition.output.parse(outcome);
   await parts.checkpoints.reach('K9', at);
-  const next = await commit(attempt, (model) => model.done(held, output, facts), attempt.goOn);
+  const next = await commit(attempt, (model) => model.done(held, output, facts), {
+    goOn: attempt.goOn,
+    inHand: attempt.inHand,
+  });
   await parts.checkpoints.reach('K7', at);
   return next;
+}
+
+async function intend(attempt: Attempt, intents: readonly EffectIntent[]): ReturnType<RunStore['intend']> {
+  attempt.inHand = undefined;
+  return attempt.parts.store.intend(attempt.claimed.held, intents);
 }
 
 /** What the cluster refused to one for good it would refuse to a whole class: nothing is sent before a person retried the first. */
@@ -198,12 +206,14 @@ function stepRun(
     once: (key, hooks) => notes.once(key, hooks),
     forget: (key) => notes.forget(key),
     replaceVmid: async (used, why) => {
+      attempt.inHand = undefined;
       const next = await parts.store.replaceVmid(held, used, why);
       if (next === undefined) throw new StaleHolder();
       return next;
     },
     reportIntruder: (intruder) => stopFor(parts, claimed.cluster, parts.rangeOf(claimed.cluster), [intruder]),
     claimAddress: async (address) => {
+      attempt.inHand = undefined;
       const claim = await parts.store.claimAddress(held, address);
       if (claim.stale) throw new StaleHolder();
       return claim.holder;
@@ -251,12 +261,13 @@ const waitedTooLong = ({ step, compiled, runId }: Claimed, why: string): Hatcher
 /**
  * Writes the outcome under the attempt's epoch. While Postgres is away it is kept, for as long as it takes: nobody else may claim the step
  * before our lease is over, and from then on it is refused. Only a worker that has to stop leaves it to the sweeper.
- * With `goOn` the worker claims in the same transaction what the outcome makes due, if it may; gives that.
+ * With `goOn` the worker claims in the same transaction what the outcome makes due, if it may; gives that. With `inHand` the run is not read again,
+ * unless it changed.
  */
 async function commit(
   attempt: Attempt,
   work: (model: RunModel) => void,
-  goOn?: GoOn,
+  { goOn, inHand }: { goOn?: GoOn | undefined; inHand?: LoadedRun | undefined } = {},
 ): Promise<Claimed | undefined> {
   const { parts, lease, claimed, warnings } = attempt;
   const { held } = claimed;
@@ -268,19 +279,24 @@ async function commit(
   };
   for (;;) {
     try {
-      const written = await changeRun(parts, { stepId: held.stepId }, (model, loaded) => {
-        // The transaction may begin again.
-        letGo();
-        if (!model.isHeld(held)) return undefined;
-        work(model);
-        model.warned(held, warnings);
-        if (!goOn?.may() || !isSameTerm(attempt)) return {};
-        const next = model.goOn({ id: held.workerId, isAlone: goOn.isAlone });
-        if (next === undefined) return {};
-        // From the commit on the heartbeat finds it as ours.
-        goOn.hands.take((taken = next.stepId));
-        return { next: describeClaim(parts, loaded, next) };
-      });
+      const written = await changeRun(
+        parts,
+        { stepId: held.stepId },
+        (model, loaded) => {
+          // The transaction may begin again.
+          letGo();
+          if (!model.isHeld(held)) return undefined;
+          work(model);
+          model.warned(held, warnings);
+          if (!goOn?.may() || !isSameTerm(attempt)) return {};
+          const next = model.goOn({ id: held.workerId, isAlone: goOn.isAlone });
+          if (next === undefined) return {};
+          // From the commit on the heartbeat finds it as ours.
+          goOn.hands.take((taken = next.stepId));
+          return { next: describeClaim(parts, loaded, next) };
+        },
+        inHand,
+      );
       if (written === undefined) parts.log.warn(about, 'a stale result was refused');
       return written?.next;
     } catch (error) {

@@ -1,7 +1,7 @@
 import type { CompiledStep } from '../plan/compiled-plan.js';
 import type { MachineFacts, MachineSnapshot } from '../plan/step.js';
 import type { Call } from '../ports/call.js';
-import type { EffectRow, HeldStep, MachineRow, StepRow } from '../ports/run-store.js';
+import type { EffectRow, HeldStep, LoadedRun, MachineRow, StepRow } from '../ports/run-store.js';
 import type { EngineParts } from './engine.js';
 import type { Hands } from './hands.js';
 import type { WorkerLease } from './lease.js';
@@ -22,6 +22,8 @@ export interface Claimed {
   readonly nowMs: number;
   /** Never tried before, while the same step of another run is parked. */
   readonly isDoubtful: boolean;
+  /** The run as the claim left it. */
+  readonly loaded: LoadedRun;
 }
 
 /** The machine of a run, as steps and undos see it. */
@@ -55,6 +57,8 @@ export interface Attempt {
   readonly claimed: Claimed;
   /** Ends with the term of the lease under which the step was claimed. */
   readonly term: AbortSignal;
+  /** The run as far as we know: undefined from the moment when the attempt wrote more of it than the run model knows. */
+  inHand: LoadedRun | undefined;
   /** What the step has learned of its machine so far. */
   readonly facts: { -readonly [K in keyof MachineFacts]: MachineFacts[K] };
   /** What went well but not without a word; kept with the attempt. */

@@ -146,6 +146,7 @@ export function newMachine(
       undoEndsAs: undefined,
       deaths: 0,
       deathsAlone: 0,
+      version: 0,
     },
     machine: {
       id: input.id,
@@ -167,6 +168,7 @@ export function newMachine(
     isClusterStopped: false,
     parkedUses: new Set(),
     nowMs: 0,
+    readAtMs: 0,
   };
   const model = new RunModel(loaded, registry, {
     settleMs: 0,

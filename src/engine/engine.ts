@@ -9,7 +9,7 @@ import type { RunStore } from '../ports/run-store.js';
 import type { SlotLimits, Slots } from '../ports/slots.js';
 import type { StepGroups } from '../ports/step-groups.js';
 import { RunModel } from './run-model.js';
-import type { LoadedRun } from '../ports/run-store.js';
+import type { LoadedRun, RunChanges } from '../ports/run-store.js';
 
 /** Every time that the engine measures by. Only the last two, which face the remote side, scale with the demo. */
 export interface EngineTimes {
@@ -70,15 +70,19 @@ export interface EngineParts {
   readonly random: () => number;
 }
 
-/** Changes a run in one transaction and wakes whoever has to look; `undefined` = there is no such run or step. */
+/**
+ * Changes a run in one transaction and wakes whoever has to look; `undefined` = there is no such run or step.
+ * With `inHand` the run is not read again, unless somebody else changed it meanwhile.
+ */
 export async function changeRun<T>(
   parts: Pick<EngineParts, 'store' | 'steps' | 'effects' | 'times' | 'wakeUps' | 'random'>,
   by: { stepId: string } | { runId: string },
   work: (model: RunModel, loaded: LoadedRun) => T,
+  inHand?: LoadedRun,
 ): Promise<T | undefined> {
   const { times } = parts;
   let changed: RunModel | undefined;
-  const result = await parts.store.change(by, (loaded) => {
+  const apply = (loaded: LoadedRun): { changes: RunChanges; result: T } => {
     const model = new RunModel(loaded, parts, {
       settleMs: times.leaseMs + times.longestRequestMs,
       backOffScale: times.backOffScale,
@@ -88,7 +92,9 @@ export async function changeRun<T>(
     const answer = work(model, loaded);
     changed = model;
     return { changes: model.changes, result: answer };
-  });
+  };
+  const written = inHand && (await parts.store.changeInHand(inHand, apply));
+  const result = written ? written.result : await parts.store.change(by, apply);
   if (changed) wake(parts.wakeUps, changed);
   return result;
 }

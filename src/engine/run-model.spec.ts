@@ -120,6 +120,7 @@ class Bench {
         undoEndsAs: undefined,
         deaths: 0,
         deathsAlone: 0,
+        version: 0,
       },
       machine: {
         id: 'm',
@@ -140,6 +141,7 @@ class Bench {
       attemptEnds: [],
       isClusterStopped: false,
       parkedUses: new Set<string>(),
+      readAtMs: 0,
       nowMs: 1_000_000,
     };
     this.next().advance();

@@ -16,6 +16,8 @@ export interface RunRow {
   undoEndsAs: 'failed' | 'cancelled' | undefined;
   deaths: number;
   deathsAlone: number;
+  /** Grows with every change that is written. */
+  version: number;
 }
 
 export interface StepRow {
@@ -164,6 +166,8 @@ export interface LoadedRun {
   /** What is parked somewhere, in any run: before the first try of such a step one asks `refusedBefore`. */
   readonly parkedUses: ReadonlySet<string>;
   readonly nowMs: number;
+  /** Monotonic milliseconds of this process when `nowMs` had come in. */
+  readonly readAtMs: number;
 }
 
 export interface HeldStep {
@@ -179,6 +183,15 @@ export interface RunStore {
     by: { stepId: string } | { runId: string },
     work: (loaded: LoadedRun) => { changes: RunChanges; result: T },
   ): Promise<T | undefined>;
+
+  /**
+   * As `change`, for who still has the run in hand as it was when it was last read or written, and wants it to go forward: nothing is read.
+   * `undefined`, and nothing is written: it changed meanwhile, is wanted gone, its cluster is stopped, or a step like one of its own was parked.
+   */
+  changeInHand<T>(
+    inHand: LoadedRun,
+    work: (loaded: LoadedRun) => { changes: RunChanges; result: T },
+  ): Promise<{ result: T } | undefined>;
 
   /** Records the intents of a step before it acts. `busy` names a shared effect that its last holder is undoing right now. */
   intend(

@@ -101,6 +101,18 @@ export class Database implements Queries {
     });
   }
 
+  /** What needs no reading: one round trip. Several are one transaction. */
+  async write(statements: readonly Statement[]): Promise<Row[][]> {
+    if (statements.length === 0) return [];
+    return this.repeated(async (client) => {
+      const ask = (one: Statement): Promise<pg.QueryResult<Row>> => client.query<Row>(prepared(one));
+      const bare = (text: string): Promise<pg.QueryResult<Row>>[] =>
+        statements.length === 1 ? [] : [client.query<Row>(text)];
+      const answers = await this.sent([...bare(this.begin), ...statements.map(ask), ...bare('commit')]);
+      return (statements.length === 1 ? answers : answers.slice(1, -1)).map((answer) => answer.rows);
+    });
+  }
+
   /** The error of several is the first one: the others come of it. */
   private async sent(asked: readonly Promise<pg.QueryResult<Row>>[]): Promise<pg.QueryResult<Row>[]> {
     this.statements += asked.length;

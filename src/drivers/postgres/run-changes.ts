@@ -1,4 +1,3 @@
-import { v7 as uuidv7 } from 'uuid';
 import { isMachineSettled } from '../../core/states.js';
 import type { LoadedRun, RunChanges, StepRow } from '../../ports/run-store.js';
 import type { Queries, Statement } from './database.js';
@@ -9,56 +8,107 @@ export type QuarantineOf = (cluster: string) => number;
 /** What the steps of a run had when it was read: what did not change since is not written again. */
 export type StepsBefore = ReadonlyMap<string, Pick<StepRow, 'input' | 'output'>>;
 
-/**
- * Writes what the model changed: one statement whose parts, one for each table, are those that have something to write. Parts see the rows as they
- * were before the statement and must not touch the same row. What has to see more than that comes in statements behind it.
- */
-export function writesOf(
-  at: LoadedRun,
-  before: StepsBefore,
-  changes: RunChanges,
-  quarantineOf: QuarantineOf,
-): readonly Statement[] {
-  const parts = PARTS.flatMap((part) => {
-    const value = part.value({ at, before, changes });
-    return value === undefined ? [] : [{ ...part, value }];
-  });
-  const writes: Statement[] = [];
-  if (parts.length > 0)
-    writes.push({
-      text: `with ${parts.map((part, index) => `${part.name} as (${part.text(`$${index + 1}`)})`).join(',\n')}\nselect`,
-      values: parts.map((part) => JSON.stringify(part.value)),
-    });
-  if (changes.released) writes.push(...releasesOf(at, quarantineOf(at.machine.cluster)));
-  if (changes.machine && isMachineSettled(at.machine.state)) writes.push(...settlesOf(at.run.batchId));
-  return writes;
-}
-
-interface Written {
+/** What the model changed of one run. */
+export interface Written {
   readonly at: LoadedRun;
   readonly before: StepsBefore;
   readonly changes: RunChanges;
 }
 
-interface Part {
-  readonly name: string;
-  /** `p` is the place of its value, as jsonb. */
-  readonly text: (p: string) => string;
-  /** `undefined` = nothing to write. */
-  readonly value: (written: Written) => unknown;
+/** Whether there is anything to write. */
+export const isAnything = ({ changes }: Written): boolean =>
+  changes.run ||
+  changes.machine ||
+  changes.steps.size > 0 ||
+  [changes.ended, changes.events, changes.freed, changes.judged, changes.audits].some(
+    (list) => list.length > 0,
+  );
+
+/**
+ * Writes what the model changed of runs, and grows their versions: one statement whose parts, one for each table, are those that have something to
+ * write. Parts see the rows as they were before the statement and must not touch the same row. What has to see more than that comes in statements
+ * behind it. `from`: of runs that are locked, or of runs in hand, where the statement writes those that are still as they were and gives their ids
+ * as `written`.
+ */
+export function writesOf(
+  runs: readonly Written[],
+  from: 'locked' | 'in-hand',
+  quarantineOf: QuarantineOf,
+): readonly Statement[] {
+  if (runs.length === 0) return [];
+  const parts = PARTS.flatMap((part) => {
+    const value = runs.flatMap((written) =>
+      part.rows(written).map((row) => ({ ...row, run: written.at.run.id })),
+    );
+    return value.length === 0 ? [] : [{ name: part.name, text: part.text, value }];
+  });
+  const all = [{ name: 'run', text: RUN[from], value: runs.map(runToWrite) }, ...parts];
+  const writes: Statement[] = [
+    {
+      text: `with ${all.map((part, index) => `${part.name} as (${part.text(`$${index + 1}`)})`).join(',\n')}\nselect array(select id from run) as written`,
+      values: all.map((part) => JSON.stringify(part.value)),
+    },
+  ];
+  for (const { at, changes } of runs)
+    if (changes.released) writes.push(...releasesOf(at, quarantineOf(at.machine.cluster)));
+  const settled = runs.filter(({ at, changes }) => changes.machine && isMachineSettled(at.machine.state));
+  for (const batchId of new Set(settled.map(({ at }) => at.run.batchId).toSorted()))
+    writes.push(...settlesOf(batchId));
+  return writes;
 }
 
-/** A list, or nothing when it is empty. */
-const some = <T>(rows: readonly T[]): readonly T[] | undefined => (rows.length === 0 ? undefined : rows);
+interface Part {
+  readonly name: string;
+  /** `p` is the place of its rows, as jsonb. */
+  readonly text: (p: string) => string;
+  readonly rows: (written: Written) => readonly object[];
+}
 
 /**
  * Keys as an array: Postgres takes a list of unknown length for a hundred rows and would read a whole table to find two of them; of an array
  * it expects ten, and asks the index.
  */
-const listOf = (p: string): string =>
-  `array(select listed.value::uuid from jsonb_array_elements_text(${p}::jsonb) as listed)`;
-const keysOf = (p: string): string =>
-  `array(select (row ->> 'id')::uuid from jsonb_array_elements(${p}::jsonb) as row)`;
+const keysOf = (p: string, name = 'id'): string =>
+  `array(select (listed.value ->> '${name}')::uuid from jsonb_array_elements(${p}::jsonb) as listed)`;
+
+const RUN_COLUMNS =
+  'id uuid, state text, wanted text, error jsonb, undo_ends_as text, deaths int, deaths_alone int, version int, cluster text, uses text[]';
+const RUN_SET = `
+update runs r set version = r.version + 1, state = c.state, wanted = c.wanted, error = c.error, undo_ends_as = c.undo_ends_as, deaths = c.deaths, deaths_alone = c.deaths_alone,
+       started_at = coalesce(r.started_at, case when c.state <> 'queued' then clock_timestamp() end),
+       finished_at = case when c.state in ('done', 'failed', 'cancelled') then coalesce(r.finished_at, clock_timestamp()) end`;
+
+/** The part that comes first. A run in hand whose row somebody has locked is about to change: nobody waits for it. */
+const RUN = {
+  locked: (p: string): string => `${RUN_SET}
+  from jsonb_to_recordset(${p}::jsonb) as c (${RUN_COLUMNS})
+ where r.id = c.id returning r.id`,
+  'in-hand': (p: string): string => `${RUN_SET}
+  from jsonb_to_recordset(${p}::jsonb) as c (${RUN_COLUMNS})
+ where r.id = c.id and r.version = c.version and r.wanted = 'done'
+   and r.id in (select k.id from runs k where k.id = any (${keysOf(p)}) for update skip locked)
+   and not exists (select from cluster_stops t where t.cluster = c.cluster)
+   and not exists (select from steps p where p.state = 'parked' and p.uses = any (c.uses))
+returning r.id`,
+} as const;
+
+function runToWrite({ at: { run, machine, steps, parkedUses } }: Written): object {
+  return {
+    id: run.id,
+    state: run.state,
+    wanted: run.wanted,
+    error: run.error,
+    undo_ends_as: run.undoEndsAs,
+    deaths: run.deaths,
+    deaths_alone: run.deathsAlone,
+    version: run.version,
+    cluster: machine.cluster,
+    uses: [...new Set(steps.map((step) => step.uses))].filter((one) => !parkedUses.has(one)),
+  };
+}
+
+/** Every other part writes for the runs of the first only. */
+const ifRun = (run: string): string => `exists (select from run where run.id = ${run})`;
 
 const PARTS: readonly Part[] = [
   {
@@ -70,31 +120,10 @@ update steps s set state = c.state, due_at = from_ms(c.due), slots = c.slots, gr
        tries = c.tries, first_claimed_at = from_ms(c.first), input = coalesce(c.input, s.input), output = coalesce(c.output, s.output),
        error = c.error, percent = c.percent,
        finished_at = case when c.state in ('done', 'failed', 'skipped', 'undone') then coalesce(s.finished_at, clock_timestamp()) end
-  from jsonb_to_recordset(${p}::jsonb) as c (id uuid, state text, due double precision, slots text[], group_key text, is_gathering boolean, dispatch int, is_dispatched boolean, epoch int,
+  from jsonb_to_recordset(${p}::jsonb) as c (id uuid, run uuid, state text, due double precision, slots text[], group_key text, is_gathering boolean, dispatch int, is_dispatched boolean, epoch int,
        worker uuid, claimed double precision, tries int, first double precision, input jsonb, output jsonb, error jsonb, percent int)
- where s.id = c.id and s.id = any (${keysOf(p)})`,
-    value: stepsToWrite,
-  },
-  {
-    name: 'run',
-    text: (p) => `
-update runs r set state = c.state, wanted = c.wanted, error = c.error, undo_ends_as = c.undo_ends_as, deaths = c.deaths, deaths_alone = c.deaths_alone,
-       started_at = coalesce(r.started_at, case when c.state <> 'queued' then clock_timestamp() end),
-       finished_at = case when c.state in ('done', 'failed', 'cancelled') then coalesce(r.finished_at, clock_timestamp()) end
-  from jsonb_to_record(${p}::jsonb) as c (id uuid, state text, wanted text, error jsonb, undo_ends_as text, deaths int, deaths_alone int)
- where r.id = c.id`,
-    value: ({ at: { run }, changes }) =>
-      changes.run
-        ? {
-            id: run.id,
-            state: run.state,
-            wanted: run.wanted,
-            error: run.error,
-            undo_ends_as: run.undoEndsAs,
-            deaths: run.deaths,
-            deaths_alone: run.deathsAlone,
-          }
-        : undefined,
+ where s.id = c.id and s.id = any (${keysOf(p)}) and ${ifRun('c.run')}`,
+    rows: stepsToWrite,
   },
   {
     name: 'machine',
@@ -103,161 +132,156 @@ update machines m set state = c.state, node = c.node, smbios_uuid = c.smbios_uui
        phone_home_address = coalesce(c.told, m.phone_home_address), phone_home_hash = case when c.state not in ('failed', 'deleted') then m.phone_home_hash end,
        ready_at = coalesce(m.ready_at, case when c.state = 'ready' then clock_timestamp() end),
        deleted_at = case when c.state = 'deleted' then coalesce(m.deleted_at, clock_timestamp()) end
-  from jsonb_to_record(${p}::jsonb) as c (id uuid, state text, node text, smbios_uuid text, address text, link text, secret_ref uuid, error jsonb, told text)
- where m.id = c.id`,
-    value: ({ at: { machine }, changes }) =>
+  from jsonb_to_recordset(${p}::jsonb) as c (id uuid, run uuid, state text, node text, smbios_uuid text, address text, link text, secret_ref uuid, error jsonb, told text)
+ where m.id = c.id and m.id = any (${keysOf(p)}) and ${ifRun('c.run')}`,
+    rows: ({ at: { machine }, changes }) =>
       changes.machine
-        ? {
-            id: machine.id,
-            state: machine.state,
-            node: machine.node,
-            smbios_uuid: machine.smbiosUuid,
-            address: machine.address,
-            link: machine.link,
-            secret_ref: machine.secretRef,
-            told: machine.phoneHome?.address,
-            error: machine.error,
-          }
-        : undefined,
+        ? [
+            {
+              id: machine.id,
+              state: machine.state,
+              node: machine.node,
+              smbios_uuid: machine.smbiosUuid,
+              address: machine.address,
+              link: machine.link,
+              secret_ref: machine.secretRef,
+              told: machine.phoneHome?.address,
+              error: machine.error,
+            },
+          ]
+        : [],
   },
   {
     name: 'ended',
     text: (p) => `
-insert into attempts (id, step_id, epoch, kind, worker_id, started_at, ended_at, outcome, error, warnings)
-select id, step_id, epoch, kind, worker_id, from_ms(started), clock_timestamp(), outcome, error, warnings
-  from jsonb_to_recordset(${p}::jsonb) as e (id uuid, step_id uuid, epoch int, kind text, worker_id uuid, started double precision, outcome text, error jsonb, warnings jsonb)
+insert into attempts (step_id, epoch, kind, worker_id, started_at, ended_at, outcome, error, warnings)
+select step_id, epoch, kind, worker_id, from_ms(started), clock_timestamp(), outcome, error, warnings
+  from jsonb_to_recordset(${p}::jsonb) as e (run uuid, step_id uuid, epoch int, kind text, worker_id uuid, started double precision, outcome text, error jsonb, warnings jsonb)
+ where ${ifRun('e.run')}
 on conflict (step_id, epoch) do update set ended_at = excluded.ended_at, outcome = excluded.outcome, error = excluded.error, warnings = excluded.warnings`,
-    value: ({ changes }) =>
-      some(
-        changes.ended.map((e) => ({
-          id: uuidv7(),
-          step_id: e.stepId,
-          epoch: e.epoch,
-          kind: e.kind,
-          worker_id: e.workerId,
-          started: e.startedAtMs,
-          outcome: e.outcome,
-          error: e.error,
-          warnings: e.warnings,
-        })),
-      ),
+    rows: ({ changes }) =>
+      changes.ended.map((e) => ({
+        step_id: e.stepId,
+        epoch: e.epoch,
+        kind: e.kind,
+        worker_id: e.workerId,
+        started: e.startedAtMs,
+        outcome: e.outcome,
+        error: e.error,
+        warnings: e.warnings,
+      })),
   },
   {
     name: 'confirmed',
     text: (p) => `
 update effects set state = 'confirmed', confirmed_at = now()
- where id = any (${listOf(p)}) and state = 'intended'`,
-    value: ({ at, changes }) =>
-      some(
-        at.effects
-          .filter((effect) => effect.state === 'intended' && changes.confirmed.includes(effect.stepId))
-          .map((effect) => effect.id),
-      ),
+  from jsonb_to_recordset(${p}::jsonb) as c (id uuid, run uuid)
+ where effects.id = c.id and effects.id = any (${keysOf(p)}) and effects.state = 'intended' and ${ifRun('c.run')}`,
+    rows: ({ at, changes }) =>
+      at.effects
+        .filter((effect) => effect.state === 'intended' && changes.confirmed.includes(effect.stepId))
+        .map(({ id }) => ({ id })),
   },
   {
     name: 'there',
     text: (p) => `
 update effects set state = 'confirmed', confirmed_at = coalesce(confirmed_at, now())
- where id = any (${listOf(p)})`,
-    value: ({ changes }) => some(judgedAs(changes, 'there').map((one) => one.effectId)),
+  from jsonb_to_recordset(${p}::jsonb) as c (id uuid, run uuid)
+ where effects.id = c.id and effects.id = any (${keysOf(p)}) and ${ifRun('c.run')}`,
+    rows: ({ changes }) => judgedAs(changes, 'there').map(({ effectId }) => ({ id: effectId })),
   },
   {
     name: 'let_go',
     text: (p) => `
 update effects e set state = 'undone', released_at = now(), released_by = c.by, released_why = c.why
-  from jsonb_to_recordset(${p}::jsonb) as c (id uuid, machine uuid, by text, why text)
- where e.id = c.id and e.id = any (${keysOf(p)})
+  from jsonb_to_recordset(${p}::jsonb) as c (id uuid, run uuid, machine uuid, by text, why text)
+ where e.id = c.id and e.id = any (${keysOf(p)}) and ${ifRun('c.run')}
    and not exists (select 1 from effect_holders h where h.effect_id = e.id and h.machine_id <> c.machine and h.released_at is null)`,
-    value: letGoToWrite,
+    rows: letGoToWrite,
   },
   {
     name: 'no_holder',
     text: (p) => `
-update effect_holders h set released_at = now() from jsonb_to_recordset(${p}::jsonb) as c (id uuid, machine uuid)
- where h.effect_id = c.id and h.machine_id = c.machine and h.effect_id = any (${keysOf(p)})`,
-    value: letGoToWrite,
+update effect_holders h set released_at = now() from jsonb_to_recordset(${p}::jsonb) as c (id uuid, run uuid, machine uuid)
+ where h.effect_id = c.id and h.machine_id = c.machine and h.effect_id = any (${keysOf(p)}) and ${ifRun('c.run')}`,
+    rows: letGoToWrite,
   },
   {
     name: 'audited',
     text: (p) => `
 insert into audit (actor, action, subject, detail)
-select actor, action, subject, detail from jsonb_to_recordset(${p}::jsonb) as a (actor text, action text, subject text, detail jsonb)`,
-    value: ({ changes }) => some(changes.audits),
+select actor, action, subject, detail from jsonb_to_recordset(${p}::jsonb) as a (run uuid, actor text, action text, subject text, detail jsonb)
+ where ${ifRun('a.run')}`,
+    rows: ({ changes }) => changes.audits,
   },
   {
     name: 'freed',
-    text: (p) => `delete from slots where step_id = any (${listOf(p)})`,
-    value: ({ changes }) => some(changes.freed),
+    text: (p) => `
+delete from slots using jsonb_to_recordset(${p}::jsonb) as f (step uuid, run uuid)
+ where step_id = f.step and step_id = any (${keysOf(p, 'step')}) and ${ifRun('f.run')}`,
+    rows: ({ changes }) => [...new Set(changes.freed)].map((step) => ({ step })),
   },
   {
     name: 'dispatched',
     text: (p) => `
 insert into outbox (kind, payload, due_at)
 select 'dispatch', jsonb_build_object('stepId', d.step, 'number', d.number), from_ms(d.due)
-  from jsonb_to_recordset(${p}::jsonb) as d (step uuid, number int, due double precision)`,
-    value: ({ changes }) =>
-      some(changes.dispatches.map((d) => ({ step: d.stepId, number: d.number, due: d.dueAtMs }))),
+  from jsonb_to_recordset(${p}::jsonb) as d (run uuid, step uuid, number int, due double precision)
+ where ${ifRun('d.run')}`,
+    rows: ({ changes }) =>
+      changes.dispatches.map((d) => ({ step: d.stepId, number: d.number, due: d.dueAtMs })),
   },
   {
     name: 'told',
     text: (p) => `
 insert into events (type, batch, machine, run, step, state, percent, code)
 select e.type, e.batch, e.machine, e.run, e.step, e.state, e.percent, e.code
-  from jsonb_to_recordset(${p}::jsonb) as e (type text, batch uuid, machine uuid, run uuid, step text, state text, percent int, code text)`,
-    value: ({ at, changes }) =>
-      some(
-        changes.events.map((event) => ({
-          ...event,
-          batch: at.run.batchId,
-          machine: at.machine.id,
-          run: at.run.id,
-        })),
-      ),
+  from jsonb_to_recordset(${p}::jsonb) as e (type text, batch uuid, machine uuid, run uuid, step text, state text, percent int, code text)
+ where ${ifRun('e.run')}`,
+    rows: ({ at, changes }) =>
+      changes.events.map((event) => ({ ...event, batch: at.run.batchId, machine: at.machine.id })),
   },
 ];
 
-const judgedAs = (changes: RunChanges, as: RunChanges['judged'][number]['as']): RunChanges['judged'] =>
-  changes.judged.filter((one) => one.as === as);
-
-function letGoToWrite({ at, changes }: Written): unknown {
-  return some(
-    judgedAs(changes, 'let-go').map(({ effectId, by, why }) => ({
-      id: effectId,
-      machine: at.machine.id,
-      by,
-      why,
-    })),
-  );
+function judgedAs(changes: RunChanges, as: RunChanges['judged'][number]['as']): RunChanges['judged'] {
+  return changes.judged.filter((one) => one.as === as);
 }
 
-function stepsToWrite({ at, before, changes }: Written): unknown {
+function letGoToWrite({ at, changes }: Written): readonly object[] {
+  return judgedAs(changes, 'let-go').map(({ effectId, by, why }) => ({
+    id: effectId,
+    machine: at.machine.id,
+    by,
+    why,
+  }));
+}
+
+function stepsToWrite({ at, before, changes }: Written): readonly object[] {
   const dispatched = new Set(changes.dispatches.map((dispatch) => dispatch.stepId));
-  return some(
-    at.steps
-      .filter((step) => changes.steps.has(step.id))
-      .map((step) => {
-        const { input, output } = before.get(step.id)!;
-        return {
-          id: step.id,
-          state: step.state,
-          due: step.dueAtMs,
-          slots: step.slots,
-          group_key: step.groupKey,
-          is_gathering: step.isGathering,
-          dispatch: step.dispatch,
-          is_dispatched: dispatched.has(step.id),
-          epoch: step.epoch,
-          worker: step.workerId,
-          claimed: step.claimedAtMs,
-          tries: step.tries,
-          first: step.firstClaimedAtMs,
-          input: step.input === input ? undefined : step.input,
-          output: step.output === output ? undefined : step.output,
-          error: step.error,
-          percent: step.percent,
-        };
-      }),
-  );
+  return at.steps
+    .filter((step) => changes.steps.has(step.id))
+    .map((step) => {
+      const { input, output } = before.get(step.id)!;
+      return {
+        id: step.id,
+        state: step.state,
+        due: step.dueAtMs,
+        slots: step.slots,
+        group_key: step.groupKey,
+        is_gathering: step.isGathering,
+        dispatch: step.dispatch,
+        is_dispatched: dispatched.has(step.id),
+        epoch: step.epoch,
+        worker: step.workerId,
+        claimed: step.claimedAtMs,
+        tries: step.tries,
+        first: step.firstClaimedAtMs,
+        input: step.input === input ? undefined : step.input,
+        output: step.output === output ? undefined : step.output,
+        error: step.error,
+        percent: step.percent,
+      };
+    });
 }
 
 const releasesOf = (at: LoadedRun, quarantineMs: number): readonly Statement[] => [

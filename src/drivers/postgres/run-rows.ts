@@ -9,6 +9,7 @@ import type {
   RunRow,
   StepRow,
 } from '../../ports/run-store.js';
+import { systemClock } from '../system-clock.js';
 import type { Row, Statement } from './database.js';
 
 /**
@@ -41,7 +42,7 @@ const RUN_OF = { step: '(select run_id from steps where id = $1)', run: '$1::uui
  */
 const READ_RUN = `
 select (select row_to_json(x) from (select r.id, r.machine_id, r.batch_id, r.workflow_version_id, r.inputs, r.state, r.wanted, r.error, r.undo_ends_as,
-               r.deaths, r.deaths_alone) as x) as run,
+               r.deaths, r.deaths_alone, r.version) as x) as run,
        (select row_to_json(x) from (select m.id, m.cluster, m.mac, m.vmid, m.node, m.state, m.smbios_uuid, m.address, m.link, m.secret_ref, m.error,
          encode(m.phone_home_hash, 'hex') as phone_home_hash, m.phone_home_address) as x) as machine,
        ms(clock_timestamp()) as now_ms,
@@ -91,6 +92,20 @@ export function loadedRun(
     isClusterStopped: row.is_stopped,
     parkedUses: new Set(row.parked),
     nowMs: row.now_ms,
+    readAtMs: systemClock.monotonicMs(),
+  };
+}
+
+/** The same run a moment later, for a change that may not be written: the rows are its own. Time is never ahead of the database's. */
+export function copied(inHand: LoadedRun): LoadedRun {
+  const readAtMs = systemClock.monotonicMs();
+  return {
+    ...inHand,
+    run: { ...inHand.run },
+    machine: { ...inHand.machine },
+    steps: inHand.steps.map((step) => ({ ...step })),
+    nowMs: inHand.nowMs + readAtMs - inHand.readAtMs,
+    readAtMs,
   };
 }
 
@@ -118,6 +133,7 @@ interface RunSql {
   undo_ends_as: 'failed' | 'cancelled' | null;
   deaths: number;
   deaths_alone: number;
+  version: number;
 }
 
 interface MachineSql {
@@ -193,6 +209,7 @@ const runRow = (row: RunSql): RunRow => ({
   undoEndsAs: row.undo_ends_as ?? undefined,
   deaths: row.deaths,
   deathsAlone: row.deaths_alone,
+  version: row.version,
 });
 
 const machineRow = (row: MachineSql): MachineRow => ({

@@ -4,8 +4,9 @@ import type { CompiledPlan } from '../../plan/compiled-plan.js';
 import type { AddressHolder, EffectIntent } from '../../plan/step.js';
 import type { HeldStep, LoadedRun, RemoteNote, RunChanges, RunStore } from '../../ports/run-store.js';
 import type { Database, Queries } from './database.js';
-import { writesOf, type QuarantineOf } from './run-changes.js';
-import { loadedRun, readsOf } from './run-rows.js';
+import { isAnything, writesOf, type QuarantineOf, type Written } from './run-changes.js';
+import { copied, loadedRun, readsOf } from './run-rows.js';
+import { RunWriter } from './run-writer.js';
 import { takeVmids } from './vmid-reservations.js';
 
 /** Where VMIDs of a cluster come from. */
@@ -14,26 +15,43 @@ export interface VmidRange {
   readonly to: number;
 }
 
+type Work<T> = (loaded: LoadedRun) => { changes: RunChanges; result: T };
+
+function changed<T>(at: LoadedRun, work: Work<T>): { written: Written; result: T } {
+  const before = new Map(at.steps.map(({ id, input, output }) => [id, { input, output }]));
+  const { changes, result } = work(at);
+  return { written: { at, before, changes }, result };
+}
+
 /** Runs, steps, effects, slots and workers in Postgres. */
 export class PostgresRunStore implements RunStore {
   private readonly plans = new Map<string, CompiledPlan>();
+  private readonly writer: RunWriter;
 
   constructor(
     private readonly database: Database,
     private readonly sites: { quarantineMs: QuarantineOf; vmids: (cluster: string) => VmidRange },
-  ) {}
+  ) {
+    this.writer = new RunWriter(database, sites.quarantineMs);
+  }
 
-  async change<T>(
-    by: { stepId: string } | { runId: string },
-    work: (loaded: LoadedRun) => { changes: RunChanges; result: T },
-  ): Promise<T | undefined> {
+  async change<T>(by: { stepId: string } | { runId: string }, work: Work<T>): Promise<T | undefined> {
     return this.database.exchange(readsOf(by, [...this.plans.keys()]), (answers) => {
       const loaded = loadedRun(answers, (version, read) => this.planOf(version, read));
       if (!loaded) return { writes: [], result: undefined };
-      const before = new Map(loaded.steps.map(({ id, input, output }) => [id, { input, output }]));
-      const { changes, result } = work(loaded);
-      return { writes: writesOf(loaded, before, changes, this.sites.quarantineMs), result };
+      const { written, result } = changed(loaded, work);
+      if (!isAnything(written)) return { writes: [], result };
+      const writes = writesOf([written], 'locked', this.sites.quarantineMs);
+      loaded.run.version += 1;
+      return { writes, result };
     });
+  }
+
+  async changeInHand<T>(inHand: LoadedRun, work: Work<T>): Promise<{ result: T } | undefined> {
+    const { written, result } = changed(copied(inHand), work);
+    if (isAnything(written) && !(await this.writer.write(written))) return undefined;
+    written.at.run.version += 1;
+    return { result };
   }
 
   private planOf(version: string, read: CompiledPlan | null): CompiledPlan {
@@ -327,14 +345,16 @@ export class PostgresRunStore implements RunStore {
 
   async unknownSteps(limit: number): Promise<readonly string[]> {
     const rows = await this.database.query<{ id: string }>(
-      `select distinct s.id from steps s cross join lateral (
-           select s.uses || '@' || s.version as version where s.state = 'ready'
-           union all
-           select 'undo:' || e.kind || '@' || e.version from effects e left join effect_holders h on h.effect_id = e.id and h.step_id = s.id and h.released_at is null
-            where s.state = 'undoing' and e.state <> 'undone' and (e.step_id = s.id and not e.shared or h.step_id = s.id)) as needs
-        where s.state in ('ready', 'undoing') and s.worker_id is null and s.due_at < clock_timestamp() - interval '30 seconds'
-          and exists (select 1 from workers w where w.stopped_at is null)
-          and not exists (select 1 from workers w where w.stopped_at is null and w.step_versions ? needs.version)
+      `with known as (select distinct jsonb_array_elements_text(step_versions) as version from workers where stopped_at is null),
+            waiting as (select id, uses, version, state from steps
+                         where state in ('ready', 'undoing') and worker_id is null and due_at < clock_timestamp() - interval '30 seconds' and exists (select from known))
+       select id from waiting where state = 'ready' and uses || '@' || version not in (select version from known)
+       union
+       select s.id from waiting s join effects e on e.step_id = s.id and not e.shared and e.state <> 'undone'
+        where s.state = 'undoing' and 'undo:' || e.kind || '@' || e.version not in (select version from known)
+       union
+       select s.id from waiting s join effect_holders h on h.step_id = s.id and h.released_at is null join effects e on e.id = h.effect_id and e.shared and e.state <> 'undone'
+        where s.state = 'undoing' and 'undo:' || e.kind || '@' || e.version not in (select version from known)
         limit $1`,
       [limit],
     );
