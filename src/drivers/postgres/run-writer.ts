@@ -56,7 +56,9 @@ export class RunWriter {
     } catch (error) {
       // What Postgres says against one of them is no word about the others: each is written by itself.
       const isAboutOne = !(error instanceof StoreUnavailable) && some.length > 1;
-      for (const { resolve, reject } of some) isAboutOne ? resolve(false) : reject(error);
+      for (const { resolve, reject } of some)
+        if (isAboutOne) resolve(false);
+        else reject(error);
     }
   }
 }
