@@ -8,12 +8,9 @@ process.once('message', (order) => void work(order));
 
 async function work(order) {
   const { options, kill } = order;
-  let left = kill?.nth ?? 1;
   const checkpoints = {
     async reach(point, facts) {
       if (point !== kill?.point || facts.step !== kill.step) return;
-      left -= 1;
-      if (left > 0) return;
       process.kill(process.pid, 'SIGKILL');
       await new Promise(() => {});
     },

@@ -70,7 +70,7 @@ async function noticed(world: StepWorld, workerId: string, count: number): Promi
 }
 
 /** Names what did not come, instead of hanging. */
-async function inTime(what: string, work: Promise<unknown>): Promise<void> {
+export async function inTime(what: string, work: Promise<unknown>): Promise<void> {
   const over = new AbortController();
   const tooLate = async (): Promise<never> => {
     await systemClock.sleep(15_000, over.signal);

@@ -1,3 +1,0 @@
-import { killAtEveryPoint } from './kill-points.js';
-
-killAtEveryPoint('clone');

@@ -1,0 +1,15 @@
+import { expect, vi } from 'vitest';
+import { loseAtEveryPoint } from './kill-points/campaign.js';
+import { describeMatrix } from './kill-points/matrix.js';
+
+vi.setConfig({ hookTimeout: 180_000 });
+
+describeMatrix(
+  'suspended for longer than its lease',
+  () => loseAtEveryPoint('pause'),
+  (record, { of }) => {
+    // At K7 its outcome was written while it was still its own: nothing of this step is left to be refused.
+    if (of === 'K7') expect(record.refusals).toEqual([]);
+    else expect(record.refusals.length).toBeGreaterThan(0);
+  },
+);
