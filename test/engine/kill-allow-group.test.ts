@@ -70,7 +70,7 @@ const adds = ({ mac }: Cell): number =>
   site.simulators.context.journal.read().filter(({ op, resource }) => op === 'dhcp.allow' && resource === mac)
     .length;
 
-/** Single steps are in the matrix, kill-points-crash.test.ts. */
+/** Single steps are in the matrix, kill-points.test.ts. */
 describe(`a worker killed with a group of ${STEP} in hand`, () => {
   it.each([
     ['K2', 'their intents saved'],

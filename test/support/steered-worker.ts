@@ -29,7 +29,7 @@ type Accepted = Awaited<ReturnType<BatchIntake['create']>>;
 export class SteeredWorker {
   readonly #child: ChildProcess;
   readonly #waiting = new Map<string, () => void>();
-  readonly #inHand = new Set<string>();
+  #inHand = 0;
   readonly #refusals = new Map<string, string[]>();
   #whenIdle: (() => void)[] = [];
   #isLost = false;
@@ -91,7 +91,7 @@ export class SteeredWorker {
   /** A step that comes when it was killed or suspended is nobody's: the sweeper finds it. */
   take(stepId: string): void {
     if (this.#isLost) return;
-    this.#inHand.add(stepId);
+    this.#inHand += 1;
     this.#child.send({ take: { stepId } });
   }
 
@@ -111,7 +111,7 @@ export class SteeredWorker {
   /** Wakes it up and waits until it has nothing in hand any more. */
   async resume(): Promise<void> {
     const idle = new Promise<void>((resolve) => {
-      if (this.#inHand.size === 0) resolve();
+      if (this.#inHand === 0) resolve();
       else this.#whenIdle.push(resolve);
     });
     this.#refusals.clear();
@@ -137,8 +137,8 @@ export class SteeredWorker {
     if (accepted) this.#accepted(accepted);
     if (failure !== undefined) this.#failures.push(failure);
     if (left === undefined) return;
-    this.#inHand.delete(left);
-    if (this.#inHand.size > 0) return;
+    this.#inHand -= 1;
+    if (this.#inHand > 0) return;
     for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 }

@@ -1,10 +1,8 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { checkJournal } from '../../../src/simulators/journal/check.js';
 import type { JournalVerdict } from '../../../src/simulators/journal/verdict.js';
 import type { HoldPoint } from '../../../src/simulators/hold.js';
 import type { JournalLine } from '../../../src/simulators/journal.js';
+import { judged } from '../../support/judged.js';
 import { inTime } from '../../support/lose-worker.js';
 import { SteeredWorker } from '../../support/steered-worker.js';
 import { StepWorld, undoOf, type TestMachine } from '../../support/step-world.js';
@@ -14,6 +12,9 @@ import { forwardCells, needsOf, STEPS, undoCells, type Cell } from './cells.js';
 const BLUEPRINT = 'student-desktop';
 /** A worker has three writes to a node under way at most, and each cell stops one: they are dealt out. */
 const WORKERS = 3;
+/** So many machines at once keep real processors busy: locks of the simulated cluster must not time out over that. */
+const TIME_SCALE = 0.02;
+const LIMITS = { clonesPerStorage: 3, destroysPerCluster: 2 };
 /** Each accept reads and writes; a few at once keep both sides busy. */
 const CREATES_AT_ONCE = 4;
 
@@ -67,7 +68,10 @@ interface InHand extends Placed {
  * point, and then the workers are killed, or suspended for longer than their lease, with all of that in hand. The same again with the undo.
  */
 export async function loseAtEveryPoint(way: 'crash' | 'pause'): Promise<Outcome> {
-  const world = await StepWorld.start({ waitMs: 60_000 });
+  const world = await StepWorld.start({
+    waitMs: 60_000,
+    site: { timeScale: TIME_SCALE, cluster: { limits: LIMITS } },
+  });
   try {
     return await new Campaign(world, way).run();
   } finally {
@@ -100,7 +104,9 @@ class Campaign {
         forward.map(({ machine }) => machine),
       );
     });
-    const ready = await this.#judge([control, ...forward.map(({ machine }) => machine)]);
+    const ready = await judged(world, [control, ...forward.map(({ machine }) => machine)], {
+      minimumGuests: forward.length,
+    });
 
     const spare = forward.map(({ machine }) => machine);
     const undos = STEPS.flatMap(undoCells).map((cell): Placed => ({ cell, machine: spare.pop()! }));
@@ -242,27 +248,6 @@ class Campaign {
 
   get #journalFile(): string {
     return this.world.site.simulators.context.journal.file;
-  }
-
-  /** By the journal and the list of machines: each is whole, and nothing stands there besides. */
-  async #judge(machines: readonly TestMachine[]): Promise<JournalVerdict> {
-    const rows = await this.world.query(
-      'select name, vmid, mac, address, login, state from machines where id = any ($1::uuid[])',
-      [machines.map(({ id }) => id)],
-    );
-    const folder = await mkdtemp(join(tmpdir(), 'hatchery-matrix-'));
-    try {
-      const [exportFile, submitsFile] = [join(folder, 'export.json'), join(folder, 'submits.json')];
-      await writeFile(exportFile, JSON.stringify(rows));
-      await writeFile(submitsFile, JSON.stringify(machines.map(({ name }) => ({ machines: [name] }))));
-      return await checkJournal(this.#journalFile, {
-        exportFile,
-        submitsFile,
-        minimumGuests: machines.length,
-      });
-    } finally {
-      await rm(folder, { recursive: true });
-    }
   }
 
   async #place(cells: readonly Cell[]): Promise<Placed[]> {
