@@ -289,7 +289,7 @@ async function commit(
           work(model);
           model.warned(held, warnings);
           if (!goOn?.may() || !isSameTerm(attempt)) return {};
-          const next = model.goOn({ id: held.workerId, isAlone: goOn.isAlone });
+          const next = model.goOn(held.workerId);
           if (next === undefined) return {};
           // From the commit on the heartbeat finds it as ours.
           goOn.hands.take((taken = next.stepId));

@@ -190,7 +190,7 @@ describe('a worker that goes on', () => {
   const end = (bench: Bench, key: string, by = worker): HeldStep | undefined => {
     const held = bench.claim(key, by);
     bench.next().done(held, {}, {});
-    return bench.model.goOn(by);
+    return bench.model.goOn(by.id);
   };
 
   it('claims what its step made due, which then is neither dispatched nor told to have been ready', () => {
@@ -241,13 +241,7 @@ describe('a worker that goes on', () => {
     const held = stopped.claim('a');
     Object.assign(stopped.loaded, { isClusterStopped: true });
     stopped.next().done(held, {}, {});
-    expect(stopped.model.goOn(worker)).toBeUndefined();
-    const poison = chain();
-    const taken = poison.claim('a');
-    poison.loaded.run.deaths = 3;
-    poison.next().done(taken, {}, {});
-    expect(poison.model.goOn(worker)).toBeUndefined();
-    expect(poison.model.goOn({ ...worker, isAlone: true })).toMatchObject({ stepId: 'id-b' });
+    expect(stopped.model.goOn(worker.id)).toBeUndefined();
   });
 
   it('wakes the dispatcher only when a slot may have come free or somebody waits for one', () => {
@@ -707,6 +701,30 @@ describe('a run that kills workers', () => {
     expect(bench.states()).toEqual({ a: 'parked' });
     expect(bench.loaded.machine.error?.code).toBe('workers-died');
     expect(bench.loaded.run.state).toBe('parked');
+  });
+
+  it('is a healthy one as soon as a step of it comes to its end: only deaths in a row count', () => {
+    const bench = new Bench([compiled('a'), compiled('b', { needs: ['a'] })]);
+    dieWith(bench, 'a', 3);
+    dieWith(bench, 'a', 2, true);
+    const held = bench.claim('a', { id: 'w1', isAlone: true });
+    bench.next().done(held, {}, {});
+    dieWith(bench, 'b', 2);
+    expect(bench.loaded.run).toMatchObject({ deaths: 2, deathsAlone: 0 });
+    bench.loaded.effects.push(effect('a', 1));
+    bench.next().wantGone();
+    const undo = bench.claim('a');
+    bench.loaded.effects.length = 0;
+    bench.next().undone(undo);
+    expect(bench.loaded.run).toMatchObject({ deaths: 0, state: 'cancelled' });
+  });
+
+  it('counts nobody who lives: a claim that its worker does not know of is no death', () => {
+    const bench = new Bench([compiled('a')]);
+    const held = bench.claim('a');
+    bench.next().leftBehind(held);
+    expect(bench.states()).toEqual({ a: 'ready' });
+    expect(bench.loaded.run.deaths).toBe(0);
   });
 
   it('counts a worker once, however many steps of the run it held', () => {

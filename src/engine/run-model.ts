@@ -30,7 +30,7 @@ import {
   type RetryGaps,
 } from './pace.js';
 
-/** Worker deaths after which a run is claimed alone, and deaths while alone after which it is parked. */
+/** Worker deaths in a row after which a run is claimed alone, and deaths while alone after which it is parked. */
 export const DEATHS_BEFORE_ALONE = 3;
 export const DEATHS_BEFORE_PARKED = 3;
 
@@ -114,14 +114,14 @@ export class RunModel {
    * The worker that has just ended a step goes on with the next one of the run: what became due in this transaction and waits for nobody (what needs
    * a slot or gathers is not dispatched). Of several it takes the one with the longest way to the end; the others are dispatched.
    */
-  goOn(worker: { id: string; isAlone: boolean }): HeldStep | undefined {
+  goOn(workerId: string): HeldStep | undefined {
     const { dispatches, events } = this.changes;
     const due = dispatches
       .filter((one) => one.dueAtMs <= this.at.nowMs)
       .map((one) => this.step(one.stepId))
       .toSorted((a, b) => b.rank - a.rank);
     for (const step of due) {
-      const held = this.claim(step.id, worker);
+      const held = this.claim(step.id, { id: workerId, isAlone: false });
       if ('refused' in held) continue;
       dispatches.splice(
         dispatches.findIndex((one) => one.stepId === step.id),
@@ -151,6 +151,7 @@ export class RunModel {
     this.changes.confirmed.push(step.id);
     this.free([step]);
     this.learn(facts);
+    this.survived();
     this.advance();
   }
 
@@ -250,9 +251,9 @@ export class RunModel {
     this.advance();
   }
 
-  /** The worker died, or left steps behind: they are due again. Slots stay: the remote tasks may still run. */
-  lost(workerId: string, isInHand: (stepId: string) => boolean = () => false): void {
-    const steps = this.at.steps.filter((step) => step.workerId === workerId && !isInHand(step.id));
+  /** The worker died: its steps are due again. Slots stay: the remote tasks may still run. */
+  lost(workerId: string): void {
+    const steps = this.at.steps.filter((step) => step.workerId === workerId);
     if (steps.length === 0) return;
     const { run } = this.at;
     if (run.deaths >= DEATHS_BEFORE_ALONE) run.deathsAlone += 1;
@@ -264,13 +265,29 @@ export class RunModel {
       if (isPoison && (step.state === 'undoing' || run.wanted === 'done'))
         this.parkStep(step, {
           code: 'workers-died',
-          message: `Unable to finish step ${step.key}: ${run.deaths + run.deathsAlone} workers died while they did it`,
-          hint: `Look into the workers’ logs, then: hatchery run retry ${run.id}`,
+          message: `Unable to finish step ${step.key}: ${run.deaths + run.deathsAlone} workers died one after the other while they did it, the last ${run.deathsAlone} with nothing else in hand`,
+          hint: `Look for how they ended (their logs, memory, the kernel’s log), then: hatchery run retry ${run.id}`,
+          facts: { lastWorker: workerId },
         });
       else this.again(step, 0);
     }
     if (run.deaths >= DEATHS_BEFORE_ALONE) this.leaveGroups();
     this.advance();
+  }
+
+  /** A worker that lives does not know that it holds the step (the answer to its claim was lost): it is due again, and nobody died. */
+  leftBehind(held: HeldStep): void {
+    this.again(this.release(held, 'lost'), 0);
+    this.advance();
+  }
+
+  /** Only deaths in a row say something about a run: one that kills its workers never brings a step to its end in between. */
+  private survived(): void {
+    const { run } = this.at;
+    if (run.deaths === 0) return;
+    run.deaths = 0;
+    run.deathsAlone = 0;
+    this.changes.run = true;
   }
 
   /** From now on the run goes by itself: whoever kills workers must not do it to a whole group. */
@@ -455,6 +472,7 @@ export class RunModel {
     this.toStep(step, 'undone');
     // Its effects, which say what it held, are no longer among the live ones.
     this.changes.freed.push(step.id);
+    this.survived();
     this.advance();
   }
 

@@ -74,9 +74,13 @@ export class EngineWorker {
     }
   }
 
-  /** Not while it stops, nor while somebody stands in line to be alone, or behind one who is. */
+  /** Not while it stops, nor behind a step that was done alone, nor while somebody stands in line for that, or behind one who does. */
   private goOn(isAlone: boolean): GoOn {
-    const may = (): boolean => !this.isStopping && !this.gate.isAwaited && this.options.isOneByOne !== true;
+    const may = (): boolean =>
+      !isAlone &&
+      !this.isStopping &&
+      !this.gate.isAwaited &&
+      this.options.isOneByOne !== true;
     return { hands: this.hands, isAlone, may };
   }
 
@@ -91,7 +95,7 @@ export class EngineWorker {
             { step: one.stepId, epoch: one.epoch },
             'a step was left behind: it is due again',
           );
-          model.lost(one.workerId, isInHand);
+          model.leftBehind(one);
         });
       } catch (error) {
         this.parts.log.warn({ step: one.stepId, err: error }, 'a step that was left behind is not due yet');

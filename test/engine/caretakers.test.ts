@@ -44,9 +44,11 @@ describe('ten caretakers at once', () => {
     for (const { id } of await bench.database.query<{ id: string }>('select id from steps'))
       await changeRun(bench.parts, { stepId: id }, (model) => model.claim(id, { id: dead, isAlone: false }));
     for (let count = 0; count < 10; count += 1) bench.caretaker();
+    const held = 'select 1 from steps where worker_id is not null';
+    await expect.poll(() => bench.database.query(held), { timeout: 10_000 }).toEqual([]);
+    expect(await bench.database.query('select deaths from runs')).toEqual([{ deaths: 1 }]);
     await bench.worker();
     await bench.untilAll([run!], 'done');
-    expect(await bench.database.query('select deaths from runs')).toEqual([{ deaths: 1 }]);
   });
 });
 
