@@ -337,6 +337,7 @@ async function settle(attempt: Attempt, error: unknown): Promise<void> {
     `attempt failed: ${failure.error.message}`,
   );
   await commit(attempt, (model) => model.failed(held, failure, facts));
+  void parts.breaker.suspect(claimed.cluster, failure.error);
 }
 
 /** Our own ground gave way (lease, lock, Postgres): that says nothing about the step and is not one of its tries. */

@@ -29,6 +29,7 @@ import {
   type Retried,
   type RetryWhat,
 } from './intake.js';
+import { passesByItself } from './pace.js';
 import type { RemainingTimes } from './remaining-times.js';
 
 /** Runs of one request that are changed at the same time, each in its own transaction. */
@@ -53,7 +54,16 @@ export class BatchIntake implements Intake {
       readonly secrets: Secrets;
       readonly engine: Pick<
         EngineParts,
-        'store' | 'stops' | 'steps' | 'effects' | 'times' | 'wakeUps' | 'random' | 'checkpoints'
+        | 'store'
+        | 'stops'
+        | 'steps'
+        | 'effects'
+        | 'times'
+        | 'wakeUps'
+        | 'random'
+        | 'checkpoints'
+        | 'retryBudget'
+        | 'clock'
       >;
       /** Looks for guests of other deployments in our range of this cluster. */
       readonly watchCluster: (cluster: string, inventory: Inventory, signal: AbortSignal) => Promise<void>;
@@ -321,11 +331,11 @@ export class BatchIntake implements Intake {
     return { blueprint, cluster, inventory, templates, notes: notesOn(blueprint, found) };
   }
 
-  /** Nothing is promised on a cluster to which nothing is dispatched, but on one that is only paused. */
+  /** Nothing is promised on a cluster to which nothing is dispatched, but on one that is only paused, or out for a while. */
   private async refuseStopped(cluster: string, inventory: Inventory, signal: AbortSignal): Promise<void> {
     await this.parts.watchCluster(cluster, inventory, signal);
     const stops = await this.parts.engine.stops.of(cluster);
-    const stop = stops.find(({ code }) => code !== 'cluster-paused');
+    const stop = stops.find((one) => one.code !== 'cluster-paused' && !passesByItself(one));
     if (stop !== undefined)
       throw new HatcheryError(stop.code, stop.message, {
         retry: 'after-fix',

@@ -73,6 +73,7 @@ export class Caretaker {
     this.loop('gone', sweepMs, () => this.advanceAll());
     const { findStrays, strayMs = STRAY_MS, watchMs = WATCH_MS } = this.options;
     this.loop('range', watchMs, () => this.watchAll());
+    this.loop('outage', sweepMs, () => this.probeAll());
     if (findStrays) this.loop('strays', strayMs, () => this.findAllStrays(findStrays));
     const { learn } = this.options;
     if (learn) this.loop('durations', LEARN_MS, () => this.learnAll(learn));
@@ -156,6 +157,12 @@ export class Caretaker {
         while (!this.stopping.signal.aborted && (await learn()));
         return;
       }
+  }
+
+  private async probeAll(): Promise<void> {
+    for (const cluster of this.options.clusters)
+      if ((await this.isDispatcher(cluster)) && (await this.parts.breaker.probe(cluster)))
+        this.parts.wakeUps.notify('work');
   }
 
   private async watchAll(): Promise<void> {

@@ -174,6 +174,7 @@ export function newMachine(
     settleMs: 0,
     backOffScale: 1,
     waitLimitMs: 0,
+    place: () => 0,
     random: () => 0,
   });
   model.advance();

@@ -1,3 +1,4 @@
+import type { ErrorRecord } from '../core/errors.js';
 import type { AnyEffect, AnyStep, StepPorts } from '../plan/step.js';
 import type { Checkpoints } from '../ports/checkpoints.js';
 import type { VmidRange } from '../core/vmids.js';
@@ -8,6 +9,7 @@ import type { Locks } from '../ports/locks.js';
 import type { RunStore } from '../ports/run-store.js';
 import type { SlotLimits, Slots } from '../ports/slots.js';
 import type { StepGroups } from '../ports/step-groups.js';
+import type { RetryBudget } from './retry-budget.js';
 import { RunModel } from './run-model.js';
 import type { LoadedRun, RunChanges } from '../ports/run-store.js';
 
@@ -46,8 +48,18 @@ export interface EngineLog {
   error(facts: object, sentence: string): void;
 }
 
+/** Keeps steps away from a cluster that is out. */
+export interface Breaker {
+  /** After a failed attempt on the cluster. Never rejects. */
+  suspect(cluster: string, failure: ErrorRecord): Promise<void>;
+  /** Asks a cluster that is out whether it is back. Gives whether work goes on; at once and without a question when it is too early. */
+  probe(cluster: string): Promise<boolean>;
+}
+
 export interface EngineParts {
   readonly store: RunStore;
+  readonly breaker: Breaker;
+  readonly retryBudget: RetryBudget;
   readonly groups: StepGroups;
   readonly stops: ClusterStops;
   readonly slots: Slots;
@@ -75,7 +87,10 @@ export interface EngineParts {
  * With `inHand` the run is not read again, unless somebody else changed it meanwhile.
  */
 export async function changeRun<T>(
-  parts: Pick<EngineParts, 'store' | 'steps' | 'effects' | 'times' | 'wakeUps' | 'random'>,
+  parts: Pick<
+    EngineParts,
+    'store' | 'steps' | 'effects' | 'times' | 'wakeUps' | 'random' | 'retryBudget' | 'clock'
+  >,
   by: { stepId: string } | { runId: string },
   work: (model: RunModel, loaded: LoadedRun) => T,
   inHand?: LoadedRun,
@@ -87,6 +102,7 @@ export async function changeRun<T>(
       settleMs: times.leaseMs + times.longestRequestMs,
       backOffScale: times.backOffScale,
       waitLimitMs: times.waitLimitMs,
+      place: () => parts.retryBudget.take(loaded.machine.cluster, parts.clock.monotonicMs()),
       random: parts.random,
     });
     const answer = work(model, loaded);

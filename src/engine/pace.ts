@@ -10,6 +10,8 @@ export interface Pace {
   readonly backOffScale: number;
   /** How long a step waits for what passes by itself before a person has to look, milliseconds. */
   readonly waitLimitMs: number;
+  /** Takes a place among the retries of the run's cluster; gives how far away it is, milliseconds. */
+  readonly place: () => number;
   /** 0 to 1: what failed together must not come back together. */
   readonly random: () => number;
 }

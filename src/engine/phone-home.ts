@@ -14,7 +14,7 @@ export class PhoneHome {
     private readonly homes: Pick<PhoneHomes, 'find'>,
     private readonly engine: Pick<
       EngineParts,
-      'store' | 'steps' | 'effects' | 'times' | 'wakeUps' | 'random'
+      'store' | 'steps' | 'effects' | 'times' | 'wakeUps' | 'random' | 'retryBudget' | 'clock'
     >,
   ) {}
 

@@ -100,6 +100,8 @@ const effect = (step: string, seq: number, state: EffectRow['state'] = 'confirme
 class Bench {
   readonly loaded: LoadedRun & { effects: EffectRow[]; attemptEnds: AttemptEnd[]; nowMs: number };
   model!: RunModel;
+  /** How far away the next place for a retry is. */
+  placeMs = 0;
 
   constructor(
     steps: readonly CompiledStep[],
@@ -152,6 +154,7 @@ class Bench {
       settleMs: SETTLE_MS,
       backOffScale: 1,
       waitLimitMs: WAIT_LIMIT_MS,
+      place: () => this.placeMs,
       random: () => random,
     });
     return this.model;
@@ -459,6 +462,13 @@ describe('a step that fails', () => {
     expect(bench.loaded.run.state).toBe('failed');
     expect(bench.loaded.machine).toMatchObject({ state: 'failed', error: { code: 'remote-refused' } });
     expect(bench.model.changes.released).toBe(true);
+  });
+
+  it('takes its place among the retries of its cluster when that is further away than its own gap', () => {
+    const bench = new Bench([compiled('a')]);
+    bench.placeMs = 30_000;
+    bench.next().failed(bench.claim('a'), failure('later'), {});
+    expect(bench.step('a').dueAtMs).toBe(bench.loaded.nowMs + 30_000);
   });
 
   it('asks for a slot once, however often the step names it', () => {

@@ -201,7 +201,7 @@ export class RunModel {
         failure.afterMs === undefined
           ? backOff(retry, step.tries, this.pace)
           : noSoonerThan(failure.afterMs, this.pace);
-      this.again(step, afterMs);
+      this.again(step, Math.max(afterMs, this.pace.place()));
     } else this.giveUp(held, step, failure);
     this.advance();
   }
@@ -215,7 +215,7 @@ export class RunModel {
     }
     this.release(held, 'retry', failure.error);
     if (!this.isUnsure(step)) this.letSlotsGo(step);
-    this.again(step, waitGap(this.retryOf(step), waitedMs, this.pace));
+    this.again(step, Math.max(waitGap(this.retryOf(step), waitedMs, this.pace), this.pace.place()));
   }
 
   private giveUp(held: HeldStep, step: StepRow, failure: Failure): void {

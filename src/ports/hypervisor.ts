@@ -232,6 +232,8 @@ export interface Hypervisor {
    * (`mayWriteOutsidePool`). Reads the rights anew each time. Errors as for any read: a cluster that cannot be read is neither.
    */
   standing(call: Call): Promise<Standing>;
+  /** One small read that tells whether the cluster can be written to at all. Errors: `cluster-unreachable`, `cluster-no-quorum`. */
+  probe(call: Call): Promise<void>;
   /** Looks whether this use is possible: nodes, rights, pool, range, templates, storages, leftovers. Whatever cannot be looked at is a finding too. */
   check(use: IntendedUse, call: Call): Promise<readonly CheckFinding[]>;
   /** Shapes, times and refusals of harmless reads, with nothing in it that belongs to the site. */

@@ -45,7 +45,7 @@ async function end({ held, loaded }: InHand, output: unknown = { ok: true }): Pr
   return (await bench.parts.store.changeInHand(loaded, ended(held, output))) !== undefined;
 }
 
-const PACE = { settleMs: 0, backOffScale: 1, waitLimitMs: 0, random: Math.random };
+const PACE = { settleMs: 0, backOffScale: 1, waitLimitMs: 0, place: () => 0, random: Math.random };
 const ended = (held: HeldStep, output: unknown) => (loaded: LoadedRun) => {
   const model = new RunModel(loaded, bench.parts, PACE);
   model.done(held, output, {});

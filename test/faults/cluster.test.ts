@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { grant } from '../../src/simulators/build-access.js';
 import { newName } from '../support/step-world.js';
+import type { JournalLine } from '../../src/simulators/journal.js';
 import { BLUEPRINT, FaultWorld } from '../support/fault-world.js';
 
 let at: FaultWorld;
@@ -44,6 +45,44 @@ describe('the cluster as a whole', () => {
       expect(sent.filter((line) => line.status === 200)).toHaveLength(1);
       expect(at.lines({ op: 'condition.regain-quorum' })).toHaveLength(1);
     });
+  });
+
+  it('F44: the whole deployment asks a cluster without quorum at most twice a second, and goes on by itself', async () => {
+    const { world, proxmox } = at;
+    const since = world.now();
+    const simulatedMs = (line: { ns: string }): number =>
+      Number(BigInt(line.ns) - since) / 1e6 / world.site.timeScale;
+    const machines = await world.createBatch(
+      BLUEPRINT,
+      Array.from({ length: 24 }, () => newName('s')),
+    );
+    proxmox.hold('qemu.clone', 'before');
+    for (const machine of machines) await world.open(machine);
+    await proxmox.reached('qemu.clone', 'before');
+    proxmox.conditions.loseQuorum();
+    proxmox.release('qemu.clone', 'before');
+    const asked = (): JournalLine[] => world.journal(since).filter(({ event }) => event === 'request');
+    const OUT = `select exists (select from cluster_stops where reason = 'outage') as is_out`;
+    const isOut = async (): Promise<boolean> => (await world.one<{ is_out: boolean }>(OUT)).is_out;
+    await world.until('the cluster is out', isOut);
+    const HELD = `select exists (select from steps where worker_id is not null) as is_busy`;
+    await world.until(
+      'nothing is in hand',
+      async () => !(await world.one<{ is_busy: boolean }>(HELD)).is_busy,
+    );
+    const before = asked().length;
+    const probes = (): JournalLine[] =>
+      asked()
+        .slice(before)
+        .filter(({ op }) => op === 'cluster.status');
+    await world.until('it was asked eight times', () => probes().length >= 8);
+    proxmox.conditions.regainQuorum();
+    const meanwhile = asked().slice(before);
+    const seconds = (simulatedMs(meanwhile.at(-1)!) - simulatedMs(meanwhile[0]!)) / 1_000;
+    expect(meanwhile.length / seconds).toBeLessThanOrEqual(2);
+    await world.until('the cluster is back', async () => !(await isOut()));
+    for (const machine of machines) await world.stepIs('done', machine, 'start');
+    for (const machine of machines) await at.expectOneGuest(machine);
   });
 
   it('F45: a missing right stops the batch at its first machine', async () => {

@@ -17,6 +17,8 @@ import { systemClock } from '../../src/drivers/system-clock.js';
 import { Caretaker } from '../../src/engine/caretaker.js';
 import { newMachine } from '../../src/engine/compose-machines.js';
 import { DEFAULT_TIMES, type EngineParts, type EngineTimes } from '../../src/engine/engine.js';
+import { OutageBreaker } from '../../src/engine/outage-breaker.js';
+import { RetryBudget } from '../../src/engine/retry-budget.js';
 import { EngineWorker } from '../../src/engine/worker.js';
 import type { CompiledPlan } from '../../src/plan/compiled-plan.js';
 import type { AnyEffect, AnyStep, StepPorts } from '../../src/plan/step.js';
@@ -91,25 +93,30 @@ export class EngineBench {
       quarantineMs: () => 60_000,
       vmids: () => ({ from: 100, to: 200 }),
     });
+    const common = {
+      stops: new PostgresClusterStops(database),
+      clock: systemClock,
+      log: quiet,
+      random: Math.random,
+      ports: { remoteTimeScale: 1, ...options.ports } as unknown as StepPorts,
+    };
     const parts: EngineParts = {
+      ...common,
+      breaker: new OutageBreaker(common),
+      retryBudget: new RetryBudget(1),
       store: options.store?.(store) ?? store,
       groups: new PostgresStepGroups(database),
-      stops: new PostgresClusterStops(database),
       slots: new PostgresSlots(database),
       slotLimits: new PostgresSlotLimits(database),
       rangeOf: () => ({ from: 100, to: 200 }),
       dispatch,
       locks: new RedisLocks(redis, { prefix, holder: 'test', lockMs: 1_000 }),
       wakeUps,
-      clock: systemClock,
       checkpoints: noCheckpoints,
-      ports: { remoteTimeScale: 1, ...options.ports } as unknown as StepPorts,
       steps: new Map(options.steps.map((step) => [step.id, step])),
       effects: new Map((options.effects ?? []).map((effect) => [`${effect.kind}@${effect.version}`, effect])),
       deployment: randomUUID(),
       times: { ...DEFAULT_TIMES, ...TIMES, ...options.times },
-      log: quiet,
-      random: Math.random,
     };
     const bench = new EngineBench(database, parts, new PostgresBatchStore(database), {
       redisUrl: url,

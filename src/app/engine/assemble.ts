@@ -34,6 +34,8 @@ import { PhoneHome } from '../../engine/phone-home.js';
 import { RunHandles } from '../../engine/run-handles.js';
 import { RemainingTimes } from '../../engine/remaining-times.js';
 import { StrayFinder } from '../../engine/strays.js';
+import { OutageBreaker } from '../../engine/outage-breaker.js';
+import { RetryBudget } from '../../engine/retry-budget.js';
 import { EngineWorker } from '../../engine/worker.js';
 import { durationMs, type Registry, type StepPorts } from '../../plan/step.js';
 import { compileWorkflow } from '../../plan/workflow.js';
@@ -144,24 +146,24 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     now: () => systemClock.monotonicMs(),
   });
   const dispatch = new BullDispatch(connectRedis(options.redisUrl, onError), options.redisPrefix, onError);
+  const ports = { ...drivers, secrets, phoneHomes, durations, remoteTimeScale: options.remoteTimeScale };
+  const common = { stops, clock: systemClock, log: options.log, random: Math.random, ports };
   const parts: EngineParts = {
+    ...common,
     store,
+    breaker: new OutageBreaker(common),
+    retryBudget: new RetryBudget(times.backOffScale),
     groups: new PostgresStepGroups(database),
-    stops,
     slots: new PostgresSlots(database),
     slotLimits: new PostgresSlotLimits(database),
     rangeOf: (name) => clusterNamed(clusters, name).vmids,
     dispatch,
     locks,
     wakeUps,
-    clock: systemClock,
     checkpoints: options.checkpoints ?? noCheckpoints,
-    ports: { ...drivers, secrets, phoneHomes, durations, remoteTimeScale: options.remoteTimeScale },
     ...(options.registry ?? { steps: STEPS, effects: EFFECTS }),
     deployment: options.deployment,
     times,
-    log: options.log,
-    random: Math.random,
   };
   const workflows = options.site.workflowFiles.map((file) => compileWorkflow(file.path, file.text, STEPS));
   const catalog = await storeCatalog(database, { blueprints: options.site.blueprints, workflows, clusters });

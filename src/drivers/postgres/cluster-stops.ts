@@ -17,6 +17,14 @@ export class PostgresClusterStops implements ClusterStops, ClusterPauses {
     return rows.map((row) => row.error);
   }
 
+  async holds(cluster: string, reason: StopReason): Promise<boolean> {
+    const rows = await this.database.query('select 1 from cluster_stops where cluster = $1 and reason = $2', [
+      cluster,
+      reason,
+    ]);
+    return rows.length === 1;
+  }
+
   async stop(
     cluster: string,
     reason: StopReason,

@@ -34,6 +34,17 @@ export async function readAs<T>(
   return shaped(shape, (await cluster.http.read(request, signal)).data, request.what, 'cluster-unreachable');
 }
 
+/** As `readAs`, from one endpoint only. */
+export async function readFromAs<T>(
+  cluster: Cluster,
+  shape: z.ZodType<T>,
+  { endpoint, request }: { endpoint: string; request: ReadRequest },
+  signal: AbortSignal,
+): Promise<T> {
+  const { data } = await cluster.http.readFrom(endpoint, request, signal);
+  return shaped(shape, data, request.what, 'cluster-unreachable');
+}
+
 /** Writes and gives the answer its shape. An answer of another shape is `outcome-unknown`. */
 export async function writeAs<T>(
   cluster: Cluster,

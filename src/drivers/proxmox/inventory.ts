@@ -1,6 +1,7 @@
+import type { z } from 'zod';
 import { HatcheryError } from '../../core/errors.js';
 import type { GuestInfo, Inventory, NodeInfo, StorageInfo } from '../../ports/hypervisor.js';
-import { readAs, type Cluster } from './cluster.js';
+import { readAs, readFromAs, type Cluster } from './cluster.js';
 import { SharedRead } from './shared-read.js';
 import { reasonOf } from './errors.js';
 import {
@@ -22,6 +23,8 @@ const AGE_MS = 10_000;
 const LEAST_AGE_MS = 2_000;
 /** How old an answer about our own rights may be. */
 const RIGHTS_AGE_MS = 60_000;
+
+const STATUS = { op: 'cluster-status', what: 'read the state of the cluster', path: '/cluster/status' };
 
 /** An inventory as the driver sees it. */
 export interface ClusterMap extends Inventory {
@@ -110,17 +113,24 @@ export class ClusterReads {
     };
   }
 
+  /** Asks each endpoint until one sits in a part of the cluster that has quorum. */
+  async probe(signal: AbortSignal): Promise<void> {
+    const { definition } = this.#cluster;
+    let failure: unknown;
+    for (const endpoint of definition.endpoints)
+      try {
+        if (isQuorate(await readFromAs(this.#cluster, clusterStatus, { endpoint, request: STATUS }, signal)))
+          return;
+        failure = new HatcheryError('cluster-no-quorum', 'the cluster has no quorum', { retry: 'later' });
+      } catch (error) {
+        signal.throwIfAborted();
+        failure ??= error;
+      }
+    throw failure;
+  }
+
   async #readQuorate(signal: AbortSignal): Promise<boolean> {
-    const what = 'read the state of the cluster';
-    const rows = await readAs(
-      this.#cluster,
-      clusterStatus,
-      { op: 'cluster-status', what, path: '/cluster/status' },
-      signal,
-    );
-    const whole = rows.find((row) => row.type === 'cluster');
-    // A single node that is in no cluster has no such row and always decides alone.
-    return whole === undefined ? rows.length === 1 : whole.quorate;
+    return isQuorate(await readAs(this.#cluster, clusterStatus, STATUS, signal));
   }
 
   async #readRelease(signal: AbortSignal): Promise<string> {
@@ -186,4 +196,10 @@ function storageInfos(rows: readonly StorageRow[]): StorageInfo[] {
     });
   }
   return [...found.values()];
+}
+
+function isQuorate(rows: z.infer<typeof clusterStatus>): boolean {
+  const whole = rows.find((row) => row.type === 'cluster');
+  // A single node that is in no cluster has no such row and always decides alone.
+  return whole === undefined ? rows.length === 1 : whole.quorate;
 }

@@ -161,6 +161,10 @@ export class ProxmoxDriver implements Hypervisor {
     return standingOf(this.#context, this.#reads, call.signal);
   }
 
+  probe(call: Call): Promise<void> {
+    return this.#reads.probe(call.signal);
+  }
+
   check(use: IntendedUse, call: Call): Promise<readonly CheckFinding[]> {
     const parts = { cluster: this.#context, reads: this.#reads, templates: this.#templates };
     return checkCluster(parts, use, call.signal);

@@ -17,6 +17,8 @@ import { systemClock } from '../../../src/drivers/system-clock.js';
 import { Caretaker } from '../../../src/engine/caretaker.js';
 import { newMachine } from '../../../src/engine/compose-machines.js';
 import { DEFAULT_TIMES, type EngineParts } from '../../../src/engine/engine.js';
+import { OutageBreaker } from '../../../src/engine/outage-breaker.js';
+import { RetryBudget } from '../../../src/engine/retry-budget.js';
 import { EngineWorker } from '../../../src/engine/worker.js';
 import type { CompiledPlan } from '../../../src/plan/compiled-plan.js';
 import { defineStep, type AnyStep, type StepPorts } from '../../../src/plan/step.js';
@@ -77,9 +79,18 @@ export class EngineHarness {
     const steps = new Map<string, AnyStep>([['no-op', this.#noOp()]]);
     const warn = (facts: object, sentence: string): void =>
       void process.stderr.write(`${sentence} ${JSON.stringify(facts)}\n`);
-    this.#parts = {
-      store: new PostgresRunStore(this.#database, { quarantineMs: () => 60_000, vmids }),
+    const common = {
       stops: new PostgresClusterStops(this.#database),
+      clock: systemClock,
+      log: { debug: () => {}, info: () => {}, warn, error: warn },
+      random: Math.random,
+      ports: { remoteTimeScale: 1 } as unknown as StepPorts,
+    };
+    this.#parts = {
+      ...common,
+      breaker: new OutageBreaker(common),
+      retryBudget: new RetryBudget(1),
+      store: new PostgresRunStore(this.#database, { quarantineMs: () => 60_000, vmids }),
       groups: new PostgresStepGroups(this.#database),
       slots: new PostgresSlots(this.#database),
       slotLimits: new PostgresSlotLimits(this.#database),
@@ -87,7 +98,6 @@ export class EngineHarness {
       dispatch,
       locks: new RedisLocks(redis, { prefix, holder: 'bench', lockMs: DEFAULT_TIMES.leaseMs }),
       wakeUps,
-      clock: systemClock,
       checkpoints: {
         reach: async (point, { runId, step }) => {
           if (point !== 'K7') return;
@@ -95,13 +105,10 @@ export class EngineHarness {
           else this.#committedAt.set(runId!, performance.now());
         },
       },
-      ports: { remoteTimeScale: 1 } as unknown as StepPorts,
       steps,
       effects: new Map(),
       deployment: randomUUID(),
       times: DEFAULT_TIMES,
-      log: { debug: () => {}, info: () => {}, warn, error: warn },
-      random: Math.random,
     };
     this.#batches = new PostgresBatchStore(this.#database);
     this.#plan = compileWorkflow('no-op.yaml', WORKFLOW, steps);
