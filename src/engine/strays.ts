@@ -7,8 +7,9 @@ import { changeRun, type EngineParts } from './engine.js';
 const READS_PER_ROUND = 20;
 
 /**
- * Looks for guests of ours that nobody counts on any more: in our pool and range, with our own mark, of a machine whose run is over.
- * A clone whose request arrived after its undo had found nothing is such a guest. Its undo is opened again; what carries no mark of ours is left alone.
+ * Looks for guests of ours that nobody counts on any more: in our pool and range, with our own mark, of a machine whose run is over or not known.
+ * A clone whose request arrived after its undo had found nothing is such a guest: its undo is opened again. One whose machine is in no row (a database
+ * that lost its last commits) is noted and left alone, as is what carries no mark of ours.
  */
 export class StrayFinder {
   /** VMID that was read last: the next round goes on behind it, so that guests which stay do not hide those behind them. */
@@ -54,6 +55,15 @@ export class StrayFinder {
     const { parts, hypervisor, at } = this;
     const mark = await hypervisor.readMark(vmid, plainCall(signal));
     if (mark?.vmid !== vmid || mark.deployment !== parts.deployment) return false;
+    const isNews = await parts.store.noteFound(hypervisor.cluster, mark);
+    if (isNews !== undefined) {
+      if (isNews)
+        parts.log.error(
+          { cluster: hypervisor.cluster, vmid, machine: mark.machine, run: mark.run },
+          'a guest with our mark is of no machine in this database: it is left alone, and its VMID is given to nobody',
+        );
+      return false;
+    }
     const runId = await parts.store.recordStray(mark.machine, at.effectOf(hypervisor.cluster, vmid, at.pool));
     if (runId === undefined) return false;
     parts.log.warn(

@@ -1,5 +1,6 @@
 import type { ErrorCode, ErrorRecord } from '../core/errors.js';
 import type { MachineState, RunState, StepState, Wanted } from '../core/states.js';
+import type { Mark } from '../core/mark.js';
 import type { CompiledPlan } from '../plan/compiled-plan.js';
 import type { AddressHolder, EffectIntent } from '../plan/step.js';
 
@@ -251,6 +252,11 @@ export interface RunStore {
    * A guest that was there once and is there again was brought back by somebody (a restored backup): it is not a stray.
    */
   recordStray(machineId: string, effect: EffectIntent): Promise<string | undefined>;
+  /**
+   * Notes a guest with our mark of a machine that there is no row of: Postgres lost its last commits, or an older copy of it was restored. Its VMID
+   * is given to nobody for as long as it is seen, and rests afterwards. Gives whether it is news; `undefined` = there is such a machine.
+   */
+  noteFound(cluster: string, mark: Mark): Promise<boolean | undefined>;
   /** Steps due for half a minute that no live worker knows how to do or to undo. */
   unknownSteps(limit: number): Promise<readonly string[]>;
 }

@@ -13,9 +13,18 @@ export interface TestDatabase {
 
 /** An empty, migrated database of one's own (a clone of the template). */
 export async function testDatabase(): Promise<TestDatabase> {
+  return databaseLike(TEMPLATE_DATABASE);
+}
+
+/** As it is now, as a dump of it would be; nobody may be connected to it. */
+export async function copyOfDatabase({ url }: TestDatabase): Promise<TestDatabase> {
+  return databaseLike(new URL(url).pathname.slice(1));
+}
+
+async function databaseLike(template: string): Promise<TestDatabase> {
   const server = inject('postgresUrl');
   const name = `t_${randomBytes(8).toString('hex')}`;
-  await onServer(server, `create database ${name} template ${TEMPLATE_DATABASE}`);
+  await onServer(server, `create database ${name} template ${template}`);
   return {
     url: new URL(`/${name}`, server).href,
     drop: () => onServer(server, `drop database if exists ${name} with (force)`),

@@ -1,8 +1,9 @@
 import type { ErrorRecord } from '../../core/errors.js';
 import { v7 as uuidv7 } from 'uuid';
+import type { Mark } from '../../core/mark.js';
 import type { CompiledPlan } from '../../plan/compiled-plan.js';
 import type { AddressHolder, EffectIntent } from '../../plan/step.js';
-import type { HeldStep, LoadedRun, RemoteNote, RunChanges, RunStore } from '../../ports/run-store.js';
+import type { HeldStep, LoadedRun, RemoteNote, RunChanges, RunStore, Pulse } from '../../ports/run-store.js';
 import type { Database, Queries } from './database.js';
 import { isAnything, writesOf, type QuarantineOf, type Written } from './run-changes.js';
 import { copied, loadedRun, readsOf } from './run-rows.js';
@@ -341,6 +342,32 @@ export class PostgresRunStore implements RunStore {
       [uuidv7(), kind, version, system, key, JSON.stringify(payload), machineId],
     );
     return row?.run_id;
+  }
+
+  async noteFound(cluster: string, { machine, run, vmid }: Mark): Promise<boolean | undefined> {
+    const note = `found: a guest with our mark of machine ${machine} (run ${run}), which is not in this database; nothing deletes it`;
+    return this.database.transaction(async (queries) => {
+      const [known] = await queries.query('select 1 from machines where id = $1', [machine]);
+      if (known) return undefined;
+      const [before] = await queries.query<{ note: string | null; machine_id: string | null }>(
+        `select note, machine_id from reservations where kind = 'vmid' and scope = $1 and value = $2 for update`,
+        [cluster, String(vmid)],
+      );
+      // Promised to a machine whose clone will find it taken, and get another one.
+      if (before && before.machine_id !== null) return false;
+      await queries.query(
+        `insert into reservations (kind, scope, value, released_at, rest_until, note)
+         values ('vmid', $1, $2, now(), now() + $3 * interval '1 millisecond', $4)
+         on conflict (kind, scope, value) do update set rest_until = excluded.rest_until, note = excluded.note where reservations.machine_id is null`,
+        [cluster, String(vmid), this.sites.quarantineMs(cluster), note],
+      );
+      if (before?.note === note) return false;
+      await queries.query(
+        `insert into audit (actor, action, subject, detail) values ('hatchery', 'guest.found', $1, $2)`,
+        [`${cluster}/${vmid}`, JSON.stringify({ machine, run })],
+      );
+      return true;
+    });
   }
 
   async unknownSteps(limit: number): Promise<readonly string[]> {
