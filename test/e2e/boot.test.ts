@@ -1,6 +1,7 @@
 import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Redis } from 'ioredis';
 import pg from 'pg';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -9,7 +10,7 @@ import { prepare } from '../../src/app/boot/prepare.js';
 import { readSettings } from '../../src/app/config/settings.js';
 import { createApp } from '../../src/app/create-app.js';
 import { EngineModule } from '../../src/app/engine/engine.module.js';
-import { redisPrefix, redisUrl, testDatabase, type TestDatabase } from '../support/stores.js';
+import { ownRedis, redisPrefix, redisUrl, testDatabase, type TestDatabase } from '../support/stores.js';
 
 const quiet = pino({ level: 'silent' });
 const pem = (body: string): string => `-----BEGIN CERTIFICATE-----\n${body}\n-----END CERTIFICATE-----\n`;
@@ -68,6 +69,24 @@ describe('before the service starts', () => {
       code: 'settings-invalid',
       message: expect.stringContaining('HATCHERY_DEPLOYMENT is not set'),
     });
+  });
+
+  it('refuses a Redis that throws keys away, and says what to set', async () => {
+    const redis = await ownRedis();
+    try {
+      env['REDIS_URL'] = redis.url;
+      await boot();
+      const client = new Redis(redis.url);
+      await client.config('SET', 'maxmemory-policy', 'volatile-lru');
+      client.disconnect();
+      await expect(boot()).rejects.toMatchObject({
+        code: 'settings-invalid',
+        message: expect.stringContaining('maxmemory-policy volatile-lru') as string,
+        hint: expect.stringContaining('config set maxmemory-policy noeviction') as string,
+      });
+    } finally {
+      await redis.remove();
+    }
   });
 
   it('refuses another cluster under a known name, and follows a CA that is renewed with the old one beside it', async () => {

@@ -7,6 +7,7 @@ import { startEmbeddedRedis } from '../../drivers/embedded/embedded-redis.js';
 import { claimFolder } from '../../drivers/embedded/folder-claim.js';
 import { resolveStateFolder } from '../../drivers/embedded/state-folder.js';
 import { ensureDeployment, runMigrations } from '../../drivers/postgres/migrations.js';
+import { refuseEviction } from '../../drivers/redis/eviction-policy.js';
 import { PACKAGE_ROOT } from '../config/package-root.js';
 import type { Settings } from '../config/settings.js';
 import { loadSite } from '../config/site.js';
@@ -56,6 +57,10 @@ export async function prepare(
       settings.store.databaseUrl?.reveal() ?? (await start(startEmbeddedPostgres, embedded, started, logger));
     const redisUrl =
       settings.redis.url?.reveal() ?? (await start(startEmbeddedRedis, embedded, started, logger));
+    if (settings.redis.url)
+      await refuseEviction(redisUrl, (why) =>
+        logger.warn({ why }, 'the eviction policy of Redis is not known'),
+      );
     await runMigrations(databaseUrl);
     const deployment = await ensureDeployment(databaseUrl, name);
     await refuseChangedClusters(
