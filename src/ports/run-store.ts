@@ -243,6 +243,8 @@ export interface RunStore {
   advanced(outboxId: number): Promise<void>;
   /** Dispatched longer than `afterMs` ago, due, and held by nobody; those of stopped clusters wait. */
   overdue(afterMs: number, batch: number): Promise<readonly { stepId: string; number: number }[]>;
+  /** Whether a step that was handed to the queue is due for so long and nobody has taken it. */
+  isWorkWaiting(forMs: number): Promise<boolean>;
   /** Hands these steps over again under a new number, unless somebody did. Gives how many. */
   redispatch(items: readonly { stepId: string; number: number }[]): Promise<number>;
   /** VMIDs that a machine which is not over holds, or that a run still undoes. */

@@ -136,6 +136,11 @@ export class EngineBench {
     return bench;
   }
 
+  /** Where its queue is. */
+  get queue(): { redisUrl: string; prefix: string } {
+    return this.at;
+  }
+
   /** A worker with its own caretaker, as one process has them. */
   async worker(concurrency = 8): Promise<{ engine: EngineWorker; stop(): Promise<void> }> {
     const engine = new EngineWorker(this.parts);

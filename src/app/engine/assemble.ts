@@ -2,6 +2,7 @@ import { hostname } from 'node:os';
 import type { ClusterDefinition, ServiceDefinition } from '../../core/definitions.js';
 import { HatcheryError } from '../../core/errors.js';
 import { BullDispatch, BullStepWorker } from '../../drivers/bullmq/bull-dispatch.js';
+import { WatchedStepWorker } from '../../drivers/bullmq/watched-step-worker.js';
 import { GuacamoleDriver } from '../../drivers/guacamole/guacamole.driver.js';
 import { batchSummary } from '../../drivers/postgres/batch-summary.js';
 import { Database } from '../../drivers/postgres/database.js';
@@ -271,11 +272,21 @@ async function startWorker(
     options.log.warn({ err: error }, 'the queue, or a job of it, failed');
   const worker = new EngineWorker(parts);
   await worker.start();
-  const jobs = new BullStepWorker(
-    connectRedis(options.redisUrl, onError),
-    { prefix: options.redisPrefix, concurrency, onError },
-    (stepId) => worker.handle(stepId),
-  );
+  const jobs = new WatchedStepWorker({
+    open: (handle) =>
+      new BullStepWorker(
+        connectRedis(options.redisUrl, onError),
+        { prefix: options.redisPrefix, concurrency, onError },
+        handle,
+      ),
+    handle: (stepId) => worker.handle(stepId),
+    concurrency,
+    isWorkWaiting: (forMs) => parts.store.isWorkWaiting(forMs),
+    onDeaf: () =>
+      options.log.warn({}, 'steps wait and nothing comes from the queue: the worker listens anew'),
+    onError,
+    clock: parts.clock,
+  });
   await jobs.ready();
   return {
     async stop() {

@@ -10,6 +10,11 @@ import { copied, loadedRun, readsOf } from './run-rows.js';
 import { RunWriter } from './run-writer.js';
 import { takeVmids } from './vmid-reservations.js';
 
+/** Steps that are in the queue, as far as Postgres knows, and in nobody's hands; those of stopped clusters wait. */
+const HANDED_OVER = `state in ('ready', 'undoing') and worker_id is null and slots is null
+          and not exists (select 1 from outbox where kind = 'dispatch' and payload ->> 'stepId' = steps.id::text)
+          and not exists (select 1 from cluster_stops c where c.cluster = steps.cluster)`;
+
 /** Where VMIDs of a cluster come from. */
 export interface VmidRange {
   readonly from: number;
@@ -290,14 +295,19 @@ export class PostgresRunStore implements RunStore {
   async overdue(afterMs: number, batch: number): Promise<readonly { stepId: string; number: number }[]> {
     const rows = await this.database.query<{ id: string; dispatch: number }>(
       `select id, dispatch from steps
-        where state in ('ready', 'undoing') and worker_id is null and slots is null and due_at <= clock_timestamp()
-          and dispatched_at < clock_timestamp() - $1 * interval '1 millisecond'
-          and not exists (select 1 from outbox where kind = 'dispatch' and payload ->> 'stepId' = steps.id::text)
-          and not exists (select 1 from cluster_stops c where c.cluster = steps.cluster)
+        where ${HANDED_OVER} and due_at <= clock_timestamp() and dispatched_at < clock_timestamp() - $1 * interval '1 millisecond'
         order by due_at limit $2`,
       [afterMs, batch],
     );
     return rows.map((row) => ({ stepId: row.id, number: row.dispatch }));
+  }
+
+  async isWorkWaiting(forMs: number): Promise<boolean> {
+    const rows = await this.database.query(
+      `select 1 from steps where ${HANDED_OVER} and due_at <= clock_timestamp() - $1 * interval '1 millisecond' limit 1`,
+      [forMs],
+    );
+    return rows.length === 1;
   }
 
   async redispatch(items: readonly { stepId: string; number: number }[]): Promise<number> {
