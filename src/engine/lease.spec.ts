@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import type { Clock } from '../ports/clock.js';
-import type { HeldStep, RunStore } from '../ports/run-store.js';
+import type { Pulse, RunStore } from '../ports/run-store.js';
 import { WorkerLease } from './lease.js';
 
 /** Time passes only when the test says so. */
@@ -34,13 +34,19 @@ type Answer = 'held' | 'dead' | 'away' | 'silent';
 
 async function started() {
   const clock = new HandClock();
-  const at = { answer: 'held' as Answer, registered: [] as string[], lost: [] as string[] };
+  const at = {
+    answer: 'held' as Answer,
+    isDraining: false,
+    drains: 0,
+    registered: [] as string[],
+    lost: [] as string[],
+  };
   const store = {
     registerWorker: async ({ id }: { id: string }) => void at.registered.push(id),
-    heartbeat: (): Promise<readonly HeldStep[] | undefined> => {
+    heartbeat: (): Promise<Pulse | undefined> => {
       if (at.answer === 'silent') return new Promise(() => {});
       if (at.answer === 'away') return Promise.reject(new Error('away'));
-      return Promise.resolve(at.answer === 'held' ? [] : undefined);
+      return Promise.resolve(at.answer === 'held' ? { held: [], isDraining: at.isDraining } : undefined);
     },
     stopWorker: async () => {},
   } as unknown as RunStore;
@@ -52,6 +58,7 @@ async function started() {
     {
       onLost: (why) => at.lost.push(why),
       onHeld: () => {},
+      onDrain: () => void (at.drains += 1),
     },
   );
   await lease.start();
@@ -112,4 +119,12 @@ it('takes nothing new while it hands over, however often its heart beats', async
   expect(lease.isHeld).toBe(true);
   expect(lease.signal.aborted).toBe(true);
   expect(lease.isEnding).toBe(true);
+});
+
+it('tells once that a person asks for its end', async () => {
+  const { clock, at, lease } = await started();
+  at.isDraining = true;
+  await clock.pass(10_000);
+  expect(at.drains).toBe(1);
+  expect(lease.isHeld).toBe(true);
 });

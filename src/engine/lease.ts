@@ -29,6 +29,7 @@ export class WorkerLease {
   #stopping = new AbortController();
   #loops: Promise<void>[] = [];
   #isHandingOver = false;
+  #isDraining = false;
 
   constructor(
     private readonly store: RunStore,
@@ -39,6 +40,8 @@ export class WorkerLease {
       onLost: (why: string) => void;
       /** With each heartbeat: what Postgres believes to be in this worker's hands. */
       onHeld: (held: readonly HeldStep[]) => void;
+      /** A person asks this worker to take no new step. Told once. */
+      onDrain: () => void;
     },
   ) {}
 
@@ -118,14 +121,18 @@ export class WorkerLease {
 
   private async renew(): Promise<void> {
     const sentMs = this.clock.monotonicMs();
-    const held = await this.store.heartbeat(this.#id, this.times.leaseMs);
-    if (held === undefined) {
+    const pulse = await this.store.heartbeat(this.#id, this.times.leaseMs);
+    if (pulse === undefined) {
       this.endTerm('this worker was declared dead');
       this.#id = uuidv7();
       await this.register();
     } else this.#deadlineMs = sentMs + this.times.leaseMs;
     if (this.#term.signal.aborted && !this.#isHandingOver) this.#term = newTerm();
-    if (held !== undefined) this.events.onHeld(held);
+    if (pulse === undefined) return;
+    this.events.onHeld(pulse.held);
+    if (!pulse.isDraining || this.#isDraining) return;
+    this.#isDraining = true;
+    this.events.onDrain();
   }
 
   private endTerm(why: string): void {

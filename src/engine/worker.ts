@@ -18,11 +18,12 @@ export class EngineWorker {
   private readonly hands = new Hands();
   private readonly jobs = new Set<Promise<unknown>>();
   private isStopping = false;
+  private isDraining = false;
 
   constructor(
     private readonly parts: EngineParts,
-    /** `isOneByOne`: the worker goes on with nothing, each step comes from the queue. */
-    private readonly options: { isOneByOne?: boolean } = {},
+    /** `isOneByOne`: the worker goes on with nothing, each step comes from the queue. `onDrain`: a person asks for its end. */
+    private readonly options: { isOneByOne?: boolean; onDrain?: () => void } = {},
   ) {
     this.lease = new WorkerLease(
       parts.store,
@@ -35,6 +36,11 @@ export class EngineWorker {
       {
         onLost: (why) => parts.log.warn({ why }, 'the worker’s lease ended'),
         onHeld: (held) => void this.giveBack(held),
+        onDrain: () => {
+          parts.log.info({}, 'a person drains this worker: it takes no new step');
+          this.isDraining = true;
+          options.onDrain?.();
+        },
       },
     );
   }
@@ -45,7 +51,7 @@ export class EngineWorker {
 
   /** One job of the queue. Whether it was worth anything is decided by the claim, not by the queue. */
   async handle(stepId: string): Promise<void> {
-    if (this.isStopping) return;
+    if (this.isStopping || this.isDraining) return;
     this.hands.take(stepId);
     const work = this.attempt(stepId);
     this.jobs.add(work);
@@ -78,6 +84,7 @@ export class EngineWorker {
   private goOn(isAlone: boolean): GoOn {
     const may = (): boolean =>
       !isAlone &&
+      !this.isDraining &&
       !this.isStopping &&
       !this.gate.isAwaited &&
       this.options.isOneByOne !== true;
@@ -100,6 +107,11 @@ export class EngineWorker {
       } catch (error) {
         this.parts.log.warn({ step: one.stepId, err: error }, 'a step that was left behind is not due yet');
       }
+  }
+
+  /** Resolves when nothing is in hand. It is the caller's to let nothing new come. */
+  async empty(): Promise<void> {
+    while (this.jobs.size > 0) await Promise.allSettled(this.jobs);
   }
 
   async stop(): Promise<void> {

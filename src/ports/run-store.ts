@@ -177,6 +177,13 @@ export interface HeldStep {
   readonly workerId: string;
 }
 
+/** What a worker hears with its heartbeat. */
+export interface Pulse {
+  readonly held: readonly HeldStep[];
+  /** A person asked it to take no new step. */
+  readonly isDraining: boolean;
+}
+
 /** The durable truth about runs. Every method is one transaction; a stale holder gets `false` or `undefined` and nothing is written. */
 export interface RunStore {
   /** Loads the run of a step under its row lock, lets `work` change the model, writes the changes. `undefined`: no such step. */
@@ -225,8 +232,8 @@ export interface RunStore {
     versions: readonly string[];
     leaseMs: number;
   }): Promise<void>;
-  /** Gives the steps that the worker holds. `undefined`: it was declared dead and has to begin again under a new id. */
-  heartbeat(workerId: string, leaseMs: number): Promise<readonly HeldStep[] | undefined>;
+  /** `undefined`: the worker was declared dead and has to begin again under a new id. */
+  heartbeat(workerId: string, leaseMs: number): Promise<Pulse | undefined>;
   stopWorker(workerId: string): Promise<void>;
   /** Declares workers dead whose lease is over and gives the steps that they held. */
   buryDead(limit: number): Promise<readonly { stepId: string; workerId: string }[]>;

@@ -15,6 +15,7 @@ import { PostgresSlotLimits } from '../../drivers/postgres/slot-limits.js';
 import { PostgresSlots } from '../../drivers/postgres/slots.js';
 import { PostgresSecrets } from '../../drivers/postgres/postgres-secrets.js';
 import { PostgresPhoneHomes } from '../../drivers/postgres/phone-homes.js';
+import { PostgresWorkers } from '../../drivers/postgres/workers.js';
 import { PostgresVmidRests } from '../../drivers/postgres/vmid-rests.js';
 import { PostgresWorkReads } from '../../drivers/postgres/work-reads.js';
 import { storeCatalog } from '../../drivers/postgres/site-catalog.js';
@@ -47,6 +48,7 @@ import type { Durations } from '../../ports/durations.js';
 import type { Hypervisor, Hypervisors, IntendedUse } from '../../ports/hypervisor.js';
 import type { SharedNews } from '../../ports/shared-news.js';
 import type { VmidRests } from '../../ports/vmid-rests.js';
+import type { Workers } from '../../ports/workers.js';
 import { EFFECTS } from '../../steps/effects.js';
 import { guestEffect } from '../../steps/guest-effect.js';
 import { STEPS } from '../../steps/index.js';
@@ -104,8 +106,9 @@ export interface Assembly {
   readonly locks: RedisLocks;
   readonly wakeUps: RedisWakeUps;
   readonly caretaker: Caretaker;
-  /** A worker that takes steps from the queue until `stop`. */
-  startWorker(concurrency: number): Promise<{ stop(): Promise<void> }>;
+  readonly workers: Workers;
+  /** A worker that takes steps from the queue until `stop`, or until a person drains it: `onDrained`. */
+  startWorker(concurrency: number, onDrained?: () => void): Promise<{ stop(): Promise<void> }>;
   close(): Promise<void>;
 }
 
@@ -251,7 +254,8 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     locks,
     wakeUps,
     caretaker,
-    startWorker: (concurrency) => startWorker(parts, options, concurrency),
+    workers: new PostgresWorkers(database),
+    startWorker: (concurrency, onDrained) => startWorker(parts, options, concurrency, onDrained),
     async close() {
       await drivers.close();
       await dispatch.close();
@@ -267,10 +271,11 @@ async function startWorker(
   parts: EngineParts,
   options: AssembleOptions,
   concurrency: number,
+  onDrained: () => void = () => {},
 ): Promise<{ stop(): Promise<void> }> {
   const onError = (error: Error): void =>
     options.log.warn({ err: error }, 'the queue, or a job of it, failed');
-  const worker = new EngineWorker(parts);
+  const worker = new EngineWorker(parts, { onDrain: () => void drain() });
   await worker.start();
   const jobs = new WatchedStepWorker({
     open: (handle) =>
@@ -287,14 +292,23 @@ async function startWorker(
     onError,
     clock: parts.clock,
   });
-  await jobs.ready();
-  return {
-    async stop() {
-      await jobs.pause();
-      await worker.stop();
-      await jobs.close();
-    },
+  const end = async (): Promise<void> => {
+    await jobs.pause();
+    await worker.stop();
+    await jobs.close();
   };
+  let ended: Promise<void> | undefined;
+  const stop = (): Promise<void> => (ended ??= end());
+  const drain = async (): Promise<void> => {
+    await jobs.pause();
+    await worker.empty();
+    if (ended !== undefined) return;
+    await stop();
+    options.log.info({}, 'a drained worker has ended');
+    onDrained();
+  };
+  await jobs.ready();
+  return { stop };
 }
 
 type Drivers = Pick<StepPorts, 'hypervisor' | 'dhcp' | 'desktopGateway'> & {

@@ -98,7 +98,10 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
   async onApplicationBootstrap(): Promise<void> {
     this.assembly.caretaker.start();
     const { role, workerConcurrency } = this.context.settings.engine;
-    if (role !== 'api') this.worker = await this.assembly.startWorker(workerConcurrency);
+    if (role === 'api') return;
+    // A process that only works ends with its worker, as if it had been told to.
+    const onDrained = (): void => void (role === 'worker' && process.kill(process.pid, 'SIGTERM'));
+    this.worker = await this.assembly.startWorker(workerConcurrency, onDrained);
   }
 
   async onApplicationShutdown(): Promise<void> {

@@ -224,14 +224,17 @@ export class PostgresRunStore implements RunStore {
     );
   }
 
-  async heartbeat(workerId: string, leaseMs: number): Promise<readonly HeldStep[] | undefined> {
-    const rows = await this.database.query<{ step: string | null; epoch: number }>(
-      `with w as (update workers set lease_until = clock_timestamp() + $2 * interval '1 millisecond' where id = $1 and stopped_at is null returning id)
-       select s.id as step, s.epoch from w left join steps s on s.worker_id = w.id`,
+  async heartbeat(workerId: string, leaseMs: number): Promise<Pulse | undefined> {
+    const rows = await this.database.query<{ step: string | null; epoch: number; is_draining: boolean }>(
+      `with w as (update workers set lease_until = clock_timestamp() + $2 * interval '1 millisecond' where id = $1 and stopped_at is null returning id, drain_at)
+       select s.id as step, s.epoch, w.drain_at is not null as is_draining from w left join steps s on s.worker_id = w.id`,
       [workerId, leaseMs],
     );
     if (rows.length === 0) return undefined;
-    return rows.flatMap(({ step, epoch }) => (step === null ? [] : [{ stepId: step, epoch, workerId }]));
+    return {
+      held: rows.flatMap(({ step, epoch }) => (step === null ? [] : [{ stepId: step, epoch, workerId }])),
+      isDraining: rows[0]!.is_draining,
+    };
   }
 
   async stopWorker(workerId: string): Promise<void> {
