@@ -5,6 +5,7 @@ import type { HeldStep, LoadedRun, RunStore } from '../ports/run-store.js';
 import { StoreUnavailable } from '../ports/store-unavailable.js';
 import { changeRun, type EngineParts } from './engine.js';
 import { LeaseOver, type WorkerLease } from './lease.js';
+import { causeOf } from './for-people.js';
 import { GroupBroken } from './meeting.js';
 import { OnceNotes } from './once.js';
 import { stopFor } from './cluster-watch.js';
@@ -164,7 +165,7 @@ async function intend(attempt: Attempt, intents: readonly EffectIntent[]): Retur
 async function needNoRefusal({ parts, claimed: { held, step } }: Attempt): Promise<void> {
   const refused = await parts.store.refusedBefore(held);
   if (refused === undefined) return;
-  const { code, message, hint, facts } = refused;
+  const { code, message, hint, facts } = causeOf(refused);
   throw new HatcheryError(code, `Unable to begin step ${step.key}, for another machine failed: ${message}`, {
     retry: 'after-fix',
     ...(hint !== undefined && { hint }),

@@ -237,7 +237,7 @@ describe('a worker that goes on', () => {
     expect(bench.model.changes.dispatches).toEqual([]);
   });
 
-  it('leaves a step that it does not know, one of a stopped cluster, and a run that is claimed alone', () => {
+  it('leaves a step that it does not know, and one of a stopped cluster', () => {
     const strange = new Bench([compiled('a'), compiled('b', { needs: ['a'], version: 2 })]);
     expect(end(strange, 'a')).toBeUndefined();
     const stopped = chain();

@@ -20,6 +20,7 @@ import {
 import { outputsUsedBy, render } from '../plan/workflow.js';
 import type { AuditLine, EffectRow, HeldStep, LoadedRun, RunChanges, StepRow } from '../ports/run-store.js';
 import { actGroup, undoGroup } from './groups.js';
+import { forPeople } from './for-people.js';
 import {
   backOff,
   mayStillArrive,
@@ -595,8 +596,9 @@ export class RunModel {
   }
 
   /** A person has to look at it; meanwhile others may have its slots. */
-  private parkStep(step: StepRow, error: ErrorRecord): void {
+  private parkStep(step: StepRow, cause: ErrorRecord): void {
     const isUndo = step.state === 'undoing';
+    const error = forPeople(cause, this.at, step);
     step.dueAtMs = undefined;
     step.slots = undefined;
     this.toStep(step, isUndo ? 'undo-parked' : 'parked', error);

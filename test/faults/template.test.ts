@@ -29,7 +29,7 @@ async function clonedOrParked(machines: readonly TestMachine[]): Promise<{ done:
 
 const errorsOf = async (machines: readonly TestMachine[]): Promise<string[]> => {
   const rows = await world.query<{ message: string }>(
-    `select distinct error ->> 'code' || ': ' || (error ->> 'message') || ' | ' || (error ->> 'hint') as message
+    `select distinct error ->> 'code' || ': ' || (error ->> 'message') || ' | ' || coalesce(error -> 'facts' ->> 'advice', '') as message
        from machines where id = any ($1::uuid[]) and state = 'parked'`,
     [machines.map(({ id }) => id)],
   );
