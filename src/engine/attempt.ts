@@ -82,7 +82,9 @@ export async function claimStep(
   return changeRun(parts, { stepId }, (model, loaded) => {
     if (!lease.isHeld || lease.signal.aborted) return { refused: 'not-due' as const };
     const answer = model.claim(stepId, { id: lease.workerId, ...as });
-    return 'refused' in answer ? answer : describeClaim(parts, loaded, answer);
+    if (!('refused' in answer)) return describeClaim(parts, loaded, answer);
+    if (answer.refused === 'unknown-version') model.passOn(stepId);
+    return answer;
   });
 }
 

@@ -232,11 +232,36 @@ export class EngineBench {
       `insert into blueprint_versions (id, name, version, digest, definition) values ($1, 'bench', 1, '', '{}')`,
       [BLUEPRINT],
     );
+    await this.#savePlan();
+  }
+
+  async #savePlan(): Promise<void> {
     await this.database.query('insert into workflow_versions (id, workflow, plan) values ($1, $2, $3)', [
       this.#plan.version,
       'bench',
       JSON.stringify(this.#plan),
     ]);
+  }
+
+  /** Another build of the product on the same stores, with the workflow, steps and effects that it has. Closed with this one. */
+  async otherBuild(options: {
+    workflow: string;
+    steps: readonly AnyStep[];
+    effects: readonly AnyEffect[];
+  }): Promise<EngineBench> {
+    const parts = {
+      ...this.parts,
+      steps: new Map(options.steps.map((step) => [step.id, step])),
+      effects: new Map(options.effects.map((effect) => [`${effect.kind}@${effect.version}`, effect])),
+    };
+    const other = new EngineBench(this.database, parts, this.batches, this.at);
+    other.#plan = compileWorkflow('test.yaml', options.workflow, parts.steps);
+    if (this.#batchId === '') await this.#prepare();
+    other.#batchId = this.#batchId;
+    other.#row = this.#row + 1_000;
+    await other.#savePlan();
+    this.#closers.push(() => other.close());
+    return other;
   }
 
   async runState(runId: string): Promise<string> {
