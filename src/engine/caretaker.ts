@@ -29,6 +29,8 @@ export class Caretaker {
   /** Clusters that another process dispatches; asked about again a tick later, not at each of the wake-ups in between. */
   private readonly othersUntilMs = new Map<string, number>();
   private readonly watched = new Set<string>();
+  /** Of the steps that are overdue: which one was looked for in the queue last, when there were more behind it. */
+  private lookedUpTo: string | undefined;
   private readonly groupRules: readonly GroupRule[];
   /** By cluster: wakes the dispatcher when the next window of a group ends. */
   private readonly windows = new Map<string, NodeJS.Timeout>();
@@ -201,20 +203,30 @@ export class Caretaker {
   }
 
   private async buryDead(): Promise<void> {
-    for (const { stepId, workerId } of await this.parts.store.buryDead(SWEEP_BATCH)) {
-      this.parts.log.warn({ step: stepId, worker: workerId }, 'a worker is gone: its step is due again');
-      await this.change({ stepId }, (model) => model.lost(workerId));
+    for (let isMore = true; isMore && !this.stopping.signal.aborted;) {
+      const left = await this.parts.store.buryDead(SWEEP_BATCH);
+      let changed = 0;
+      for (const { stepId, workerId } of left) {
+        this.parts.log.warn({ step: stepId, worker: workerId }, 'a worker is gone: its step is due again');
+        if (await this.change({ stepId }, (model) => model.lost(workerId))) changed += 1;
+      }
+      // Those that cannot be changed come again with the next round.
+      isMore = left.length === SWEEP_BATCH && changed > 0;
     }
   }
 
   private async handOverAgain(): Promise<void> {
     const { store, dispatch, log, times } = this.parts;
-    const overdue = await store.overdue(times.overdueMs, SWEEP_BATCH);
-    const lost = overdue.length === 0 ? [] : await dispatch.missing(overdue);
-    const again = lost.length === 0 ? 0 : await store.redispatch(lost);
-    if (again === 0) return;
-    log.warn({ steps: again }, 'the queue lost these steps: handing them over again');
-    this.parts.wakeUps.notify('outbox');
+    for (let again = 1; again > 0 && !this.stopping.signal.aborted;) {
+      const overdue = await store.overdue(times.overdueMs, SWEEP_BATCH, this.lookedUpTo);
+      // Where many wait in the queue, the next round goes on behind those that were looked at.
+      this.lookedUpTo = overdue.length === SWEEP_BATCH ? overdue.at(-1)?.stepId : undefined;
+      const lost = overdue.length === 0 ? [] : await dispatch.missing(overdue);
+      again = lost.length === 0 ? 0 : await store.redispatch(lost);
+      if (again === 0) return;
+      log.warn({ steps: again }, 'the queue lost these steps: handing them over again');
+      this.parts.wakeUps.notify('outbox');
+    }
   }
 
   private async parkUnknown(): Promise<void> {

@@ -248,8 +248,12 @@ export interface RunStore {
   /** The next summary to post; it comes again with growing gaps until `advanced` ends its row. */
   takeNotice(): Promise<{ outboxId: number; batchId: string; tries: number } | undefined>;
   advanced(outboxId: number): Promise<void>;
-  /** Dispatched longer than `afterMs` ago, due, and held by nobody; those of stopped clusters wait. */
-  overdue(afterMs: number, batch: number): Promise<readonly { stepId: string; number: number }[]>;
+  /** Dispatched longer than `afterMs` ago, due, and held by nobody; those of stopped clusters wait. In the order of their ids, those above `behind`. */
+  overdue(
+    afterMs: number,
+    batch: number,
+    behind?: string,
+  ): Promise<readonly { stepId: string; number: number }[]>;
   /** Whether a step that was handed to the queue is due for so long and nobody has taken it. */
   isWorkWaiting(forMs: number): Promise<boolean>;
   /** Hands these steps over again under a new number, unless somebody did. Gives how many. */

@@ -31,6 +31,24 @@ describe('ten caretakers at once', () => {
     expect(outside.made).toHaveLength(16);
   });
 
+  it('find what the queue lost behind any number of steps that wait in it', async () => {
+    const outside = new Outside();
+    bench = await EngineBench.start({
+      workflow: workflow(use('one')),
+      steps: [outside.step('one')],
+      effects: [outside.thing],
+    });
+    await bench.accept(130);
+    bench.caretaker();
+    await bench.until(`select count(*) = 0 as ok from outbox`);
+    const [last] = await bench.database.query<{ id: string }>(
+      'select id from steps order by id desc limit 1',
+    );
+    await bench.loseJob(last!.id, 1);
+    await bench.until(`select dispatch = 2 as ok from steps where id = $1`, [last!.id]);
+    expect(await bench.database.query('select 1 from steps where dispatch > 1')).toHaveLength(1);
+  });
+
   it('bury a dead worker once and count one death', async () => {
     const outside = new Outside();
     bench = await EngineBench.start({

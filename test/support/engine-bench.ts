@@ -177,6 +177,11 @@ export class EngineBench {
     await this.#dispatch.queue.obliterate({ force: true });
   }
 
+  /** As a failover loses the last that was written: this hand-over alone. */
+  async loseJob(stepId: string, number: number): Promise<void> {
+    await this.#dispatch.queue.remove(`${stepId}-${number}`);
+  }
+
   /** Accepts machines into one batch, as a create does; gives their run ids. */
   async accept(
     count: number,

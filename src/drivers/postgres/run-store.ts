@@ -295,12 +295,17 @@ export class PostgresRunStore implements RunStore {
     await this.database.query('delete from outbox where id = $1', [outboxId]);
   }
 
-  async overdue(afterMs: number, batch: number): Promise<readonly { stepId: string; number: number }[]> {
+  async overdue(
+    afterMs: number,
+    batch: number,
+    behind?: string,
+  ): Promise<readonly { stepId: string; number: number }[]> {
     const rows = await this.database.query<{ id: string; dispatch: number }>(
       `select id, dispatch from steps
         where ${HANDED_OVER} and due_at <= clock_timestamp() and dispatched_at < clock_timestamp() - $1 * interval '1 millisecond'
-        order by due_at limit $2`,
-      [afterMs, batch],
+          and ($3::uuid is null or id > $3)
+        order by id limit $2`,
+      [afterMs, batch, behind],
     );
     return rows.map((row) => ({ stepId: row.id, number: row.dispatch }));
   }
