@@ -687,6 +687,9 @@ describe('a run that is wanted gone', () => {
     bench.next().failed(bench.claim('a'), failure('after-fix'), {});
     expect(bench.states()).toEqual({ a: 'undo-parked' });
     expect(bench.loaded.run.state).toBe('parked');
+    expect(bench.loaded.machine.error?.hint).toContain(
+      'Left outside: guest 1 of main. When it is mended: hatchery run retry run',
+    );
     bench.next().retry();
     expect(bench.states()).toEqual({ a: 'undoing' });
     expect(bench.loaded).toMatchObject({ run: { state: 'undoing' }, machine: { state: 'deleting' } });

@@ -56,7 +56,7 @@ export class PostgresClusterStops implements ClusterStops, ClusterPauses {
     const error: ErrorRecord = {
       code: 'cluster-paused',
       message: `Unable to begin anything on cluster ${cluster}: ${actor} paused it (${why})`,
-      hint: 'What runs goes on to its end, new batches wait. An admin resumes the cluster.',
+      hint: `What runs goes on to its end, new batches wait. To go on: hatchery cluster resume ${cluster}`,
       facts: { cluster, actor, why },
     };
     return this.stop(cluster, 'paused', error, { actor, action: 'cluster.pause' });
