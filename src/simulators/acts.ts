@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { SimulatorName } from './names.js';
 
 const vmid = z.number().int().min(100).optional();
 const node = z.string().min(1).optional();
@@ -17,7 +18,9 @@ const act = <Name extends string, Shape extends z.ZodRawShape>(
  * What a fault rule can do to the world (`effect: act`). A `vmid` or `node` that is left out is the operation's; texts may name them and the request's name: `{vmid}`, `{node}`, `{name}`.
  * Somebody else: `foreign-*` · the cluster: `lose-quorum`, `power-off`, `fill-storage`, `forget-tasks`, `expire-tickets`, `revoke`, `grant` ·
  * locks: `lock-guest` (the `lock` key), `hold-file-lock` (its flock), `hold-cluster-lock` (`storage-ceph`, `file-user_cfg`) ·
- * what a guest shows: `hide-config`, `hide-volume`, `drop-drive`, `same-mac`, `same-lease`, `agent` · the operation's own task: `kill-task`, `leave-volume`, `warn`.
+ * Windows and its DHCP server: `add-filter` and `remove-filter` (a `mac` that is left out is that of the script's first entry), `take-shells` (somebody with our account holds all
+ * shells that are free), `close-shells` (the service restarted) · Guacamole: `expire-tickets` (every token is dead), `roll-back` (the answer is kept, what the request did is not) ·
+ * what a guest shows: `hide-config`, `hide-volume`, `drop-drive`, `same-mac`, `same-lease`, `agent` · the operation's own task: `kill-task` (of a script: it dies when half of its entries are done), `leave-volume`, `warn`.
  */
 export const actSchema = z.discriminatedUnion('do', [
   act('foreign-create', {
@@ -64,6 +67,16 @@ export const actSchema = z.discriminatedUnion('do', [
   act('hide-volume', { vmid, forMs: z.number().positive() }),
   act('same-mac', { vmid, as: z.number().int() }),
   act('same-lease', { vmid, as: z.number().int().optional() }),
+  act('add-filter', {
+    mac: z.string().optional(),
+    owner: who,
+    description: z.string(),
+    list: z.enum(['Allow', 'Deny']).default('Allow'),
+  }),
+  act('remove-filter', { mac: z.string().optional(), owner: who }),
+  act('take-shells', { forMs: z.number().positive() }),
+  act('close-shells', {}),
+  act('roll-back', {}),
 ]);
 export type Act = z.output<typeof actSchema>;
 
@@ -79,3 +92,21 @@ export interface ActTarget {
 
 /** Does an act; called with every field that the target can give filled in. */
 export type Actor = (act: Act, target: ActTarget) => void | Promise<void>;
+
+const WINRM_ACTS: ReadonlySet<Act['do']> = new Set([
+  'add-filter',
+  'remove-filter',
+  'take-shells',
+  'close-shells',
+  'kill-task',
+]);
+const GUACAMOLE_ACTS: ReadonlySet<Act['do']> = new Set(['expire-tickets', 'roll-back']);
+
+/** Whether an act changes the world of this simulator. */
+export function isActOf(sim: SimulatorName, name: Act['do']): boolean {
+  if (sim === 'winrm') return WINRM_ACTS.has(name);
+  if (sim === 'guacamole') return GUACAMOLE_ACTS.has(name);
+  return (
+    name === 'kill-task' || name === 'expire-tickets' || !(WINRM_ACTS.has(name) || GUACAMOLE_ACTS.has(name))
+  );
+}

@@ -93,12 +93,36 @@ describe('fault rules', () => {
         .join() ?? '';
     expect(refused({ id: 'x', match: { sim: 'redis' }, effect: 'task-error' })).toContain('no task-error');
     expect(refused({ id: 'x', match: { sim: 'http' }, when: 'during', effect: 'reset' })).toContain('during');
-    expect(refused({ id: 'x', match: { sim: 'http' }, effect: 'truncate', value: 1 })).toContain('after');
+    expect(refused({ id: 'x', match: { sim: 'http' }, effect: 'truncate', value: 1 })).toContain(
+      'no truncate before',
+    );
     expect(refused({ id: 'x', match: { sim: 'postgres', vmid: 100 }, effect: 'reset' })).toContain('vmid');
     expect(refused({ id: 'x', match: { sim: 'guacamole' }, effect: 'cut', value: 1 })).toContain(
-      'only a transport',
+      'guacamole knows no cut',
     );
+    expect(refused({ id: 'x', effect: 'cut', value: 1 })).toContain('a simulator knows no cut');
     expect(refused({ id: 'x', match: { sim: 'redis' }, effect: 'cut' })).not.toBe('');
+    const script = { sim: 'winrm', op: 'winrm.script.dhcp-filter-allow' } as const;
+    expect(refused({ id: 'x', match: script, effect: 'reset' })).toContain('no reset before');
+    expect(
+      refused({ id: 'x', match: { sim: 'winrm' }, when: 'during', effect: 'delay', value: 1 }),
+    ).toContain('during');
+    const value = { do: 'lose-quorum' };
+    expect(refused({ id: 'x', match: { sim: 'winrm' }, effect: 'act', value })).toContain(
+      'no act lose-quorum',
+    );
+  });
+
+  it('disturb a script only when they name it, and do an act only where it can be done', () => {
+    const { faults: rules } = faults(
+      { id: 'messages', match: { sim: 'winrm' }, effect: 'reset' },
+      { id: 'script', match: { op: 'winrm.script.*' }, when: 'during', effect: 'drop' },
+      { id: 'quorum', effect: 'act', value: { do: 'lose-quorum' } },
+    );
+    expect(rules.match({ sim: 'winrm', op: 'winrm.script.dhcp-filter-find' }).ids).toBe('script');
+    expect(rules.match({ sim: 'winrm', op: 'winrm.receive' }).ids).toBe('messages');
+    expect(rules.match({ sim: 'guacamole', op: 'guacamole.self' }).ids).toBeUndefined();
+    expect(rules.match(clone).ids).toBe('quorum');
   });
 
   it('leave transports alone unless they name them', () => {

@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
-import { actSchema, type Act, type Actor, type ActTarget } from './acts.js';
+import { actSchema, isActOf, type Act, type Actor, type ActTarget } from './acts.js';
 import type { SimClock } from './clock.js';
 import type { Journal } from './journal.js';
-import { isTransport, SIMULATOR_NAMES, TRANSPORT_NAMES } from './names.js';
+import { isTransport, SIMULATOR_NAMES, TRANSPORT_NAMES, type SimulatorName } from './names.js';
 import type { SimRandom } from './seed.js';
 
 /**
@@ -14,6 +14,9 @@ import type { SimRandom } from './seed.js';
  * `effect` and `value`: `status` {status, message} answers that · `reset` cuts the connection (RST) · `drop` ends it without an answer (FIN) · `silence` never answers · `truncate` n: the connection ends after n bytes of the answer ·
  * `omit` text: this field is missing in the answer's data, or in every row of a list · `delay` ms (simulated) · `task-error` the text the task ends with (`after`: the work is done nevertheless; `unexpected status` = its log ends without a verdict) ·
  * `hold-lock` ms: somebody else holds the lock of the operation's storage that long · `act` {do, ...}: changes the world, see acts.ts.
+ * Windows and Guacamole know before and after for every message. A script of Windows is an operation beside its messages, `winrm.script.<name>`, for which only rules that begin with that hold:
+ * `act` at all three, `delay` before and during, `drop` during = it seems to have run and did nothing, after = its output is lost; `task-error` text on the error stream with
+ * exit code 0, during = instead of its work, after = besides; `truncate` after = of its output.
  * On a transport (`redis`, `postgres`, `http`; what an op is, see transport/) there are only before and after, and of these effects `delay`, `reset`, `drop`, `silence`, `truncate` and besides
  * `cut` ms: every connection is reset and new ones are refused that long. Before = the request never reaches the other side; after = it was answered, and nothing of the answer comes through.
  */
@@ -54,18 +57,45 @@ const rule = z.strictObject({
   ]),
   value: z.unknown().optional(),
 });
-const TRANSPORT_EFFECTS = new Set(['delay', 'reset', 'drop', 'silence', 'truncate', 'cut']);
+type Effect = z.output<typeof rule>['effect'];
+type Point = z.output<typeof rule>['when'];
 
-/** Why a rule could never fire, or nothing. */
-function contradiction({ match, when, effect }: z.output<typeof rule>): string | undefined {
-  if (match.sim === undefined || !isTransport(match.sim))
-    return effect === 'cut' ? 'only a transport is cut: match sim redis, postgres or http' : undefined;
-  if (!TRANSPORT_EFFECTS.has(effect)) return `a transport knows no ${effect}`;
-  if (when !== 'before' && when !== 'after') return `a transport knows before and after, not ${when}`;
-  if (effect === 'truncate' && when === 'before') return 'only an answer is truncated: write when: after';
-  return match.node === undefined && match.vmid === undefined
-    ? undefined
-    : 'a transport knows no node or vmid';
+const REQUEST: readonly Effect[] = ['status', 'reset', 'drop', 'silence', 'delay', 'truncate', 'act'];
+const TRANSPORT: readonly Effect[] = ['delay', 'reset', 'drop', 'silence', 'cut'];
+/** What can happen to a script of Windows beside the messages that start it and fetch its output. */
+const SCRIPT_OP = 'winrm.script.';
+const SCRIPT: Readonly<Partial<Record<Point, readonly Effect[]>>> = {
+  before: ['delay', 'act'],
+  during: ['delay', 'act', 'drop', 'task-error'],
+  after: ['act', 'drop', 'task-error', 'truncate'],
+};
+
+/** The effects that a rule can have at its point; `undefined` = all that no transport alone has. */
+function possible({ match: { sim, op = '' }, when }: z.output<typeof rule>): readonly Effect[] | undefined {
+  if (sim === undefined || sim === 'proxmox') return undefined;
+  if (op.startsWith(SCRIPT_OP)) return SCRIPT[when] ?? [];
+  if (when !== 'before' && when !== 'after') return [];
+  if (sim === 'winrm') return REQUEST;
+  if (sim === 'guacamole') return [...REQUEST, 'omit'];
+  return when === 'after' ? [...TRANSPORT, 'truncate'] : TRANSPORT;
+}
+
+/** Why a rule could never do what it says, or nothing. */
+function contradiction(parsed: z.output<typeof rule>): string | undefined {
+  const { match, when, effect } = parsed;
+  const { sim } = match;
+  const effects = possible(parsed);
+  if (effects === undefined ? effect === 'cut' : !effects.includes(effect))
+    return `${sim ?? 'a simulator'} knows no ${effect} ${when}${match.op === undefined ? '' : ` ${match.op}`}`;
+  if (sim !== undefined && sim !== 'proxmox' && (match.node !== undefined || match.vmid !== undefined))
+    return `${sim} knows no node and no vmid`;
+  return undefined;
+}
+
+function strayAct({ match: { sim } }: z.output<typeof rule>, value: unknown): string | undefined {
+  const name = (value as Partial<Act> | undefined)?.do;
+  if (name === undefined || sim === undefined || isTransport(sim) || isActOf(sim, name)) return undefined;
+  return `${sim} knows no act ${name}`;
 }
 
 /** Rules are checked when they are read, not when they fire. */
@@ -74,7 +104,7 @@ export const faultRuleSchema = rule.transform((parsed, context) => {
   const value = shape?.safeParse(parsed.value);
   for (const issue of value?.error?.issues ?? [])
     context.addIssue({ code: 'custom', path: ['value', ...issue.path], message: issue.message });
-  const wrong = contradiction(parsed);
+  const wrong = contradiction(parsed) ?? strayAct(parsed, value?.data);
   if (wrong !== undefined) context.addIssue({ code: 'custom', path: ['effect'], message: wrong });
   return value?.success ? { ...parsed, value: value.data } : parsed;
 });
@@ -175,6 +205,11 @@ export class FiredFaults {
     return undefined;
   }
 
+  /** The rule of this effect at this point. */
+  at(when: RulePoint, effect: ParsedRule['effect']): ParsedRule | undefined {
+    return this.rules.find((rule) => rule.when === when && rule.effect === effect);
+  }
+
   /** Simulated milliseconds that somebody else holds the lock of this operation. */
   get holdLockMs(): number {
     const rule = this.rules.find(({ effect }) => effect === 'hold-lock');
@@ -235,9 +270,12 @@ export class Faults {
   }
 
   #fires(entry: { rule: ParsedRule; matched: number }, target: FaultTarget): boolean {
-    const { match, id } = entry.rule;
+    const { rule } = entry;
+    const { match, id } = rule;
     if (match.sim === undefined ? isTransport(target.sim) : match.sim !== target.sim) return false;
     if (match.op !== undefined && !opMatches(match.op, target.op)) return false;
+    if (target.op.startsWith(SCRIPT_OP) && match.op?.startsWith(SCRIPT_OP) !== true) return false;
+    if (rule.effect === 'act' && !isActOf(target.sim as SimulatorName, (rule.value as Act).do)) return false;
     if (match.node !== undefined && match.node !== target.node) return false;
     if (match.vmid !== undefined && match.vmid !== target.vmid) return false;
     const elapsedMs = this.clock.elapsedMs();

@@ -30,6 +30,7 @@ import { HatcheryError } from '../core/errors.js';
  * - `fault`      a rule fired: `fault` = its id, `params { when, effect }`; on a transport (`sim` redis, postgres, http) it is the only line: what passes undisturbed is not told.
  * - `foreign`    somebody who is not the product did it (op `foreign.create`, `foreign.edit`, `foreign.delete`, `foreign.start`, `foreign.stop`, `foreign.migrate`), `actor` = who;
  *                a guest phoned home (op `guest.phone-home`, actor `foreign:guest`; effect false, `status` of the answer, `answered: false` = there was none);
+ *                a filter or an object of Guacamole changed by hand (the ops below);
  *                or the world itself changed (op `condition.<act>` as in acts.ts, e.g. `condition.power-off` with `node`; effect false and `params.error` = it could not).
  *
  * `actor` is the token id (`user@realm!name`), the user of a ticket (`root@pam`), the account (`DOMAIN\\user`, Guacamole login), `foreign:<who>` or `simulator`;

@@ -107,10 +107,15 @@ export async function perform(
   }
 }
 
-/** The answer without one field of its data, or of every row of a list. */
+/** The answer without one field: of its data, or else of itself; where that is a list, or holds objects by their id, of each of those. */
 function withoutField(body: SimReply['body'], field: string): string {
   type Row = Record<string, unknown>;
-  const whole = JSON.parse(String(body)) as { data?: Row | readonly Row[] | null };
-  for (const row of [whole.data ?? []].flat() as Row[]) delete row[field];
+  const whole = JSON.parse(String(body)) as { data?: unknown };
+  const about = 'data' in whole ? whole.data : whole;
+  for (const row of [about ?? []].flat() as Row[])
+    for (const one of field in row ? [row] : (Object.values(row).filter(isObject) as Row[]))
+      delete one[field];
   return JSON.stringify(whole);
 }
+
+const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null;

@@ -59,6 +59,21 @@ export class GuacamoleModel {
     return login;
   }
 
+  /** Gives the way back to how everything is now. Numbers that were given out meanwhile stay given out, as in the database. */
+  savepoint(): () => void {
+    const { users, groups, connections } = this.world;
+    const tables = [users, groups, connections].map((table) => {
+      const rows = [...structuredClone(table)];
+      return (): void => {
+        table.clear();
+        for (const [key, row] of rows) (table as Map<string, unknown>).set(key, row);
+      };
+    });
+    return () => {
+      for (const restore of tables) restore();
+    };
+  }
+
   updateUser(login: string, body: JsonObject): void {
     const user = this.user(login);
     user.attributes = declared('user', body['attributes']);

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { Act } from '../acts.js';
 import type { ListenOptions, RunningSimulator, SimulatorContext } from '../context.js';
 import { listen, type SimAnswer, type SimReply, type SimRequest } from '../http.js';
 import { perform, type Outcome } from '../operation.js';
@@ -52,6 +53,7 @@ export async function startGuacamoleSimulator(
   if (model.world.users.size === 0) populate(model);
   const certificate = context.authority.issue('guacamole');
   const sessions = new Sessions(context.clock, options.sessionTimeoutMs ?? SESSION_TIMEOUT_MS);
+  context.faults.actsOf('guacamole', (act) => expire(context, sessions, act));
   const service = new GuacamoleService(context, model, sessions);
   const listener = await listen({
     port: options.port,
@@ -73,6 +75,17 @@ export async function startGuacamoleSimulator(
     expireSessions: () => sessions.closeAll(),
     stop: () => listener.stop(),
   };
+}
+
+/** `roll-back` is done by the request itself. */
+function expire(context: SimulatorContext, sessions: Sessions, { do: name, inMs }: Act): void {
+  if (name !== 'expire-tickets') return;
+  if (inMs !== undefined) context.clock.after(inMs, () => expire(context, sessions, { do: name }));
+  else {
+    sessions.closeAll();
+    const line = { sim: 'guacamole', event: 'foreign', actor: 'simulator', effect: true } as const;
+    context.journal.record({ ...line, op: `condition.${name}` });
+  }
 }
 
 /** What was there before us: the administrator, our account, and a teacher with a connection of her own. */
@@ -111,11 +124,14 @@ class GuacamoleService {
       this.context,
       { sim: 'guacamole', op, actor },
       delivered,
-      async () => {
+      async (faults) => {
         const draw = this.context.random.stream(op);
         await this.context.clock.sleep(draw.logNormal(REQUEST_MS.median, REQUEST_MS.p95));
         try {
-          return this.#outcome(actor, act());
+          const rollBack = faults.own('roll-back') && this.model.savepoint();
+          const result = act();
+          rollBack?.();
+          return this.#outcome(actor, rollBack ? { ...result, effect: false, sides: [] } : result);
         } catch (error) {
           if (error instanceof GuacamoleError) return { reply: json(error.status, error.body()) };
           throw error;

@@ -88,6 +88,12 @@ export class FaultActs {
         return this.#holdLock(act);
       // The task itself looks for it.
       case 'warn':
+      // Of other simulators.
+      case 'add-filter':
+      case 'remove-filter':
+      case 'take-shells':
+      case 'close-shells':
+      case 'roll-back':
         return undefined;
       default:
         return this.#onGuest(act);

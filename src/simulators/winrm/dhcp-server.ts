@@ -106,4 +106,4 @@ export class DhcpServer {
 
 /** `AA-BB-...` -> `aa:bb:...`, the form of the world and of the journal. */
 export const worldMac = (mac: string): string => mac.toLowerCase().replaceAll('-', ':');
-const windowsMac = (mac: string): string => mac.toUpperCase().replaceAll(':', '-');
+export const windowsMac = (mac: string): string => mac.toUpperCase().replaceAll(':', '-');

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { Interrupted } from '../clock.js';
 import type { SimulatorContext } from '../context.js';
+import type { FiredFaults } from '../faults.js';
 import { clixml, readCommandLine } from './command-line.js';
 import { DHCP_SCRIPTS } from './dhcp-scripts.js';
 import { CmdletError, DhcpServer, worldMac } from './dhcp-server.js';
@@ -12,6 +13,10 @@ export const ENTRY_MS = 40;
 const inputSchema = z.object({
   entries: z.array(z.object({ mac: z.string(), description: z.string().default('') })).default([]),
 });
+
+/** STATUS_UNSUCCESSFUL: the process ended without having said so. */
+const DIED = -1073741823;
+class Died extends Error {}
 
 interface Result {
   readonly exitCode: number;
@@ -67,14 +72,18 @@ export class ScriptRunner {
       };
 
     const op = `winrm.script.${parsed.name?.split(' ')[0]}`;
-    const fired = faults.match({ sim: 'winrm', op });
-    const isSwallowed = fired.rules.some((rule) => rule.when === 'during' && rule.effect === 'drop');
+    const fired = faults.match({ sim: 'winrm', op, params: { mac: input.entries[0]?.mac } });
+    await fired.answer('before');
     await holds.pass(op, 'before');
     const streamError = await fired.task('during', command.signal);
+    await fired.act('during');
+    const isSwallowed = fired.at('during', 'drop') !== undefined || streamError !== undefined;
+    const diesAfter = fired.own('kill-task') && Math.floor(input.entries.length / 2);
     // Counted from the first entry: a timer that fires late must not make a long list longer.
     const beganMs = clock.elapsedMs();
     let steps = 0;
     const step = async (): Promise<void> => {
+      if (steps === diesAfter) throw new Died();
       steps += 1;
       const leftMs = beganMs + ENTRY_MS * steps - clock.elapsedMs();
       if (leftMs > 0) await clock.sleep(leftMs, command.signal);
@@ -97,10 +106,9 @@ export class ScriptRunner {
         });
       },
     );
-    const result =
-      isSwallowed || streamError !== undefined
-        ? swallowed(streamError)
-        : await outcome(() => script(server, input, { user: actor, computer: this.computer }, step));
+    const done = isSwallowed
+      ? swallowed(streamError)
+      : await outcome(() => script(server, input, { user: actor, computer: this.computer }, step));
     journal.record({
       sim: 'winrm',
       event: 'request',
@@ -112,11 +120,24 @@ export class ScriptRunner {
         script: parsed.name,
         digest: parsed.digest,
         entries: input.entries.length,
-        exitCode: result.exitCode,
+        exitCode: done.exitCode,
       },
     });
     await holds.pass(op, 'after');
-    return result;
+    await fired.act('after');
+    return isSwallowed ? done : this.#afterwards(done, fired, command.signal);
+  }
+
+  /** What faults leave of the output of a script that did its work. */
+  async #afterwards(done: Result, fired: FiredFaults, signal: AbortSignal): Promise<Result> {
+    if (fired.at('after', 'drop')) return { exitCode: 0 };
+    const text = await fired.task('after', signal);
+    const cut = fired.at('after', 'truncate');
+    return {
+      ...done,
+      ...(cut && { stdout: (done.stdout ?? '').slice(0, Number(cut.value)) }),
+      ...(text !== undefined && { exitCode: 0, stderr: clixml(text) }),
+    };
   }
 
   /** Cut anywhere, also inside a character: that is how the streams of WinRM come. */
@@ -138,6 +159,7 @@ async function outcome(
   try {
     return { exitCode: 0, stdout: answerLine({ ok: true, ...(await act()) }) };
   } catch (error) {
+    if (error instanceof Died) return { exitCode: DIED };
     if (!(error instanceof CmdletError)) throw error;
     const { id, category, message } = error;
     return { exitCode: 1, stdout: answerLine({ ok: false, id, category, message }) };

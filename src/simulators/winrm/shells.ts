@@ -110,6 +110,11 @@ export class Shells {
     return shell;
   }
 
+  /** Opens all that the quota leaves. */
+  takeAll(owner: string): Shell[] {
+    return Array.from({ length: this.maxShellsPerUser - this.countOf(owner) }, () => this.open(owner));
+  }
+
   /** A command counts until it is signalled or its shell goes, also when it is done. */
   start(shell: Shell): ShellCommand {
     const own = [...this.#shells.values()].filter(({ owner }) => owner === shell.owner);

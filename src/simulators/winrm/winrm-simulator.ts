@@ -19,6 +19,7 @@ import {
   type Node,
   type ShellRequest,
 } from './soap.js';
+import { WinrmActs } from './winrm-acts.js';
 import { WinrmAuth } from './winrm-auth.js';
 
 const COMPUTER = 'DHCP1';
@@ -52,6 +53,8 @@ export async function startWinrmSimulator(
   const { account } = context.world.dhcp;
   const certificate = context.authority.issue('winrm');
   const shells = new Shells(options.maxShellsPerUser ?? 30, options.maxOperationsPerUser ?? 1500);
+  const acts = new WinrmActs(context, shells, COMPUTER, `${account.domain}\\${account.username}`);
+  context.faults.actsOf('winrm', (act, target) => acts.perform(act, target));
   const service = new WinrmService(context, shells, new WinrmAuth(account, COMPUTER, certificate));
   const listener = await listen({
     port: options.port,
