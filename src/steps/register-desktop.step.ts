@@ -77,7 +77,15 @@ export const registerDesktop = defineStep<Input, { connection: string; link: str
       },
       run.call,
     );
-    await gateway.grant(machine.owner.login, connection.id, group.id, run.call);
+    const { login } = machine.owner;
+    await gateway.grant(login, connection.id, group.id, run.call);
+    // A permission is on a connection, so this proves both.
+    if (!(await gateway.hasPermission(login, connection.id, group.id, run.call)))
+      throw new HatcheryError(
+        'remote-refused',
+        `Unable to let ${login} use ${machine.name} in ${access.service}: it said yes, but reading back shows no permission`,
+        { retry: 'later' },
+      );
     const link = gateway.link(connection.id);
     run.learn({ link });
     return { connection: connection.id, link };

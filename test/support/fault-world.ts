@@ -137,6 +137,11 @@ export class FaultWorld {
     await this.world.runsAre('cancelled', [machine]);
   }
 
+  /** Deletes a machine that is ready, and waits until nothing is left. */
+  async remove(machine: TestMachine): Promise<void> {
+    await this.world.remove([machine]);
+  }
+
   close(): Promise<void> {
     return this.world.close();
   }
