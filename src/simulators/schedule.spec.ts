@@ -33,11 +33,11 @@ describe('a schedule', () => {
   });
   afterAll(() => rmSync(dir, { recursive: true }));
 
-  it('comes in eight kinds that can all be read', () => {
+  it('comes in kinds that can all be read', () => {
     const names = readdirSync(SHIPPED).map((file) => file.replace('.yaml', ''));
-    const expected = ['kill', 'flush', 'postgres', 'faults', 'foreign', 'cancel', 'upgrade', 'mixed'];
-    expect(new Set(names)).toEqual(new Set(expected));
-    for (const name of expected) {
+    const promised = ['kill', 'flush', 'postgres', 'faults', 'foreign', 'cancel', 'upgrade', 'mixed'];
+    expect(names).toEqual(expect.arrayContaining(promised));
+    for (const name of names) {
       const { faults, actors, actions } = readSchedule(join(SHIPPED, `${name}.yaml`));
       expect(faults.rules.length + actors.length + actions.length).toBeGreaterThan(0);
     }

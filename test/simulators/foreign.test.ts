@@ -73,6 +73,7 @@ describe('somebody else on the cluster', () => {
       parts: { filter: false, desktop: false },
     });
     expect(verdict).toMatchObject({ findings: [], counts: { guestsCreated: 2, openTasks: 0 } });
+    expect(verdict.counts.foreignActions).toBeGreaterThan(own.size);
   });
 
   it('another deployment keeps to its own pool and range, and marks what it makes', async () => {

@@ -127,7 +127,14 @@ function count(line: JournalLine, counts: Counts): void {
     counts.guacamoleRequests += 1;
   if (line.event === 'request' && line.op === 'winrm.command') counts.winrmCommands += 1;
   if (line.event === 'fault') counts.faults += 1;
-  if (line.event === 'foreign') counts.foreignActions += 1;
+  if (line.event === 'foreign' || isDeedOverApi(line)) counts.foreignActions += 1;
+}
+
+/** Somebody who is not the product changed something, or began to. */
+function isDeedOverApi({ event, actor, effect, upid }: JournalLine): boolean {
+  return (
+    event === 'request' && actor?.startsWith('foreign-') === true && (effect === true || upid !== undefined)
+  );
 }
 
 /** Locks, and reads by which nobody learns what became of a request, prove nothing here. */
