@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { fakeCliWorld } from '../../test/support/fake-cli-world.js';
 import { ERRORS, type ErrorCode } from '../core/errors.js';
-import { nextCommand } from '../core/results.js';
+import { nextCommand } from '../core/remedies.js';
 import { runCommandLine } from './program.js';
 
 const ROOT = new URL('../..', import.meta.url).pathname;
@@ -49,7 +49,7 @@ const commands = printedCommands();
 describe('a command that is printed somewhere', () => {
   it('is looked for in enough places', () => {
     expect(commands).toEqual(
-      expect.arrayContaining(['run retry --batch --code', 'batch cancel', 'cluster check']),
+      expect.arrayContaining(['batch retry --parked --code', 'batch cancel', 'cluster check']),
     );
   });
 

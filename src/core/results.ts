@@ -1,4 +1,5 @@
 import { ERRORS, type ErrorCode, type ErrorRecord } from './errors.js';
+import { nextCommand, remedyOf, type Reader } from './remedies.js';
 import type { MachineState } from './states.js';
 
 /** The columns of results, in order; JSON items have the same names. */
@@ -30,6 +31,8 @@ export interface ResultCause {
   readonly code: ErrorCode;
   readonly count: number;
   readonly sentence: string;
+  /** What has to be done before the command helps. */
+  readonly advice: string;
   readonly next: string;
 }
 
@@ -39,9 +42,6 @@ export interface BatchResults {
   readonly items: readonly ResultItem[];
   readonly causes: readonly ResultCause[];
 }
-
-/** Who is told what to do next: some commands are for admins. */
-type Reader = 'admin' | 'teacher';
 
 /** What a machine's error is made of before its remedy is added. */
 export type ResultFacts = Omit<ResultItem, 'next'> & { readonly runId?: string };
@@ -83,6 +83,7 @@ function standstills(
     code,
     count,
     sentence: message.endsWith('.') ? message : `${message}.`,
+    advice: remedyOf(code).advice,
     next: reader === 'admin' ? 'hatchery cluster check' : `hatchery batch show ${batch}`,
   }));
 }
@@ -98,6 +99,7 @@ function groupCauses(batch: string, machines: readonly ResultFacts[], reader: Re
       code,
       count: group.length,
       sentence: `${ERRORS[code].title}${commonReason(group)}.`,
+      advice: remedyOf(code).advice,
       next: nextCommand(code, batch, {
         state: group.every(({ state }) => state === 'failed') ? 'failed' : 'parked',
         reader,
@@ -116,40 +118,6 @@ function commonReason(group: readonly ResultFacts[]): string {
     undefined,
   );
   return most ? `: ${most[0].replace(/[.\s]{1,9}$/, '')}` : '';
-}
-
-/**
- * The command that goes on after a failure: of one run when `runId` is known, else of every run of the batch with this code.
- * It exists for who reads it and for the state that the machine is in: what has failed was undone, and cannot be retried.
- * Holds only slugs, codes and ids, so it can be pasted into a shell.
- */
-export function nextCommand(
-  code: ErrorCode,
-  batch: string,
-  at: { readonly state: MachineState; readonly reader: Reader; readonly runId?: string | undefined },
-): string {
-  const target = at.runId ?? `--batch ${batch} --code ${code}`;
-  const look = at.runId === undefined ? `hatchery run list ${target}` : `hatchery run show ${at.runId}`;
-  if (at.state === 'failed') return look;
-  const forAdmins = (command: string): string => (at.reader === 'admin' ? `${command} && ` : '');
-  switch (code) {
-    case 'permission-missing':
-    case 'cluster-unreachable':
-    case 'cluster-no-quorum':
-      return `${forAdmins('hatchery cluster check')}hatchery run retry ${target}`;
-    case 'foreign-guest':
-    case 'template-changed':
-    case 'internal':
-    case 'workers-died':
-      return look;
-    case 'no-capacity':
-    case 'vmid-range-full':
-      return `${forAdmins('hatchery cluster list')}hatchery run retry ${target}`;
-    case 'already-has-machine':
-      return `hatchery batch show ${batch}`;
-    default:
-      return `hatchery run retry ${target}`;
-  }
 }
 
 /**

@@ -158,7 +158,13 @@ export const ResultsView = z
       }),
     ),
     causes: z.array(
-      z.object({ code: z.string(), count: z.number().int(), sentence: z.string(), next: z.string() }),
+      z.object({
+        code: z.string(),
+        count: z.number().int(),
+        sentence: z.string(),
+        advice: z.string().describe('What has to be done before the command helps'),
+        next: z.string(),
+      }),
     ),
   })
   .meta({ id: 'BatchResults' });

@@ -42,8 +42,9 @@ export function summaryLines({
   );
   return [
     `${terminalText(batch)}: ${[`${counts.ready} of ${counts.total} ready`, ...others.map(([state, count]) => `${count} ${state}`)].join(', ')}`,
-    ...causes.flatMap(({ code, count, sentence, next }) => [
+    ...causes.flatMap(({ code, count, sentence, advice, next }) => [
       `${count} x ${terminalText(sentence)} (${terminalText(code)})`,
+      `    ${terminalText(advice)}`,
       `    ${terminalText(next)}`,
     ]),
   ];
