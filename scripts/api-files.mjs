@@ -73,6 +73,7 @@ const VARIABLES = {
   runId: '',
   step: 'desktop',
   effect: '',
+  task: '',
   tokenId: '',
   cluster: 'main',
   vmid: '',
@@ -100,7 +101,7 @@ function requestFile(document, path, method, operation, seq) {
   const named = (where) => parameters.filter((parameter) => parameter.in === where);
   const optional = (parameter) => [
     `${parameter.required ? '' : '~'}${parameter.name}`,
-    String(parameter.schema?.default ?? ''),
+    String(parameter.schema?.default ?? (parameter.name in VARIABLES ? `{{${parameter.name}}}` : '')),
   ];
   const parts = [
     block('meta', { name: operation.operationId, type: 'http', seq }),

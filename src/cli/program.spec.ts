@@ -142,6 +142,8 @@ describe('what is sent', () => {
     ['run', 'adopt', ID, ID, '--reason', 'restored'],
     ['batch', 'retry', 'l3', '--failed', '--code', 'no-capacity'],
     ['admin', 'released'],
+    ['admin', 'doctor'],
+    ['cluster', 'guests', 'main'],
     ['admin', 'workers'],
     ['admin', 'slots'],
     ['admin', 'locks'],

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { ERRORS, EXIT, HatcheryError } from '../core/errors.js';
 import { Cli, jsonText } from './cli.js';
+import { adminDoctor } from './commands/admin-doctor.js';
 import { adminExport } from './commands/admin-export.js';
 import { adminLocks } from './commands/admin-locks.js';
 import { adminNewDeployment } from './commands/admin-new-deployment.js';
@@ -26,6 +27,7 @@ import { clusterResume } from './commands/cluster-resume.js';
 import { clusterVmids } from './commands/cluster-vmids.js';
 import { clusterVendorData } from './commands/cluster-vendor-data.js';
 import { clusterCompare } from './commands/cluster-compare.js';
+import { clusterGuests } from './commands/cluster-guests.js';
 import { clusterLimits } from './commands/cluster-limits.js';
 import { clusterList } from './commands/cluster-list.js';
 import { clusterPause } from './commands/cluster-pause.js';
@@ -85,6 +87,7 @@ const GROUPS: readonly { name: string; summary: string; commands: readonly Comma
     commands: [
       clusterList,
       clusterCheck,
+      clusterGuests,
       clusterPause,
       clusterResume,
       clusterLimits,
@@ -100,7 +103,15 @@ const GROUPS: readonly { name: string; summary: string; commands: readonly Comma
   {
     name: 'admin',
     summary: 'For whoever runs the service.',
-    commands: [adminWorkers, adminLocks, adminSlots, adminReleased, adminExport, adminNewDeployment],
+    commands: [
+      adminDoctor,
+      adminWorkers,
+      adminLocks,
+      adminSlots,
+      adminReleased,
+      adminExport,
+      adminNewDeployment,
+    ],
   },
   { name: 'journal', summary: 'What the simulators saw.', commands: [journalCheck] },
 ];

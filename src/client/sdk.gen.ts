@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.js';
 import { type Client, formDataBodySerializer, type Options as Options2, type TDataShape } from './client/index.js';
-import type { AddMachinesData, AddMachinesErrors, AddMachinesResponses, AdoptEffectData, AdoptEffectErrors, AdoptEffectResponses, BatchCredentialsData, BatchCredentialsErrors, BatchCredentialsResponses, BatchEventsData, BatchEventsErrors, BatchEventsResponse, BatchEventsResponses, BatchResultsData, BatchResultsErrors, BatchResultsResponses, CancelBatchData, CancelBatchErrors, CancelBatchResponses, CancelRunData, CancelRunErrors, CancelRunResponses, CheckClusterData, CheckClusterErrors, CheckClusterResponses, CreateBatchData, CreateBatchErrors, CreateBatchResponses, CreateTokenData, CreateTokenErrors, CreateTokenResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteBatchData, DeleteBatchErrors, DeleteBatchResponses, DeleteMachineData, DeleteMachineErrors, DeleteMachineResponses, EventsData, EventsErrors, EventsResponse, EventsResponses, ExportAllData, ExportAllErrors, ExportAllResponses, GetBatchData, GetBatchErrors, GetBatchResponses, GetMachineData, GetMachineErrors, GetMachineResponses, GetRunData, GetRunErrors, GetRunResponses, ListBatchesData, ListBatchesErrors, ListBatchesResponses, ListBatchMachinesData, ListBatchMachinesErrors, ListBatchMachinesResponses, ListBlueprintsData, ListBlueprintsErrors, ListBlueprintsResponses, ListClustersData, ListClustersErrors, ListClustersResponses, ListLimitsData, ListLimitsErrors, ListLimitsResponses, ListLocksData, ListLocksErrors, ListLocksResponses, ListMachinesData, ListMachinesErrors, ListMachinesResponses, ListReleasedData, ListReleasedErrors, ListReleasedResponses, ListRestingVmidsData, ListRestingVmidsErrors, ListRestingVmidsResponses, ListRunsData, ListRunsErrors, ListRunsResponses, ListSlotsData, ListSlotsErrors, ListSlotsResponses, ListTokensData, ListTokensErrors, ListTokensResponses, ListUsersData, ListUsersErrors, ListUsersResponses, ListWorkersData, ListWorkersErrors, ListWorkersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PauseClusterData, PauseClusterErrors, PauseClusterResponses, PhoneHomeData, PhoneHomeErrors, PhoneHomeResponses, PlanBatchData, PlanBatchErrors, PlanBatchResponses, RecordClusterData, RecordClusterErrors, RecordClusterResponses, ReleaseEffectData, ReleaseEffectErrors, ReleaseEffectResponses, ReleaseVmidData, ReleaseVmidErrors, ReleaseVmidResponses, ResumeClusterData, ResumeClusterErrors, ResumeClusterResponses, RetryBatchData, RetryBatchErrors, RetryBatchResponses, RetryRunData, RetryRunErrors, RetryRunResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, SetLimitsData, SetLimitsErrors, SetLimitsResponses, SkipStepData, SkipStepErrors, SkipStepResponses, VendorDataData, VendorDataErrors, VendorDataResponses, WhoAmIData, WhoAmIErrors, WhoAmIResponses } from './types.gen.js';
+import type { AddMachinesData, AddMachinesErrors, AddMachinesResponses, AdoptEffectData, AdoptEffectErrors, AdoptEffectResponses, BatchCredentialsData, BatchCredentialsErrors, BatchCredentialsResponses, BatchEventsData, BatchEventsErrors, BatchEventsResponse, BatchEventsResponses, BatchResultsData, BatchResultsErrors, BatchResultsResponses, CancelBatchData, CancelBatchErrors, CancelBatchResponses, CancelRunData, CancelRunErrors, CancelRunResponses, CheckClusterData, CheckClusterErrors, CheckClusterResponses, CreateBatchData, CreateBatchErrors, CreateBatchResponses, CreateTokenData, CreateTokenErrors, CreateTokenResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteBatchData, DeleteBatchErrors, DeleteBatchResponses, DeleteMachineData, DeleteMachineErrors, DeleteMachineResponses, DoctorData, DoctorErrors, DoctorResponses, EventsData, EventsErrors, EventsResponse, EventsResponses, ExportAllData, ExportAllErrors, ExportAllResponses, GetBatchData, GetBatchErrors, GetBatchResponses, GetMachineData, GetMachineErrors, GetMachineResponses, GetRunData, GetRunErrors, GetRunResponses, GetTaskLogData, GetTaskLogErrors, GetTaskLogResponses, ListAttemptsData, ListAttemptsErrors, ListAttemptsResponses, ListBatchesData, ListBatchesErrors, ListBatchesResponses, ListBatchMachinesData, ListBatchMachinesErrors, ListBatchMachinesResponses, ListBlueprintsData, ListBlueprintsErrors, ListBlueprintsResponses, ListClustersData, ListClustersErrors, ListClustersResponses, ListGuestsData, ListGuestsErrors, ListGuestsResponses, ListLimitsData, ListLimitsErrors, ListLimitsResponses, ListLocksData, ListLocksErrors, ListLocksResponses, ListMachinesData, ListMachinesErrors, ListMachinesResponses, ListReleasedData, ListReleasedErrors, ListReleasedResponses, ListRestingVmidsData, ListRestingVmidsErrors, ListRestingVmidsResponses, ListRunsData, ListRunsErrors, ListRunsResponses, ListSlotsData, ListSlotsErrors, ListSlotsResponses, ListTokensData, ListTokensErrors, ListTokensResponses, ListUsersData, ListUsersErrors, ListUsersResponses, ListWorkersData, ListWorkersErrors, ListWorkersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PauseClusterData, PauseClusterErrors, PauseClusterResponses, PhoneHomeData, PhoneHomeErrors, PhoneHomeResponses, PlanBatchData, PlanBatchErrors, PlanBatchResponses, RecordClusterData, RecordClusterErrors, RecordClusterResponses, ReleaseEffectData, ReleaseEffectErrors, ReleaseEffectResponses, ReleaseVmidData, ReleaseVmidErrors, ReleaseVmidResponses, ResumeClusterData, ResumeClusterErrors, ResumeClusterResponses, RetryBatchData, RetryBatchErrors, RetryBatchResponses, RetryRunData, RetryRunErrors, RetryRunResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, SetLimitsData, SetLimitsErrors, SetLimitsResponses, SkipStepData, SkipStepErrors, SkipStepResponses, VendorDataData, VendorDataErrors, VendorDataResponses, WhoAmIData, WhoAmIErrors, WhoAmIResponses } from './types.gen.js';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -286,6 +286,24 @@ export const getRun = <ThrowOnError extends boolean = false>(options: Options<Ge
 });
 
 /**
+ * All ended attempts of a run, newest first
+ */
+export const listAttempts = <ThrowOnError extends boolean = false>(options: Options<ListAttemptsData, ThrowOnError>) => (options.client ?? client).get<ListAttemptsResponses, ListAttemptsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs/{id}/attempts',
+    ...options
+});
+
+/**
+ * The end of the log of one of the run’s remote tasks, read on the cluster now
+ */
+export const getTaskLog = <ThrowOnError extends boolean = false>(options: Options<GetTaskLogData, ThrowOnError>) => (options.client ?? client).get<GetTaskLogResponses, GetTaskLogErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs/{id}/task-log',
+    ...options
+});
+
+/**
  * Makes the parked steps of a run due again; a failed machine is made anew
  */
 export const retryRun = <ThrowOnError extends boolean = false>(options: Options<RetryRunData, ThrowOnError>) => (options.client ?? client).post<RetryRunResponses, RetryRunErrors, ThrowOnError>({
@@ -383,6 +401,15 @@ export const checkCluster = <ThrowOnError extends boolean = false>(options: Opti
 });
 
 /**
+ * Guests in our range or pool that no machine of ours counts on, with the marks that they carry
+ */
+export const listGuests = <ThrowOnError extends boolean = false>(options: Options<ListGuestsData, ThrowOnError>) => (options.client ?? client).get<ListGuestsResponses, ListGuestsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/clusters/{name}/guests',
+    ...options
+});
+
+/**
  * Shapes, times and refusals of harmless reads, to be compared with another cluster
  */
 export const recordCluster = <ThrowOnError extends boolean = false>(options: Options<RecordClusterData, ThrowOnError>) => (options.client ?? client).post<RecordClusterResponses, RecordClusterErrors, ThrowOnError>({
@@ -464,6 +491,15 @@ export const events = <ThrowOnError extends boolean = false>(options?: Options<E
 export const exportAll = <ThrowOnError extends boolean = false>(options?: Options<ExportAllData, ThrowOnError>) => (options?.client ?? client).get<ExportAllResponses, ExportAllErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/export',
+    ...options
+});
+
+/**
+ * Looks at everything that has to work: a verdict and a remedy for each
+ */
+export const doctor = <ThrowOnError extends boolean = false>(options?: Options<DoctorData, ThrowOnError>) => (options?.client ?? client).get<DoctorResponses, DoctorErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/admin/doctor',
     ...options
 });
 

@@ -266,6 +266,10 @@ export type BatchResults = {
         code: string;
         count: number;
         sentence: string;
+        /**
+         * What has to be done before the command helps
+         */
+        advice: string;
         next: string;
     }>;
 };
@@ -353,6 +357,14 @@ export type RunDetail = {
     createdAt: string;
     startedAt: string | null;
     finishedAt: string | null;
+    /**
+     * Of a run that stands still
+     */
+    advice: {
+        explanation: string;
+        advice: string;
+        next: string;
+    } | null;
     steps: Array<{
         id: string;
         key: string;
@@ -364,6 +376,9 @@ export type RunDetail = {
         startedAt: string | null;
         finishedAt: string | null;
         error: Failure | null;
+        /**
+         * The newest ten, and the one under way
+         */
         attempts: Array<{
             epoch: number;
             kind: 'act' | 'undo';
@@ -375,7 +390,48 @@ export type RunDetail = {
              * What succeeded, but not without a word
              */
             warnings: Array<string>;
+            /**
+             * The worker that made it; its log has the lines of the attempt
+             */
+            by: {
+                worker: string;
+                host: string;
+                pid: number;
+            } | null;
+            /**
+             * The remote task that failed in it
+             */
+            task: string | null;
         }>;
+        /**
+         * All that have ended
+         */
+        attemptCount: number;
+        /**
+         * Requests that may have been sent; task = the remote id, null while it is not known
+         */
+        remote: Array<{
+            key: string;
+            since: string;
+            task: string | null;
+        }>;
+        slots: Array<{
+            resource: string;
+            number: number;
+            since: string;
+        }>;
+        waitsFor: {
+            what: 'slot' | 'group';
+            resources: Array<string>;
+            /**
+             * Steps of the same owner that go before it
+             */
+            ahead: number | null;
+            /**
+             * Steps of everybody that want the same, itself included
+             */
+            inLine: number | null;
+        } | null;
     }>;
     effects: Array<{
         id: string;
@@ -384,11 +440,67 @@ export type RunDetail = {
         key: string;
         step: string;
         shared: boolean;
-        state: 'intended' | 'confirmed' | 'undoing' | 'undone';
+        state: 'intended' | 'confirmed' | 'undoing' | 'undone' | 'released';
         intendedAt: string;
         confirmedAt: string | null;
         undoneAt: string | null;
+        released: {
+            at: string;
+            by: string;
+            why: string;
+        } | null;
     }>;
+    /**
+     * What people did to the run: the newest ten
+     */
+    deeds: Array<{
+        at: string;
+        actor: string;
+        action: string;
+        what: string | null;
+        reason: string | null;
+    }>;
+};
+
+export type AttemptPage = {
+    items: Array<{
+        epoch: number;
+        kind: 'act' | 'undo';
+        startedAt: string;
+        endedAt: string | null;
+        outcome: string | null;
+        error: Failure | null;
+        /**
+         * What succeeded, but not without a word
+         */
+        warnings: Array<string>;
+        /**
+         * The worker that made it; its log has the lines of the attempt
+         */
+        by: {
+            worker: string;
+            host: string;
+            pid: number;
+        } | null;
+        /**
+         * The remote task that failed in it
+         */
+        task: string | null;
+        step: string;
+    }>;
+    nextCursor: string | null;
+};
+
+export type TaskLog = {
+    task: string;
+    /**
+     * The last of them
+     */
+    lines: Array<string>;
+    /**
+     * How many there are in all
+     */
+    total: number;
 };
 
 export type WithReason = {
@@ -436,6 +548,41 @@ export type ClusterCheck = {
         detail: string;
         remedy?: string;
     }>;
+};
+
+export type UncountedGuestPage = {
+    items: Array<UncountedGuest>;
+    nextCursor: string | null;
+};
+
+export type UncountedGuest = {
+    vmid: number;
+    node: string;
+    kind: 'qemu' | 'lxc';
+    name: string | null;
+    pool: string | null;
+    /**
+     * found: our mark and no machine in the database; orphan: of a machine whose run is over; released: a person let go of it
+     */
+    what: 'foreign' | 'found' | 'orphan' | 'released' | 'unknown';
+    /**
+     * As it stands in the description
+     */
+    mark: {
+        deployment: string;
+        machine: string;
+        run: string;
+        step: string;
+        vmid: number;
+        attempt: number;
+        deleting?: string;
+    } | null;
+    /**
+     * Name of the machine that its mark names
+     */
+    machine: string | null;
+    detail: string;
+    next: string | null;
 };
 
 export type ClusterRecording = {
@@ -618,6 +765,20 @@ export type ExportRow = {
      * Rows between the first and this one: without this row, or with another number, the export is cut off
      */
     rows: number;
+};
+
+export type DoctorReport = {
+    verdict: 'ok' | 'warning' | 'failed';
+    at: string;
+    findings: Array<{
+        check: string;
+        verdict: 'ok' | 'warning' | 'failed';
+        detail: string;
+        /**
+         * What to do, where it is not ok
+         */
+        remedy: string | null;
+    }>;
 };
 
 export type LockList = {
@@ -1456,6 +1617,68 @@ export type GetRunResponses = {
 
 export type GetRunResponse = GetRunResponses[keyof GetRunResponses];
 
+export type ListAttemptsData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: {
+        limit?: number;
+        cursor?: string;
+    };
+    url: '/api/v1/runs/{id}/attempts';
+};
+
+export type ListAttemptsErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type ListAttemptsError = ListAttemptsErrors[keyof ListAttemptsErrors];
+
+export type ListAttemptsResponses = {
+    /**
+     * All ended attempts of a run, newest first
+     */
+    200: AttemptPage;
+};
+
+export type ListAttemptsResponse = ListAttemptsResponses[keyof ListAttemptsResponses];
+
+export type GetTaskLogData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query: {
+        /**
+         * A task of the run, as its steps and attempts name it
+         */
+        task: string;
+    };
+    url: '/api/v1/runs/{id}/task-log';
+};
+
+export type GetTaskLogErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type GetTaskLogError = GetTaskLogErrors[keyof GetTaskLogErrors];
+
+export type GetTaskLogResponses = {
+    /**
+     * The end of the log of one of the run’s remote tasks, read on the cluster now
+     */
+    200: TaskLog;
+};
+
+export type GetTaskLogResponse = GetTaskLogResponses[keyof GetTaskLogResponses];
+
 export type RetryRunData = {
     body?: never;
     path: {
@@ -1699,6 +1922,36 @@ export type CheckClusterResponses = {
 };
 
 export type CheckClusterResponse = CheckClusterResponses[keyof CheckClusterResponses];
+
+export type ListGuestsData = {
+    body?: never;
+    path: {
+        name: string;
+    };
+    query?: {
+        limit?: number;
+        cursor?: string;
+    };
+    url: '/api/v1/clusters/{name}/guests';
+};
+
+export type ListGuestsErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type ListGuestsError = ListGuestsErrors[keyof ListGuestsErrors];
+
+export type ListGuestsResponses = {
+    /**
+     * Guests in our range or pool that no machine of ours counts on, with the marks that they carry
+     */
+    200: UncountedGuestPage;
+};
+
+export type ListGuestsResponse = ListGuestsResponses[keyof ListGuestsResponses];
 
 export type RecordClusterData = {
     body?: never;
@@ -1948,6 +2201,31 @@ export type ExportAllResponses = {
 };
 
 export type ExportAllResponse = ExportAllResponses[keyof ExportAllResponses];
+
+export type DoctorData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/v1/admin/doctor';
+};
+
+export type DoctorErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type DoctorError = DoctorErrors[keyof DoctorErrors];
+
+export type DoctorResponses = {
+    /**
+     * Looks at everything that has to work: a verdict and a remedy for each
+     */
+    200: DoctorReport;
+};
+
+export type DoctorResponse = DoctorResponses[keyof DoctorResponses];
 
 export type ListLocksData = {
     body?: never;

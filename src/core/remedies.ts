@@ -13,7 +13,7 @@ export interface Remedy {
   /** For admins: the command that shows more, before anything goes on. */
   readonly first?: string;
   /** `retry`: going on is right once that is done; `look`: somebody has to read the run first. */
-  readonly then: 'retry' | 'look';
+  readonly goesOn: 'retry' | 'look';
 }
 
 /** Codes with which requests are refused at the door: no run ever waits for a person because of them. */
@@ -45,51 +45,51 @@ export const REMEDIES: Readonly<Record<CauseCode, Remedy>> = {
     explanation: 'The cluster, or the node that the machine is on, gave no answer for half an hour.',
     advice: 'Bring the node or its API back; nothing was sent meanwhile.',
     first: CHECK,
-    then: 'retry',
+    goesOn: 'retry',
   },
   'cluster-no-quorum': {
     explanation:
       'The cluster had no quorum for half an hour: it can be read, and nothing in it can be changed.',
     advice: 'Bring the missing nodes back (pvecm status on one of them says which).',
     first: CHECK,
-    then: 'retry',
+    goesOn: 'retry',
   },
   'cluster-paused': {
     explanation: 'An admin paused the cluster: nothing new begins on it, and what ran has ended.',
     advice: 'Nothing is wrong. It goes on when the cluster is resumed.',
     first: LIST,
-    then: 'look',
+    goesOn: 'look',
   },
   'service-unreachable': {
     explanation: 'The DHCP server or the desktop gateway gave no answer, however often it was asked.',
     advice: 'Bring the service back, or its account and certificate in services/.',
     first: 'hatchery admin doctor',
-    then: 'retry',
+    goesOn: 'retry',
   },
   'permission-missing': {
     explanation:
       'Our account lacks a right on the remote side. The rest of the batch stopped before it asked in vain.',
     advice: 'Grant the right that is named; the check prints the command for each that is missing.',
     first: CHECK,
-    then: 'retry',
+    goesOn: 'retry',
   },
   'remote-refused': {
     explanation: 'The remote side did not do it, and said why: asking again would get the same answer.',
     advice: 'Mend what its words say; the task log in the run has more of them.',
-    then: 'retry',
+    goesOn: 'retry',
   },
   'outcome-unknown': {
     explanation:
       'A request was sent and its answer was lost, and no evidence says whether it was done. It was not sent a second time.',
     advice: 'Look at the remote side as the hint says. The run looks for evidence again when it is retried.',
-    then: 'retry',
+    goesOn: 'retry',
   },
   'foreign-guest': {
     explanation:
       'What is there does not prove to be ours: its mark is missing, is another one, or it was restored. Nothing was written to it.',
     advice:
       'If it is this machine, put the mark back or adopt it; if it is not, release it and it stays where it is.',
-    then: 'look',
+    goesOn: 'look',
   },
   'template-changed': {
     explanation:
@@ -97,69 +97,69 @@ export const REMEDIES: Readonly<Record<CauseCode, Remedy>> = {
     advice:
       'Mend the template as the reason says. If the change is meant, delete these machines and create them anew.',
     first: CHECK,
-    then: 'look',
+    goesOn: 'look',
   },
   'address-unknown': {
     explanation:
       'The machine runs, but told no address: it did not boot, got no lease, or its guest agent does not answer.',
     advice: 'Look at its console: network, DHCP lease, guest agent.',
-    then: 'retry',
+    goesOn: 'retry',
   },
   'lock-timeout': {
     explanation: 'A lock was not free in time: of the guest, of its storage, or one of our own.',
     advice:
       'See who holds it. On the cluster: if nothing runs any more, the hint says which guest to unlock.',
     first: 'hatchery admin locks',
-    then: 'retry',
+    goesOn: 'retry',
   },
   'step-timeout': {
     explanation: 'A step made no progress for longer than it may take.',
     advice: 'See how far its remote task is; the run follows that task again when it is retried.',
-    then: 'retry',
+    goesOn: 'retry',
   },
   'no-capacity': {
     explanation:
       'A node or a storage has no room left. Whatever else goes to it stopped before it asked in vain.',
     advice: 'Make room there; the machines keep their places.',
     first: CHECK,
-    then: 'retry',
+    goesOn: 'retry',
   },
   'vmid-range-full': {
     explanation: 'No VMID of our range is free: all are used, or rest after a machine was deleted.',
     advice: 'Widen the range in the cluster’s file, or end rests early (hatchery cluster vmids NAME).',
     first: LIST,
-    then: 'retry',
+    goesOn: 'retry',
   },
   'workers-died': {
     explanation: 'Worker after worker died while it did this step, also when it did nothing else.',
     advice: 'Read the last lines of those workers’ logs, and their memory limit, before anything goes on.',
     first: 'hatchery admin workers',
-    then: 'look',
+    goesOn: 'look',
   },
   'unknown-step': {
     explanation:
       'No live worker knows this version of the step, or how to undo what it made: its build is gone.',
     advice: 'Start a worker of the build that has it.',
     first: 'hatchery admin workers',
-    then: 'retry',
+    goesOn: 'retry',
   },
   'not-applicable': {
     explanation:
       'What is outside is in a state in which this cannot be done, for example a group that is still in use.',
     advice: 'Change that state as the reason says.',
-    then: 'retry',
+    goesOn: 'retry',
   },
   'not-found': {
     explanation:
       'Something that the machine needs is no longer there: a cluster, a service or a template of the configuration.',
     advice: 'Bring it back in HATCHERY_CONFIG_DIR, and start the service again.',
     first: LIST,
-    then: 'retry',
+    goesOn: 'retry',
   },
   internal: {
     explanation: 'A mistake in Hatchery itself. What was made so far is known and can be undone.',
     advice: 'Keep the run and the worker’s log for a report; a retry shows whether it was a passing one.',
-    then: 'look',
+    goesOn: 'look',
   },
 };
 
@@ -178,7 +178,7 @@ export function nextCommand(
   batch: string,
   at: { readonly state: MachineState; readonly reader: Reader; readonly runId?: string | undefined },
 ): string {
-  const { first, then } = remedyOf(code);
+  const { first, goesOn } = remedyOf(code);
   const which = at.state === 'failed' ? '--failed' : '--parked';
   const look =
     at.runId === undefined
@@ -188,6 +188,6 @@ export function nextCommand(
     at.runId === undefined
       ? `hatchery batch retry ${batch} ${which} --code ${code}`
       : `hatchery run retry ${at.runId}`;
-  const goOn = then === 'look' ? look : again;
+  const goOn = goesOn === 'look' ? look : again;
   return at.reader === 'admin' && first !== undefined && first !== goOn ? `${first} && ${goOn}` : goOn;
 }

@@ -84,7 +84,10 @@ function standstills(
     count,
     sentence: message.endsWith('.') ? message : `${message}.`,
     advice: remedyOf(code).advice,
-    next: reader === 'admin' ? 'hatchery cluster check' : `hatchery batch show ${batch}`,
+    next:
+      reader === 'admin'
+        ? (remedyOf(code).first ?? 'hatchery cluster check')
+        : `hatchery batch show ${batch}`,
   }));
 }
 

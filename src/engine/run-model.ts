@@ -449,6 +449,7 @@ export class RunModel {
     }
     step.dueAtMs = undefined;
     step.slots = undefined;
+    step.error = undefined;
     this.changes.freed.push(step.id);
     this.toStep(step, 'undone');
   }

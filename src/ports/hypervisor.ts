@@ -197,6 +197,8 @@ export interface Hypervisor {
   startClone(request: CloneRequest, call: Call): Promise<TaskRef>;
   /** Finds the clone task by the template's node: task list since `sinceMs` (Unix ms), its logs ("with ID N"), then the config and its mark. */
   traceClone(request: CloneRequest, guest: GuestRef, sinceMs: number, call: Call): Promise<Trace<TaskRef>>;
+  /** The end of a task's log, at most 20 lines, and how many there are. Error: `not-found` when the cluster has forgotten the task. */
+  taskLog(task: TaskRef, call: Call): Promise<{ lines: readonly string[]; total: number }>;
   /** Follows by the task list of its node, shared by all callers of all processes; `onProgress` now and then. Ends only with a verdict, an error or the signal. */
   followTask(task: TaskRef, call: Call, onProgress?: (progress: TaskProgress) => void): Promise<TaskVerdict>;
 

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { HatcheryError } from '../core/errors.js';
 import { describeWithMark, formatMark } from '../core/mark.js';
-import type { CloneRequest, Hypervisor, OwnGuest, TaskVerdict } from '../ports/hypervisor.js';
+import type { CloneRequest, Hypervisor, OwnGuest, TaskRef, TaskVerdict } from '../ports/hypervisor.js';
 import { StepWait, defineStep, type StepRun } from '../plan/step.js';
 import { burnVmid, replaceVmid } from './burn-vmid.js';
 import { guestEffect, leftNote } from './guest-effect.js';
@@ -69,7 +69,7 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
         await hypervisor.destroyOwn(run.machine.identity, ourAttempt(run), run.call);
       await run.forget(key);
       if (verdict.leavesVolume) return replaceVmid(hypervisor, run, leftNote(run.machine.vmid, verdict.text));
-      throw cloneFailed(run, verdict);
+      throw cloneFailed(run, task, verdict);
     }
     if (verdict.verdict === 'ok')
       throw unknown(run, `its task ended (${verdict.verdict}) and the guest is not there`);
@@ -192,9 +192,9 @@ const unknown = (run: StepRun, why: string): HatcheryError =>
     { retry: 'later', afterMs: 2_000, hint: halfMade(run) },
   );
 
-const cloneFailed = (run: StepRun, { text, code, retry }: FailedTask): HatcheryError =>
+const cloneFailed = (run: StepRun, task: TaskRef, { text, code, retry }: FailedTask): HatcheryError =>
   new HatcheryError(code ?? 'remote-refused', `Unable to clone guest ${run.machine.vmid}: ${text}`, {
     retry: retry ?? 'never',
-    facts: { vmid: run.machine.vmid, task: text },
-    hint: `Read the task log on the node, then: hatchery run retry ${run.runId}`,
+    facts: { vmid: run.machine.vmid, task: task.id },
+    hint: `The end of its task log: hatchery run show ${run.runId}. Mend its cause, then: hatchery run retry ${run.runId}`,
   });

@@ -24,6 +24,6 @@ export const resizeDisk = defineStep<OnMachine, object>({
     if (task === undefined) return {};
     const verdict = await hypervisor.followTask(task, run.call);
     if (verdict.verdict === 'ok') return {};
-    throw taskFailed(`resize the disk of guest ${run.machine.vmid}`, verdict);
+    throw taskFailed(`resize the disk of guest ${run.machine.vmid}`, task, verdict);
   },
 });

@@ -22,6 +22,6 @@ export const startVm = defineStep<OnMachine, object>({
     if (task === undefined) return {};
     const verdict = await hypervisor.followTask(task, run.call);
     if (verdict.verdict === 'ok') return {};
-    throw taskFailed(`start guest ${run.machine.vmid}`, verdict);
+    throw taskFailed(`start guest ${run.machine.vmid}`, task, verdict);
   },
 });

@@ -180,7 +180,14 @@ describe('one run', () => {
       id: runId,
       state: 'parked',
       error: { code: 'address-unknown' },
-      steps: [{ key: 'clone', uses: 'clone-template', attempts: [{ epoch: 1, outcome: 'retry' }] }],
+      steps: [
+        {
+          key: 'clone',
+          uses: 'clone-template',
+          attempts: [{ epoch: 1, outcome: 'retry', by: null }],
+          attemptCount: 1,
+        },
+      ],
       effects: [{ kind: 'guac-group', step: 'clone', shared: true, state: 'intended' }],
     });
   });

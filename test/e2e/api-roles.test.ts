@@ -44,6 +44,9 @@ const ADMIN_ONLY = [
   'releaseEffect',
   'adoptEffect',
   'listReleased',
+  'doctor',
+  'listGuests',
+  'getTaskLog',
   'listLocks',
   'listSlots',
   'listWorkers',
@@ -53,7 +56,7 @@ const ADMIN_ONLY = [
 /** Reaches one thing of one person. */
 const OF_ONE = [
   'getBatch', 'deleteBatch', 'cancelBatch', 'addMachines', 'listBatchMachines', 'batchResults', 'batchCredentials', 'batchEvents',
-  'getMachine', 'deleteMachine', 'getRun', 'retryRun', 'cancelRun', 'retryBatch',
+  'getMachine', 'deleteMachine', 'getRun', 'listAttempts', 'retryRun', 'cancelRun', 'retryBatch',
 ]; // prettier-ignore
 /** Everybody's own view: an answer whose content depends on who asks. */
 const OF_ME = [

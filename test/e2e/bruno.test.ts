@@ -119,7 +119,16 @@ it('shows machines and runs', async () => {
   expect((await ok('listMachines')).items).toHaveLength(2);
   expect(await ok('getMachine')).toMatchObject({ state: 'ready', login: 'jdupont' });
   variables['runId'] = (await ok('listRuns')).items[0].id;
-  expect(await ok('getRun')).toMatchObject({ state: 'done' });
+  const run = await ok('getRun');
+  expect(run).toMatchObject({ state: 'done', advice: null, deeds: [] });
+  const clone = run.steps.find(({ key }: { key: string }) => key === 'clone');
+  expect(clone).toMatchObject({ attempts: [{ outcome: 'done', by: { pid: process.pid } }], slots: [] });
+  variables['task'] = clone.remote[0].task;
+  expect(await ok('getTaskLog')).toMatchObject({
+    task: expect.stringMatching(/^UPID:.*:qmclone:/),
+    lines: expect.arrayContaining(['TASK OK']),
+  });
+  expect((await ok('listAttempts')).items.length).toBeGreaterThanOrEqual(8);
 });
 
 it('shows the limits of a cluster, and fixes one', async () => {
@@ -154,6 +163,27 @@ it('pauses a cluster, and goes on', async () => {
   expect(await ok('pauseCluster')).toMatchObject({ stops: [{ code: 'cluster-paused' }] });
   expect(await ok('resumeCluster')).toMatchObject({ name: 'main', stops: [] });
   expect(await ok('resumeCluster', 409)).toMatchObject({ code: 'not-applicable' });
+});
+
+it('looks at everything that has to work, and at the guests of others', async () => {
+  const { verdict, findings } = await ok('doctor');
+  const of = (check: string) => findings.find((one: { check: string }) => one.check === check);
+  for (const check of [
+    'postgres',
+    'redis',
+    'clock',
+    'workers',
+    'outbox',
+    'sweeps',
+    'runs',
+    'parked machines',
+  ])
+    expect(of(check), check).toMatchObject({ verdict: 'ok', remedy: null });
+  expect(of('guacamole guacamole')).toMatchObject({ verdict: 'ok' });
+  expect(verdict).toBe(findings[0].verdict);
+  expect((await ok('listGuests')).items).toContainEqual(
+    expect.objectContaining({ vmid: 10_003, what: 'foreign', mark: null, machine: null, next: null }),
+  );
 });
 
 it('shows who holds what', async () => {

@@ -20,6 +20,7 @@ import {
   INTAKE,
   LOCKS,
   RUN_HANDLES,
+  SERVICES,
   PHONE_HOME,
   REMAINING_TIMES,
   USE_OF,
@@ -179,6 +180,7 @@ function givenEngine(
         provide: CLUSTER_PAUSES,
         useValue: { pause: async () => true, resume: async () => true },
       },
+      { provide: SERVICES, useValue: [] },
       { provide: LOCKS, useValue: { held: async () => [] } },
       { provide: CLUSTER_STOPS, useValue: { of: async () => [] } },
       {
@@ -190,6 +192,7 @@ function givenEngine(
       CLUSTER_LIMITS,
       INTAKE,
       RUN_HANDLES,
+      SERVICES,
       PHONE_HOME,
       REMAINING_TIMES,
       WAKE_UPS,

@@ -2,8 +2,9 @@ import { Controller, Get, Query } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
 import type { z } from 'zod';
 import { Operation } from '../api/operation.js';
-import { LockList, ReleasedPage, SlotPage, WorkerPage } from '../dto/admin.dto.js';
+import { DoctorReport, LockList, ReleasedPage, SlotPage, WorkerPage } from '../dto/admin.dto.js';
 import { ListQuery } from '../dto/page.dto.js';
+import { Doctor } from './doctor.js';
 import { HeldReads } from './held-reads.js';
 import { ReleasedReads } from './released-reads.js';
 
@@ -14,9 +15,21 @@ type PageQuery = z.infer<typeof ListQuery>;
 @Controller('api/v1/admin')
 export class AdminController {
   constructor(
+    private readonly doctor: Doctor,
     private readonly held: HeldReads,
     private readonly releasedReads: ReleasedReads,
   ) {}
+
+  @Get('doctor')
+  @Operation('doctor', {
+    summary: 'Looks at everything that has to work: a verdict and a remedy for each',
+    access: ['admin'],
+    answer: DoctorReport,
+  })
+  async look(): Promise<z.infer<typeof DoctorReport>> {
+    const findings = await this.doctor.look();
+    return { verdict: findings[0]?.verdict ?? 'ok', at: new Date().toISOString(), findings };
+  }
 
   @Get('locks')
   @Operation('listLocks', {

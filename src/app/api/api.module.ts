@@ -8,6 +8,7 @@ import { STEP_QUEUE } from '../../drivers/bullmq/bull-dispatch.js';
 import { ENTITIES } from '../../drivers/postgres/entities/entities.js';
 import { Accounts } from '../auth/accounts.js';
 import { AdminController } from '../admin/admin.controller.js';
+import { Doctor } from '../admin/doctor.js';
 import { HeldReads } from '../admin/held-reads.js';
 import { ReleasedReads } from '../admin/released-reads.js';
 import { AuthController } from '../auth/auth.controller.js';
@@ -16,6 +17,7 @@ import { UsersController } from '../auth/users.controller.js';
 import { BatchReads } from '../batches/batch-reads.js';
 import { ResultReads } from '../batches/result-reads.js';
 import { BatchesController } from '../batches/batches.controller.js';
+import { GuestReads } from '../clusters/guest-reads.js';
 import { LimitsController } from '../clusters/limits.controller.js';
 import { VmidsController } from '../clusters/vmids.controller.js';
 import { ClustersController } from '../clusters/clusters.controller.js';
@@ -32,6 +34,7 @@ import { MachinesController } from '../machines/machines.controller.js';
 import { PhoneHomeController } from '../machines/phone-home.controller.js';
 import { boardAccess } from '../queues/board-access.js';
 import { RemainingReads } from '../remaining/remaining-reads.js';
+import { RunDetailReads } from '../runs/run-detail-reads.js';
 import { RunReads } from '../runs/run-reads.js';
 import { RunsController } from '../runs/runs.controller.js';
 import { CONTEXT, REDIS } from '../tokens.js';
@@ -73,6 +76,9 @@ import { CONTEXT, REDIS } from '../tokens.js';
     ResultReads,
     MachineReads,
     RunReads,
+    RunDetailReads,
+    Doctor,
+    GuestReads,
     HeldReads,
     ReleasedReads,
     EventLog,

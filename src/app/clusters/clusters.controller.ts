@@ -1,4 +1,4 @@
-import { Body, Controller, Get, Inject, Param, Post } from '@nestjs/common';
+import { Body, Controller, Get, Inject, Param, Post, Query } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
 import type { z } from 'zod';
 import { plainCall } from '../../ports/call.js';
@@ -11,6 +11,7 @@ import { vendorData } from '../../core/vendor-data.js';
 import { Operation } from '../api/operation.js';
 import { Me, type SignedIn } from '../auth/access.js';
 import type { AppContext } from '../context.js';
+import { ListQuery } from '../dto/page.dto.js';
 import { WithReason } from '../dto/runs.dto.js';
 import {
   BlueprintList,
@@ -18,9 +19,11 @@ import {
   ClusterList,
   ClusterView,
   RecordingView,
+  UncountedGuestPage,
   VendorDataView,
 } from '../dto/site.dto.js';
 import { CLUSTER_PAUSES, CLUSTER_STOPS, CONTEXT, HYPERVISORS, USE_OF } from '../tokens.js';
+import { GuestReads } from './guest-reads.js';
 
 const CHECK_MS = 60_000;
 const RECORD_MS = 100_000;
@@ -29,6 +32,7 @@ const RECORD_MS = 100_000;
 @Controller('api/v1')
 export class ClustersController {
   constructor(
+    private readonly guests: GuestReads,
     @Inject(CONTEXT) private readonly context: AppContext,
     @Inject(HYPERVISORS) private readonly hypervisors: Hypervisors,
     @Inject(CLUSTER_STOPS) private readonly stops: ClusterStops,
@@ -112,6 +116,19 @@ export class ClustersController {
     const hypervisor = this.hypervisors.get(name);
     const findings = await hypervisor.check(await this.useOf(name), plainCall(AbortSignal.timeout(CHECK_MS)));
     return { cluster: name, ok: findings.every(({ ok }) => ok), findings: findings.map(findingView) };
+  }
+
+  @Get('clusters/:name/guests')
+  @Operation('listGuests', {
+    summary: 'Guests in our range or pool that no machine of ours counts on, with the marks that they carry',
+    access: ['admin'],
+    answer: UncountedGuestPage,
+  })
+  listGuests(
+    @Param('name', { schema: slug }) name: string,
+    @Query({ schema: ListQuery }) query: z.infer<typeof ListQuery>,
+  ): Promise<z.infer<typeof UncountedGuestPage>> {
+    return this.guests.uncounted(this.definitionOf(name), query);
   }
 
   @Post('clusters/:name/record')

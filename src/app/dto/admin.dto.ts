@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { STEP_STATES } from '../../core/states.js';
 import { pageOf } from './page.dto.js';
+import { ProcessView } from './process.dto.js';
 
 export const ReleasedView = z
   .object({
@@ -19,8 +20,6 @@ export const ReleasedView = z
 export const ReleasedPage = pageOf(ReleasedView).meta({ id: 'ReleasedEffectPage' });
 
 const time = z.iso.datetime();
-/** A process of ours. */
-export const ProcessView = z.object({ worker: z.uuid(), host: z.string(), pid: z.number().int() });
 /** The run that something is held for. */
 const held = {
   run: z.uuid(),
@@ -72,3 +71,13 @@ export const WorkerView = z
   })
   .meta({ id: 'Worker' });
 export const WorkerPage = pageOf(WorkerView).meta({ id: 'WorkerPage' });
+
+export const DoctorFinding = z.object({
+  check: z.string(),
+  verdict: z.enum(['ok', 'warning', 'failed']),
+  detail: z.string(),
+  remedy: z.string().nullable().describe('What to do, where it is not ok'),
+});
+export const DoctorReport = z
+  .object({ verdict: z.enum(['ok', 'warning', 'failed']), at: time, findings: z.array(DoctorFinding) })
+  .meta({ id: 'DoctorReport' });

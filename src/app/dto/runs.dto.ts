@@ -4,6 +4,7 @@ import type { RunEntity } from '../../drivers/postgres/entities/run.entity.js';
 import { failureView } from './failure.js';
 import { pageOf, pageQuery } from './page.dto.js';
 import { Failure } from './problem.dto.js';
+import { ProcessView } from './process.dto.js';
 import { id, plainText } from './text.js';
 
 const time = z.iso.datetime();
@@ -51,7 +52,12 @@ const attempt = z.object({
   outcome: z.string().nullable(),
   error: Failure.nullable(),
   warnings: z.array(z.string()).describe('What succeeded, but not without a word'),
+  by: ProcessView.nullable().describe('The worker that made it; its log has the lines of the attempt'),
+  task: z.string().nullable().describe('The remote task that failed in it'),
 });
+export type AttemptView = z.infer<typeof attempt>;
+export const AttemptPage = pageOf(attempt.extend({ step: z.string() })).meta({ id: 'AttemptPage' });
+
 const step = z.object({
   id: z.uuid(),
   key: z.string(),
@@ -63,7 +69,20 @@ const step = z.object({
   startedAt: time.nullable(),
   finishedAt: time.nullable(),
   error: Failure.nullable(),
-  attempts: z.array(attempt),
+  attempts: z.array(attempt).describe('The newest ten, and the one under way'),
+  attemptCount: z.number().int().describe('All that have ended'),
+  remote: z
+    .array(z.object({ key: z.string(), since: time, task: z.string().nullable() }))
+    .describe('Requests that may have been sent; task = the remote id, null while it is not known'),
+  slots: z.array(z.object({ resource: z.string(), number: z.number().int(), since: time })),
+  waitsFor: z
+    .object({
+      what: z.enum(['slot', 'group']),
+      resources: z.array(z.string()),
+      ahead: z.number().int().nullable().describe('Steps of the same owner that go before it'),
+      inLine: z.number().int().nullable().describe('Steps of everybody that want the same, itself included'),
+    })
+    .nullable(),
 });
 const effect = z.object({
   id: z.uuid(),
@@ -72,15 +91,40 @@ const effect = z.object({
   key: z.string(),
   step: z.string(),
   shared: z.boolean(),
-  state: z.enum(['intended', 'confirmed', 'undoing', 'undone']),
+  state: z.enum(['intended', 'confirmed', 'undoing', 'undone', 'released']),
   intendedAt: time,
   confirmedAt: time.nullable(),
   undoneAt: time.nullable(),
+  released: z.object({ at: time, by: z.string(), why: z.string() }).nullable(),
 });
-export const RunDetail = RunView.extend({ steps: z.array(step), effects: z.array(effect) }).meta({
-  id: 'RunDetail',
+const deed = z.object({
+  at: time,
+  actor: z.string(),
+  action: z.string(),
+  what: z.string().nullable(),
+  reason: z.string().nullable(),
 });
+export const RunDetail = RunView.extend({
+  advice: z
+    .object({ explanation: z.string(), advice: z.string(), next: z.string() })
+    .nullable()
+    .describe('Of a run that stands still'),
+  steps: z.array(step),
+  effects: z.array(effect),
+  deeds: z.array(deed).describe('What people did to the run: the newest ten'),
+}).meta({ id: 'RunDetail' });
 export type RunDetail = z.infer<typeof RunDetail>;
+
+export const TaskLogQuery = z.strictObject({
+  task: z.string().min(1).max(300).describe('A task of the run, as its steps and attempts name it'),
+});
+export const TaskLogView = z
+  .object({
+    task: z.string(),
+    lines: z.array(z.string()).describe('The last of them'),
+    total: z.number().int().describe('How many there are in all'),
+  })
+  .meta({ id: 'TaskLog' });
 
 export const runView = (run: RunEntity): RunView => ({
   id: run.id,

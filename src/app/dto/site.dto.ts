@@ -28,6 +28,37 @@ export const RestingVmidView = z
   .meta({ id: 'RestingVmid' });
 export const RestingVmidPage = pageOf(RestingVmidView).meta({ id: 'RestingVmidPage' });
 
+export const UncountedGuestView = z
+  .object({
+    vmid: z.number().int(),
+    node: z.string(),
+    kind: z.enum(['qemu', 'lxc']),
+    name: z.string().nullable(),
+    pool: z.string().nullable(),
+    what: z
+      .enum(['foreign', 'found', 'orphan', 'released', 'unknown'])
+      .describe(
+        'found: our mark and no machine in the database; orphan: of a machine whose run is over; released: a person let go of it',
+      ),
+    mark: z
+      .object({
+        deployment: z.string(),
+        machine: z.string(),
+        run: z.string(),
+        step: z.string(),
+        vmid: z.number().int(),
+        attempt: z.number().int(),
+        deleting: z.string().optional(),
+      })
+      .nullable()
+      .describe('As it stands in the description'),
+    machine: z.string().nullable().describe('Name of the machine that its mark names'),
+    detail: z.string(),
+    next: z.string().nullable(),
+  })
+  .meta({ id: 'UncountedGuest' });
+export const UncountedGuestPage = pageOf(UncountedGuestView).meta({ id: 'UncountedGuestPage' });
+
 export const ClusterCheck = z
   .object({
     cluster: z.string(),

@@ -41,6 +41,7 @@ import { RetryBudget } from '../../engine/retry-budget.js';
 import { EngineWorker } from '../../engine/worker.js';
 import { durationMs, type Registry, type StepPorts } from '../../plan/step.js';
 import { compileWorkflow } from '../../plan/workflow.js';
+import type { CheckedService } from '../../ports/checked-service.js';
 import type { ClusterPauses } from '../../ports/cluster-pauses.js';
 import { noCheckpoints, type Checkpoints } from '../../ports/checkpoints.js';
 import type { Dhcp } from '../../ports/dhcp.js';
@@ -96,6 +97,7 @@ export interface Assembly {
   readonly runHandles: RunHandles;
   readonly phoneHome: PhoneHome;
   readonly hypervisors: Hypervisors;
+  readonly services: readonly CheckedService[];
   readonly vmidRests: VmidRests;
   readonly clusterLimits: ClusterLimits;
   readonly clusterPauses: ClusterPauses;
@@ -238,6 +240,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     runHandles: new RunHandles(parts, batches),
     phoneHome: new PhoneHome(phoneHomes, parts),
     hypervisors: drivers.hypervisors,
+    services: drivers.services,
     vmidRests,
     clusterLimits: new ClusterLimits(parts.slotLimits, limitOf),
     clusterPauses: stops,
@@ -313,6 +316,7 @@ async function startWorker(
 
 type Drivers = Pick<StepPorts, 'hypervisor' | 'dhcp' | 'desktopGateway'> & {
   readonly hypervisors: Hypervisors;
+  readonly services: readonly CheckedService[];
   /** Signs out where a session is open. */
   close(): Promise<void>;
 };
@@ -355,6 +359,11 @@ function makeDrivers(options: AssembleOptions, news: SharedNews): Drivers {
     dhcp: (name) => get(dhcp, 'DHCP service', name),
     desktopGateway: (name) => get(gateways, 'desktop gateway', name),
     hypervisors: { get: (name) => get(hypervisors, 'cluster', name), all: () => [...hypervisors.values()] },
+    services: options.site.services.map(({ definition: { name, kind } }) => ({
+      name,
+      kind,
+      check: (call) => (dhcp.get(name) ?? gateways.get(name)!).check(call),
+    })),
     close: async () => {
       await Promise.allSettled([...gateways.values()].map((gateway) => gateway.close()));
     },

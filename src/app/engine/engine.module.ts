@@ -17,6 +17,7 @@ import {
   INTAKE,
   LOCKS,
   RUN_HANDLES,
+  SERVICES,
   PHONE_HOME,
   REMAINING_TIMES,
   REMOTE_METRICS,
@@ -71,6 +72,7 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
           inject: [ASSEMBLY],
           useFactory: (assembly: Assembly) => assembly.clusterPauses,
         },
+        { provide: SERVICES, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.services },
         { provide: LOCKS, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.locks },
         {
           provide: CLUSTER_STOPS,
@@ -82,6 +84,7 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
         CLUSTER_LIMITS,
         INTAKE,
         RUN_HANDLES,
+        SERVICES,
         PHONE_HOME,
         REMAINING_TIMES,
         WAKE_UPS,

@@ -1,17 +1,15 @@
 import { Injectable } from '@nestjs/common';
-import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
-import { DataSource, In, type Repository, type SelectQueryBuilder } from 'typeorm';
+import { InjectRepository } from '@nestjs/typeorm';
+import type { Repository, SelectQueryBuilder } from 'typeorm';
 import { z } from 'zod';
 import { HatcheryError } from '../../core/errors.js';
+import { nextCommand, remedyOf } from '../../core/remedies.js';
 import type { RunState } from '../../core/states.js';
-import { AttemptEntity } from '../../drivers/postgres/entities/attempt.entity.js';
-import { EffectEntity } from '../../drivers/postgres/entities/effect.entity.js';
 import { RunEntity } from '../../drivers/postgres/entities/run.entity.js';
-import { StepEntity } from '../../drivers/postgres/entities/step.entity.js';
 import type { Actor } from '../../engine/intake.js';
-import { failureView } from '../dto/failure.js';
 import { decodeCursor, toPage, type Page } from '../dto/page.dto.js';
 import { runView, type RunDetail, type RunView } from '../dto/runs.dto.js';
+import { RunDetailReads } from './run-detail-reads.js';
 
 interface RunQuery {
   readonly limit: number;
@@ -29,7 +27,7 @@ const ERROR = "(case when run.state = 'parked' then machine.error else run.error
 export class RunReads {
   constructor(
     @InjectRepository(RunEntity) private readonly runs: Repository<RunEntity>,
-    @InjectDataSource() private readonly source: DataSource,
+    private readonly parts: RunDetailReads,
   ) {}
 
   /** Newest first. */
@@ -50,36 +48,16 @@ export class RunReads {
     return runView(await this.find(id, actor));
   }
 
-  /** The run with its steps in the order of the plan, their attempts, and what was made outside. Four statements. */
+  /** The cluster of the run's machine. */
+  async clusterOf(id: string, actor: Actor): Promise<string> {
+    return (await this.find(id, actor)).batch.cluster;
+  }
+
+  /** The run with everything that it is made of, and what to do about it. */
   async detail(id: string, actor: Actor): Promise<RunDetail> {
     const run = await this.find(id, actor);
-    const steps = await this.source
-      .getRepository(StepEntity)
-      .find({ where: { runId: id }, order: { rank: 'DESC', key: 'ASC' } });
-    const stepIds = steps.map((step) => step.id);
-    const attempts = await this.source
-      .getRepository(AttemptEntity)
-      .find({ where: { stepId: In(stepIds) }, order: { epoch: 'ASC' } });
-    const effects = await this.source
-      .getRepository(EffectEntity)
-      .createQueryBuilder('effect')
-      .where('effect.stepId in (:...stepIds)', { stepIds: stepIds.length > 0 ? stepIds : [id] })
-      .orWhere('effect.id in (select h.effect_id from effect_holders h where h.machine_id = :machine)', {
-        machine: run.machineId,
-      })
-      .orderBy('effect.seq')
-      .getMany();
-    const keys = new Map(steps.map((step) => [step.id, step.key]));
-    return {
-      ...runView(run),
-      steps: steps.map((step) =>
-        stepView(
-          step,
-          attempts.filter((attempt) => attempt.stepId === step.id),
-        ),
-      ),
-      effects: effects.map((effect) => effectView(effect, keys.get(effect.stepId) ?? '')),
-    };
+    const parts = await this.parts.of(run, actor);
+    return { ...runView(run), ...parts, advice: adviceOn(run, actor) };
   }
 
   /** The last run of each machine of a batch, by machine. */
@@ -107,66 +85,24 @@ export class RunReads {
       .innerJoin('run.machine', 'machine')
       .addSelect(['machine.id', 'machine.name', 'machine.login', 'machine.error'])
       .innerJoin('run.batch', 'batch')
-      .addSelect(['batch.id', 'batch.name'])
+      .addSelect(['batch.id', 'batch.name', 'batch.cluster'])
       .where('true');
     if (actor.role !== 'admin') query.andWhere('machine.ownerId = :me', { me: actor.userId });
     return query;
   }
 }
 
-type AttemptView = RunDetail['steps'][number]['attempts'][number];
-
-const iso = (date: Date | null): string | null => date?.toISOString() ?? null;
-
-const stepView = (step: StepEntity, attempts: readonly AttemptEntity[]): RunDetail['steps'][number] => ({
-  id: step.id,
-  key: step.key,
-  uses: step.uses,
-  state: step.state,
-  tries: step.tries,
-  percent: step.percent,
-  dueAt: iso(step.dueAt),
-  startedAt: iso(step.startedAt),
-  finishedAt: iso(step.finishedAt),
-  error: failureView(step.error),
-  attempts: [...attempts.map(attemptView), ...attemptUnderWay(step, attempts)],
-});
-
-const attemptView = (attempt: AttemptEntity): AttemptView => ({
-  epoch: attempt.epoch,
-  kind: attempt.kind,
-  startedAt: attempt.startedAt.toISOString(),
-  endedAt: iso(attempt.endedAt),
-  outcome: attempt.outcome,
-  error: failureView(attempt.error),
-  warnings: [...(attempt.warnings ?? [])],
-});
-
-/** An attempt has a row of its own from its end; until then the step tells of it. */
-const attemptUnderWay = (step: StepEntity, ended: readonly AttemptEntity[]): AttemptView[] =>
-  step.claimedAt === null || ended.some((attempt) => attempt.epoch === step.epoch)
-    ? []
-    : [
-        {
-          epoch: step.epoch,
-          kind: step.state === 'undoing' ? 'undo' : 'act',
-          startedAt: step.claimedAt.toISOString(),
-          endedAt: null,
-          outcome: null,
-          error: null,
-          warnings: [],
-        },
-      ];
-
-const effectView = (effect: EffectEntity, step: string): RunDetail['effects'][number] => ({
-  id: effect.id,
-  kind: effect.kind,
-  system: effect.system,
-  key: effect.key,
-  step,
-  shared: effect.shared,
-  state: effect.state,
-  intendedAt: effect.intendedAt.toISOString(),
-  confirmedAt: iso(effect.confirmedAt),
-  undoneAt: iso(effect.undoneAt),
-});
+/** What a run that stands still is told about its cause. */
+function adviceOn({ id, state, error, machine, batch }: RunEntity, { role }: Actor): RunDetail['advice'] {
+  const cause = state === 'parked' ? machine.error : state === 'failed' ? error : null;
+  if (cause === null) return null;
+  const { explanation, advice } = remedyOf(cause.code);
+  const at = { state: state === 'parked' ? 'parked' : 'failed', reader: role, runId: id } as const;
+  // Whoever reads this has the run before them already.
+  const next = nextCommand(cause.code, batch.name, at);
+  return {
+    explanation,
+    advice,
+    next: next === `hatchery run show ${id}` ? `hatchery run retry ${id}` : next,
+  };
+}

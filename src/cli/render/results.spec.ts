@@ -20,6 +20,7 @@ const someResults: BatchResults = {
       code: 'address-unknown',
       count: 1,
       sentence: 'No address: no \u001b[2Jlease.',
+      advice: 'Do this.',
       next: 'hatchery run retry r1',
     },
   ],
@@ -35,6 +36,7 @@ describe('results', () => {
       '',
       'l3: 1 of 2 ready, 1 parked',
       '1 x No address: no lease. (address-unknown)',
+      '    Do this.',
       '    hatchery run retry r1',
       '',
     ]);

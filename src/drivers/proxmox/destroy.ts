@@ -50,9 +50,9 @@ export class SafeDelete {
       const read = await this.#guests.readOwned(guest, call.signal);
       const last = needSame(what, vmid, options, read);
       const task = await this.#sendDelete(what, vmid, last.node, call);
-      if (task) refuseFailure(what, await this.#tasks.follow(task, call));
+      if (task) refuseFailure(what, task, await this.#tasks.follow(task, call));
     } else {
-      refuseFailure(what, await this.#tasks.follow(underWay, call));
+      refuseFailure(what, underWay, await this.#tasks.follow(underWay, call));
     }
     await this.#verifyGone(what, vmid, call);
     return { existed: true };
@@ -80,7 +80,7 @@ export class SafeDelete {
     const path = `/nodes/${node}/qemu/${vmid}/status/stop`;
     const id = await writeAs(this.#cluster, upid, { op: 'stop', what, method: 'POST', node, path }, call);
     // Whoever starts it again makes the cluster refuse the DELETE.
-    refuseFailure(what, await this.#tasks.follow({ id }, call));
+    refuseFailure(what, { id }, await this.#tasks.follow({ id }, call));
   }
 
   /** `undefined` = gone before our request came. */
@@ -142,9 +142,10 @@ function refuseProtected(what: string, { config, node, mark }: Owned): void {
 }
 
 /** A task without a verdict is judged by what is left; one that failed says why. */
-function refuseFailure(what: string, verdict: TaskVerdict): void {
+function refuseFailure(what: string, task: TaskRef, verdict: TaskVerdict): void {
   if (verdict.verdict !== 'error') return;
   throw new HatcheryError(verdict.code ?? 'remote-refused', `Unable to ${what}: ${verdict.text}`, {
     retry: verdict.retry ?? 'never',
+    facts: { task: task.id },
   });
 }

@@ -129,6 +129,10 @@ export class ProxmoxDriver implements Hypervisor {
     return this.#tasks.follow(task, call, onProgress);
   }
 
+  taskLog(task: TaskRef, call: Call): Promise<{ lines: readonly string[]; total: number }> {
+    return this.#tasks.logEnd(task, call.signal);
+  }
+
   configure(
     guest: GuestRef,
     settings: GuestSettings,

@@ -24,6 +24,8 @@ const MARGIN_S = 30;
 const LOG_LINES = 50;
 /** The end of a running task's log that is read again: what it says last may be a warning. */
 const TAIL_LINES = 10;
+/** The end of a log that people are shown. */
+const SHOWN_LINES = 20;
 /** Of so many linked clones on shared storage one tells how long it waited for the lock: reading its log is a call. */
 const MEASURED_ONE_OF = 6;
 
@@ -184,6 +186,24 @@ export class Tasks {
       });
     const lines = parsed.data.map((line) => line.t ?? '');
     return { lines, total: total ?? from + lines.length };
+  }
+
+  async logEnd({ id }: TaskRef, signal: AbortSignal): Promise<{ lines: readonly string[]; total: number }> {
+    try {
+      const { total } = await this.log(id, 0, signal, 1);
+      const { lines } = await this.log(id, Math.max(0, total - SHOWN_LINES), signal, SHOWN_LINES);
+      return { lines: lines.map(cleanText), total };
+    } catch (error) {
+      if (reasonOf(error) !== 'task-missing') throw error;
+      throw new HatcheryError(
+        'not-found',
+        `Unable to read the log of task ${id}: the cluster has forgotten it`,
+        {
+          hint: 'Nodes keep the logs of their newest tasks only.',
+          cause: error,
+        },
+      );
+    }
   }
 
   /** Two reads when nobody knows yet how long the log is, then one: what counts is its end. */

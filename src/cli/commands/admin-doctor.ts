@@ -1,0 +1,37 @@
+import type { Command } from 'commander';
+import { doctor } from '../../client/sdk.gen.js';
+import type { DoctorReport } from '../../client/types.gen.js';
+import { EXIT } from '../../core/errors.js';
+import { terminalText, padText, textWidth } from '../../core/terminal-text.js';
+import { answer } from '../api.js';
+import { apiCommand, countText, type Cli } from '../cli.js';
+import { styleFor, type Style } from '../render/style.js';
+
+export const adminDoctor = (cli: Cli): Command =>
+  apiCommand(
+    'doctor',
+    'Looks at everything that has to work: stores, workers, clusters, services, sweeps, what stands still. Exit code 6: something failed (admins).',
+    'hatchery admin doctor',
+  ).action(async () => {
+    const report = await answer(doctor({ client: await cli.api() }));
+    const style = styleFor(cli.world.terminal.outColor);
+    cli.show(report, () => doctorText(report, style));
+    if (report.verdict === 'failed') cli.exitCode = EXIT.incomplete;
+  });
+
+/** What is worst first; a remedy stands below each that is not well. */
+function doctorText({ findings }: DoctorReport, style: Style): string {
+  const width = Math.max(...findings.map(({ check }) => textWidth(check)));
+  const count = (verdict: string): number => findings.filter((one) => one.verdict === verdict).length;
+  const lines = findings.flatMap(({ verdict, check, detail, remedy }) => {
+    const word = padText(verdict === 'failed' ? 'FAILED' : verdict, 7);
+    return [
+      `${verdict === 'failed' ? style.bad(word) : word}  ${padText(terminalText(check), width)}  ${terminalText(detail)}`,
+      ...(remedy === null ? [] : [`${' '.repeat(11 + width)}-> ${terminalText(remedy)}`]),
+    ];
+  });
+  const [failed, warnings] = [count('failed'), count('warning')];
+  const sum =
+    failed + warnings === 0 ? 'Everything is well.' : `${failed} failed, ${countText(warnings, 'warning')}.`;
+  return `${[...lines, '', sum].join('\n')}\n`;
+}
