@@ -531,6 +531,45 @@ describe('batch retry', () => {
   });
 });
 
+describe('admin doctor', () => {
+  const finding = (check: string, verdict: string, remedy: string | null = null) => ({
+    check,
+    verdict,
+    detail: `about ${check}`,
+    remedy,
+  });
+
+  it('says what is wrong and what to do about it, and ends with 6 when something failed', async () => {
+    const report = (verdict: string) => ({
+      verdict,
+      at: '2026-01-01T10:00:00.000Z',
+      findings: [finding('redis', verdict, 'mend it'), finding('postgres', 'ok')],
+    });
+    const failed = await run(['admin', 'doctor'], { service: () => json(report('failed')) });
+    expect(failed.code).toBe(6);
+    expect(failed.out.split('\n')).toEqual([
+      'FAILED   redis     about redis',
+      '                   -> mend it',
+      'ok       postgres  about postgres',
+      '',
+      '1 failed, 0 warnings.',
+      '',
+    ]);
+    expect((await run(['admin', 'doctor'], { service: () => json(report('warning')) })).code).toBe(0);
+  });
+
+  it('names the store that is away when the service can tell nothing else', async () => {
+    const service = ({ url }: Request) =>
+      url.endsWith('/health/ready')
+        ? json({ status: 'error', details: { postgres: { status: 'down' }, redis: { status: 'up' } } }, 503)
+        : problem(503, 'service-unreachable');
+    const { code, out } = await run(['admin', 'doctor'], { service });
+    expect(code).toBe(6);
+    expect(out).toMatch(/FAILED {3}postgres .*\n.*Bring it back/);
+    expect((await run(['admin', 'doctor'], { service: () => problem(403, 'forbidden') })).code).toBe(3);
+  });
+});
+
 describe('user create', () => {
   it('asks for the password twice and never takes it from the command line', async () => {
     const service = () => json({ login: 'jane', role: 'teacher' }, 201);

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { z } from 'zod';
 import { doctor } from '../../client/sdk.gen.js';
 import type { DoctorReport } from '../../client/types.gen.js';
 import { EXIT } from '../../core/errors.js';
@@ -13,11 +14,43 @@ export const adminDoctor = (cli: Cli): Command =>
     'Looks at everything that has to work: stores, workers, clusters, services, sweeps, what stands still. Exit code 6: something failed (admins).',
     'hatchery admin doctor',
   ).action(async () => {
-    const report = await answer(doctor({ client: await cli.api() }));
+    const report = await look(cli);
     const style = styleFor(cli.world.terminal.outColor);
     cli.show(report, () => doctorText(report, style));
     if (report.verdict === 'failed') cli.exitCode = EXIT.incomplete;
   });
+
+/** A service whose database is away knows nobody who asks; it still says which of its stores answer. */
+async function look(cli: Cli): Promise<DoctorReport> {
+  const api = await cli.api();
+  try {
+    return await answer(doctor({ client: api }));
+  } catch (error) {
+    const stores = await storesOf(cli);
+    if (stores.every(({ verdict }) => verdict === 'ok')) throw error;
+    return { verdict: 'failed', at: new Date().toISOString(), findings: stores };
+  }
+}
+
+/** Those that the service says are up or down; none when it does not answer. */
+async function storesOf(cli: Cli): Promise<DoctorReport['findings']> {
+  const { url } = await cli.access();
+  const response = await cli.world.fetch(new URL('/health/ready', url)).catch(() => undefined);
+  const body = ready.safeParse(await response?.json().catch(() => undefined));
+  return Object.entries(body.data?.details ?? {}).map(([check, { status }]) =>
+    status === 'up'
+      ? { check, verdict: 'ok', detail: 'it answers', remedy: null }
+      : {
+          check,
+          verdict: 'failed',
+          detail: 'it does not answer the service',
+          remedy:
+            'Bring it back; nothing is lost, and work goes on by itself. The service’s log names the reason.',
+        },
+  );
+}
+
+const ready = z.object({ details: z.record(z.string(), z.object({ status: z.string() })) });
 
 /** What is worst first; a remedy stands below each that is not well. */
 function doctorText({ findings }: DoctorReport, style: Style): string {
