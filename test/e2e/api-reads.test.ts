@@ -168,7 +168,7 @@ describe('one run', () => {
   it('shows its steps with their attempts, and what was made outside', async () => {
     const { runId, stepId, id } = batch.machines[2]!;
     await api.db.query(
-      `insert into attempts (id, step_id, epoch, kind, worker_id, outcome) values (gen_random_uuid(), $1, 1, 'act', gen_random_uuid(), 'retry')`,
+      `insert into attempts (step_id, epoch, kind, worker_id, outcome) values ($1, 1, 'act', gen_random_uuid(), 'retry')`,
       [stepId],
     );
     await api.db.query(
