@@ -75,6 +75,7 @@ const VARIABLES = {
   effect: '',
   task: '',
   tokenId: '',
+  workerId: '',
   cluster: 'main',
   vmid: '',
 };
@@ -84,6 +85,7 @@ const PATH_VARIABLE = {
   runs: 'runId',
   tokens: 'tokenId',
   clusters: 'cluster',
+  admin: 'workerId',
 };
 const FORM_VALUES = {
   roster: '@file(class.csv)',

@@ -19,6 +19,7 @@ import {
   USE_OF,
   VMID_RESTS,
   WAKE_UPS,
+  WORKERS,
 } from './tokens.js';
 
 /** Stands where the engine would be; nothing of it is ever called. */
@@ -31,6 +32,7 @@ import {
     PHONE_HOME,
     REMAINING_TIMES,
     WAKE_UPS,
+    WORKERS,
     HYPERVISORS,
     CLUSTER_PAUSES,
     CLUSTER_STOPS,
@@ -49,6 +51,7 @@ import {
     PHONE_HOME,
     REMAINING_TIMES,
     WAKE_UPS,
+    WORKERS,
     HYPERVISORS,
     CLUSTER_PAUSES,
     CLUSTER_STOPS,

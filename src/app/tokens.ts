@@ -1,6 +1,6 @@
 /**
  * What modules ask for by name. CoreModule gives the first group everywhere; the engine's module gives the second
- * (Intake, RunHandles, PhoneHome, WakeUps, Hypervisors, CheckedServices, Locks, ClusterStops, ClusterPauses, ClusterLimits, VmidRests of src/engine and src/ports, UseOf).
+ * (Intake, RunHandles, PhoneHome, WakeUps, Hypervisors, CheckedServices, Locks, Workers, ClusterStops, ClusterPauses, ClusterLimits, VmidRests of src/engine and src/ports, UseOf).
  */
 export const CONTEXT = Symbol('AppContext');
 export const REDIS = Symbol('Redis');
@@ -14,6 +14,7 @@ export const HYPERVISORS = Symbol('Hypervisors');
 export const CLUSTER_STOPS = Symbol('ClusterStops');
 export const CLUSTER_PAUSES = Symbol('ClusterPauses');
 export const LOCKS = Symbol('Locks');
+export const WORKERS = Symbol('Workers');
 export const SERVICES = Symbol('CheckedServices');
 export const VMID_RESTS = Symbol('VmidRests');
 export const CLUSTER_LIMITS = Symbol('ClusterLimits');

@@ -86,6 +86,7 @@ const LISTED_BY = {
   run: 'hatchery run list',
   token: 'hatchery token list',
   effect: 'hatchery run show',
+  worker: 'hatchery admin workers',
 } as const;
 
 /** The id that was given. Error: `request-invalid` with the command that lists ids of this kind. */

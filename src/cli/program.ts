@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { ERRORS, EXIT, HatcheryError } from '../core/errors.js';
 import { Cli, jsonText } from './cli.js';
 import { adminDoctor } from './commands/admin-doctor.js';
+import { adminDrain } from './commands/admin-drain.js';
 import { adminExport } from './commands/admin-export.js';
 import { adminLocks } from './commands/admin-locks.js';
 import { adminNewDeployment } from './commands/admin-new-deployment.js';
@@ -106,6 +107,7 @@ const GROUPS: readonly { name: string; summary: string; commands: readonly Comma
     commands: [
       adminDoctor,
       adminWorkers,
+      adminDrain,
       adminLocks,
       adminSlots,
       adminReleased,

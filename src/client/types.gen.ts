@@ -828,9 +828,9 @@ export type Worker = {
     host: string;
     pid: number;
     /**
-     * late: its lease is over and nobody has buried it yet
+     * draining: takes no new step and ends when its hands are empty; late: its lease is over and nobody has buried it yet
      */
-    state: 'alive' | 'late' | 'stopped';
+    state: 'alive' | 'draining' | 'late' | 'stopped';
     startedAt: string;
     leaseUntil: string;
     stoppedAt: string | null;
@@ -2307,6 +2307,33 @@ export type ListWorkersResponses = {
 };
 
 export type ListWorkersResponse = ListWorkersResponses[keyof ListWorkersResponses];
+
+export type DrainWorkerData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/admin/workers/{id}/drain';
+};
+
+export type DrainWorkerErrors = {
+    /**
+     * Refused: see code, detail and hint
+     */
+    default: ProblemDetails;
+};
+
+export type DrainWorkerError = DrainWorkerErrors[keyof DrainWorkerErrors];
+
+export type DrainWorkerResponses = {
+    /**
+     * Asks a worker to take no new step and to end when those that it has are over
+     */
+    204: void;
+};
+
+export type DrainWorkerResponse = DrainWorkerResponses[keyof DrainWorkerResponses];
 
 export type ListReleasedData = {
     body?: never;

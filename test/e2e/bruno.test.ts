@@ -187,7 +187,9 @@ it('looks at everything that has to work, and at the guests of others', async ()
 });
 
 it('shows who holds what', async () => {
-  expect((await ok('listWorkers')).items).toMatchObject([{ state: 'alive', pid: process.pid }]);
+  const workers = (await ok('listWorkers')).items;
+  expect(workers).toMatchObject([{ state: 'alive', pid: process.pid }]);
+  variables['workerId'] = workers[0].id;
   expect((await ok('listSlots')).items).toEqual([]);
   expect((await ok('listLocks')).items).toContainEqual(
     expect.objectContaining({
@@ -221,6 +223,8 @@ it('adds, deletes and cancels until nothing is left', async () => {
 }, 60_000);
 
 it('has sent every request of the collection', async () => {
+  await ok('drainWorker', 204);
+  expect(await ok('drainWorker', 409)).toMatchObject({ code: 'not-applicable' });
   await ok('logout', 204);
   expect([...collection.keys()].filter((name) => !sent.has(name))).toEqual([]);
 });

@@ -26,6 +26,7 @@ import {
   USE_OF,
   VMID_RESTS,
   WAKE_UPS,
+  WORKERS,
 } from '../../src/app/tokens.js';
 import { ensureDeployment } from '../../src/drivers/postgres/migrations.js';
 import type { Intake } from '../../src/engine/intake.js';
@@ -181,6 +182,7 @@ function givenEngine(
         useValue: { pause: async () => true, resume: async () => true },
       },
       { provide: SERVICES, useValue: [] },
+      { provide: WORKERS, useValue: { drain: async () => true } },
       { provide: LOCKS, useValue: { held: async () => [] } },
       { provide: CLUSTER_STOPS, useValue: { of: async () => [] } },
       {
@@ -196,6 +198,7 @@ function givenEngine(
       PHONE_HOME,
       REMAINING_TIMES,
       WAKE_UPS,
+      WORKERS,
       HYPERVISORS,
       CLUSTER_PAUSES,
       CLUSTER_STOPS,

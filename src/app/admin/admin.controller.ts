@@ -1,9 +1,14 @@
-import { Controller, Get, Query } from '@nestjs/common';
+import { Controller, Get, Inject, Param, Post, Query } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
 import type { z } from 'zod';
+import { HatcheryError } from '../../core/errors.js';
+import type { Workers } from '../../ports/workers.js';
 import { Operation } from '../api/operation.js';
+import { Me, type SignedIn } from '../auth/access.js';
 import { DoctorReport, LockList, ReleasedPage, SlotPage, WorkerPage } from '../dto/admin.dto.js';
 import { ListQuery } from '../dto/page.dto.js';
+import { id as anId } from '../dto/text.js';
+import { WORKERS } from '../tokens.js';
 import { Doctor } from './doctor.js';
 import { HeldReads } from './held-reads.js';
 import { ReleasedReads } from './released-reads.js';
@@ -18,6 +23,7 @@ export class AdminController {
     private readonly doctor: Doctor,
     private readonly held: HeldReads,
     private readonly releasedReads: ReleasedReads,
+    @Inject(WORKERS) private readonly hands: Workers,
   ) {}
 
   @Get('doctor')
@@ -59,6 +65,21 @@ export class AdminController {
   })
   workers(@Query({ schema: ListQuery }) query: PageQuery): Promise<z.infer<typeof WorkerPage>> {
     return this.held.workers(query);
+  }
+
+  @Post('workers/:id/drain')
+  @Operation('drainWorker', {
+    summary: 'Asks a worker to take no new step and to end when those that it has are over',
+    access: ['admin'],
+    status: 204,
+  })
+  async drain(@Me() me: SignedIn, @Param('id', { schema: anId }) id: string): Promise<void> {
+    if (await this.hands.drain(id, me.login)) return;
+    throw new HatcheryError(
+      'not-applicable',
+      `Unable to drain worker ${id}: no such worker is alive, or it was asked already`,
+      { hint: 'Those that live: hatchery admin workers' },
+    );
   }
 
   @Get('released')

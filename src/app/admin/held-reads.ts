@@ -23,7 +23,7 @@ interface WorkerRow {
   readonly id: string;
   readonly host: string;
   readonly pid: number;
-  readonly state: 'alive' | 'late' | 'stopped';
+  readonly state: 'alive' | 'draining' | 'late' | 'stopped';
   readonly started_at: Date;
   readonly lease_until: Date;
   readonly stopped_at: Date | null;
@@ -75,7 +75,7 @@ export class HeldReads {
     const [before] = decodeCursor(query.cursor, z.tuple([z.uuid()])) ?? [null];
     const rows = await this.source.query<WorkerRow[]>(
       `select w.id, w.host, w.pid, w.started_at, w.lease_until, w.stopped_at, w.step_versions as versions,
-              case when w.stopped_at is not null then 'stopped' when w.lease_until < clock_timestamp() then 'late' else 'alive' end as state,
+              case when w.stopped_at is not null then 'stopped' when w.lease_until < clock_timestamp() then 'late' when w.drain_at is not null then 'draining' else 'alive' end as state,
               (select count(*)::int from steps s where s.worker_id = w.id) as steps
          from workers w where (w.stopped_at is null or w.stopped_at > now() - interval '1 hour') and ($1::uuid is null or w.id < $1)
         order by w.id desc limit $2`,

@@ -61,8 +61,10 @@ export const WorkerView = z
     host: z.string(),
     pid: z.number().int(),
     state: z
-      .enum(['alive', 'late', 'stopped'])
-      .describe('late: its lease is over and nobody has buried it yet'),
+      .enum(['alive', 'draining', 'late', 'stopped'])
+      .describe(
+        'draining: takes no new step and ends when its hands are empty; late: its lease is over and nobody has buried it yet',
+      ),
     startedAt: time,
     leaseUntil: time,
     stoppedAt: time.nullable(),

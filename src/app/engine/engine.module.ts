@@ -24,6 +24,7 @@ import {
   USE_OF,
   VMID_RESTS,
   WAKE_UPS,
+  WORKERS,
 } from '../tokens.js';
 import { assemble, type Assembly } from './assemble.js';
 
@@ -73,6 +74,7 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
           useFactory: (assembly: Assembly) => assembly.clusterPauses,
         },
         { provide: SERVICES, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.services },
+        { provide: WORKERS, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.workers },
         { provide: LOCKS, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.locks },
         {
           provide: CLUSTER_STOPS,
@@ -88,6 +90,7 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
         PHONE_HOME,
         REMAINING_TIMES,
         WAKE_UPS,
+        WORKERS,
         HYPERVISORS,
         CLUSTER_PAUSES,
         CLUSTER_STOPS,
