@@ -89,7 +89,12 @@ describe('a run for people', () => {
   });
 
   it('that waits says for what, and who goes before it', () => {
-    const waitsFor = { what: 'slot', resources: ['clones@storage:main/ceph'], ahead: 3, inLine: 9 } as const;
+    const waitsFor: Step['waitsFor'] = {
+      what: 'slot',
+      resources: ['clones@storage:main/ceph'],
+      ahead: 3,
+      inLine: 9,
+    };
     expect(runText(run({ steps: [step('clone', 'ready', { waitsFor })] }), [], undefined)).toContain(
       'clone waits for a slot of clones@storage:main/ceph: 3 of its owner before it, 9 in line',
     );
