@@ -85,6 +85,19 @@ describe('the cluster as a whole', () => {
     for (const machine of machines) await at.expectOneGuest(machine);
   });
 
+  it('F44: a clone that failed because the quorum went is told to people, who look for what it could not free', async () => {
+    await at.with('F44-quorum-lost-midway', async () => {
+      const machine = await at.started();
+      const [first, own] = at.clonesSent(machine);
+      expect(await at.expectOneGuest(machine)).toBe(own);
+      const { note } = await at.world.one<{ note: string | null }>(
+        `select note from reservations where kind = 'vmid' and value = $1`,
+        [String(first)],
+      );
+      expect(note).toContain(`pvesm list <storage> --vmid ${first}`);
+    });
+  });
+
   it('F45: a missing right stops the batch at its first machine', async () => {
     await at.with('F45-right-missing', async () => {
       const [first, ...rest] = await at.world.createBatch(BLUEPRINT, [

@@ -44,6 +44,12 @@ describe('verdicts', () => {
     expect(verdictOf('received interrupt', 'qmclone')).toMatchObject({ verdict: 'error', retry: 'never' });
   });
 
+  it('know that a clone cannot take back what it made when the quorum is gone', () => {
+    const text = 'clone failed: cluster not ready - no quorum?';
+    expect(verdictOf(text, 'qmclone')).toMatchObject({ code: 'cluster-no-quorum', leavesVolume: true });
+    expect(verdictOf(text, 'qmstart')).not.toHaveProperty('leavesVolume');
+  });
+
   it('call the start of a running guest a success, but only of a start', () => {
     expect(verdictOf('VM 105 already running', 'qmstart')).toEqual({ verdict: 'ok', warnings: 0 });
     expect(verdictOf('VM 105 already running', 'qmclone').verdict).toBe('error');

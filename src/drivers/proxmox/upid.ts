@@ -43,7 +43,10 @@ export function verdictOf(exitText: string, type: string): TaskVerdict {
     text,
     code,
     retry,
-    ...(reason === 'volume-left' && { leavesVolume: true }),
+    // Without quorum a clone that fails cannot free what it has made.
+    ...((reason === 'volume-left' || (type === 'qmclone' && code === 'cluster-no-quorum')) && {
+      leavesVolume: true,
+    }),
     ...(type === 'qmclone' && isStorageTimeOut(text) && { lockWaited: { waitMs: LOCK_MS, timedOut: true } }),
   };
 }
