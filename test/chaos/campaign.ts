@@ -93,7 +93,7 @@ export async function runCampaign(options: CampaignOptions): Promise<Campaign> {
   try {
     const run = new Disturbance(world, watch, options);
     const startedAt = performance.now();
-    await world.beginFaults();
+    await world.begin();
     const submits = await submitAll(world, options.items, batches);
     say(`${options.items} machines in ${batches} ${batches === 1 ? 'batch' : 'batches'} are accepted`);
     for (const { atMs, action } of actions) {
@@ -106,6 +106,7 @@ export async function runCampaign(options: CampaignOptions): Promise<Campaign> {
     const left = (await movingRuns(watch)) ?? options.items;
     const isOver = await untilOver(watch, say, options.patienceMs ?? PATIENCE_MS + options.makespanMs);
     const endedAt = performance.now();
+    await world.calm();
     const files = await writeEvidence(world, submits);
     const gone = await bereavements(watch, run.kills);
     const states = await statesOf(watch);

@@ -14,7 +14,11 @@ export class DatabaseWatch {
   async ask<R extends pg.QueryResultRow>(sql: string, values: unknown[] = []): Promise<R[] | undefined> {
     return this.#pool.query<R>(sql, values).then(
       ({ rows }) => rows,
-      () => undefined,
+      (error: { code?: string }) => {
+        // What the database itself says about a statement; all the rest is a connection that is gone.
+        if (/^(?:22|23|42)/.test(error.code ?? '')) throw error;
+        return undefined;
+      },
     );
   }
 
@@ -71,7 +75,7 @@ export async function bereavements(
   kills: readonly { pid: number; atMs: number }[],
 ): Promise<Bereavement[]> {
   const rows = await watch.query<{ pid: number; started_ms: number; held: number; gone_on: number[] }>(
-    `select w.pid, ms(w.started_at) as started_ms, count(a.id)::int as held,
+    `select w.pid, ms(w.started_at) as started_ms, count(a.step_id)::int as held,
             coalesce(array_agg(ms(n.at)) filter (where n.at is not null), '{}') as gone_on
        from workers w
        left join attempts a on a.worker_id = w.id and a.outcome = 'lost'

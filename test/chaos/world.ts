@@ -40,8 +40,9 @@ export interface ChaosWorld {
   readonly redis: OwnStore;
   readonly fleet: Fleet;
   flush(): Promise<void>;
-  /** From now on the schedule's faults happen. */
-  beginFaults(): Promise<void>;
+  /** From now on the schedule's faults happen, and others work on the cluster, until `calm`. */
+  begin(): Promise<void>;
+  calm(): Promise<void>;
   /** As the admin. Comes back when the API has answered, however often it was away. */
   call(method: string, path: string, options?: { form?: () => FormData; key?: string }): Promise<Response>;
   /** Ends everything; `keep` leaves the folder. */
@@ -77,6 +78,11 @@ export async function startChaosWorld(options: ChaosWorldOptions): Promise<Chaos
     await mkdir(site);
     const simulators = await start('simulators', ['all', '--time-scale', String(options.timeScale)]);
     await writeSite(site, simulators.line);
+    const simulatorFile = join(folder, 'simulator.json');
+    await writeFile(simulatorFile, simulators.line, { mode: 0o600 });
+    const actors: ChildProcess[] = [];
+    const calm = async (): Promise<void> => void (await Promise.all(actors.splice(0).map(ended)));
+    stops.push(calm);
     const before: Partial<Record<TransportName, string>> = {};
     for (const sim of transportsOf(options.schedule)) {
       const to = { postgres: postgres.url, redis: redis.url, http: undefined }[sim];
@@ -123,7 +129,11 @@ export async function startChaosWorld(options: ChaosWorldOptions): Promise<Chaos
           client.disconnect();
         }
       },
-      beginFaults: () => beginFaults(programs, options),
+      async begin() {
+        await beginFaults(programs, options);
+        actors.push(...(await startActors(options, simulatorFile)));
+      },
+      calm,
       call: (method, path, more) => callUntilAnswered(() => `${fleet.url}${path}`, method, token, more),
       close,
     };
@@ -150,18 +160,39 @@ async function startProgram(
 ): Promise<FaultyProgram> {
   const faultsFile = join(folder, `faults-${sim}.json`);
   await writeFile(faultsFile, '[]');
-  const program = join(process.cwd(), 'dist', 'simulators', 'program.js');
   const common = ['--seed', seed, '--journal', journal, '--faults', faultsFile];
-  const child = spawn(process.execPath, [program, ...args, ...common], {
+  const child = spawnProgram([...args, ...common]);
+  const startedAt = performance.now();
+  return { sim, child, faultsFile, startedAt, line: await firstLine(child, args[0]!) };
+}
+
+const spawnProgram = (args: readonly string[]): ChildProcess =>
+  spawn(process.execPath, [join(process.cwd(), 'dist', 'simulators', 'program.js'), ...args], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
-  const startedAt = performance.now();
+
+async function firstLine(child: ChildProcess, name: string): Promise<string> {
   const [line] = (await Promise.race([
-    once(createInterface(child.stdout), 'line'),
+    once(createInterface(child.stdout!), 'line'),
     once(child, 'exit').then(() => []),
   ])) as [string?];
-  if (line === undefined) throw new Error(`Unable to begin: ${args[0]!} did not start`);
-  return { sim, child, faultsFile, startedAt, line };
+  if (line === undefined) throw new Error(`Unable to begin: ${name} did not start`);
+  return line;
+}
+
+/** The others who work on the cluster, each with an account and a seed of their own. */
+async function startActors(
+  { schedule, seed }: ChaosWorldOptions,
+  simulatorFile: string,
+): Promise<ChildProcess[]> {
+  const started = [];
+  for (const [index, { who, everySeconds }] of schedule.actors.entries()) {
+    const habits = ['--who', who, '--every', String(everySeconds), '--name', `${who}-${index}`];
+    const child = spawnProgram(['foreign', '--at', simulatorFile, '--seed', `${seed}-${index}`, ...habits]);
+    await firstLine(child, who);
+    started.push(child);
+  }
+  return started;
 }
 
 /** Gives each program its rules, with windows on its own clock. */
