@@ -21,7 +21,7 @@ const LOCKED_S = 1.5;
 /** Copy rate of one storage, shared by its parallel copies. */
 const COPY_GIB_PER_S = 0.2;
 
-/** Seconds that a step of this kind is assumed to take; `undefined` for a kind of which nothing was ever reported. */
+/** Seconds that a step of this kind is assumed to take, `diskGiB` being what a clone copies; `undefined` for a kind of which nothing was ever reported. */
 export function assumedSeconds(
   uses: string,
   machine: { readonly clone: 'linked' | 'full'; readonly diskGiB: number },

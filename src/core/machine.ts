@@ -18,6 +18,8 @@ export const machineInput = z.strictObject({
     disk: z.string(),
     storage: z.string(),
     storageShared: z.boolean(),
+    /** What a full clone copies; machines that were accepted by an older build have none. */
+    diskGiB: z.number().optional(),
   }),
   clone: z.enum(['linked', 'full']),
   storage: z.string(),

@@ -55,6 +55,7 @@ export function composeMachines(at: {
         disk: template.disk,
         storage: template.storage,
         storageShared: template.storageShared,
+        diskGiB: template.diskGiB,
       },
       clone: at.blueprint.source.clone,
       storage: item.storage,

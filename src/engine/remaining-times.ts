@@ -34,7 +34,7 @@ interface Candidate {
   readonly machine: string;
   readonly owner: string;
   readonly blueprint: string;
-  readonly input: Pick<MachineInput, 'clone' | 'size'> | undefined;
+  readonly input: Pick<MachineInput, 'clone' | 'size' | 'template'> | undefined;
   readonly steps: readonly PlannedStep[];
   /** `undefined` = none of it has begun. */
   readonly live: LiveRun['steps'] | undefined;
@@ -141,9 +141,13 @@ export class RemainingTimes {
   ): Promise<Duration | undefined> {
     const learned = await this.parts.durations.of(cluster, blueprint, step.key);
     if (learned && learned.count >= ENOUGH) return learned.took;
-    const { clone = 'linked', size } = input ?? {};
+    const { clone = 'linked', template, size } = input ?? {};
     const copies = Math.min(...step.slots.map(limitOf), machines);
-    const assumed = assumedSeconds(step.uses, { clone, diskGiB: size?.diskGiB ?? 0 }, copies);
+    const assumed = assumedSeconds(
+      step.uses,
+      { clone, diskGiB: template?.diskGiB ?? size?.diskGiB ?? 0 },
+      copies,
+    );
     if (assumed === undefined) return undefined;
     const medianMs = assumed * 1_000 * this.parts.remoteTimeScale;
     return { medianMs, sigma: ASSUMED_SIGMA, count: 0, isUpperEnd: false };
