@@ -73,20 +73,35 @@ export async function finishAttempt(attempt: Attempt): Promise<Claimed | undefin
   }
 }
 
+/**
+ * Claims a step under a new epoch; `undefined` = there is no such step. What goes forward by itself is claimed as it is seen, with others in one
+ * statement; the rest, and what is refused that way, under the run's lock.
+ */
 export async function claimStep(
   parts: EngineParts,
   lease: WorkerLease,
   stepId: string,
   as: { isAlone: boolean; groupKey?: string },
 ): Promise<Claimed | { refused: ClaimRefusal } | undefined> {
-  return changeRun(parts, { stepId }, (model, loaded) => {
-    if (!lease.isHeld || lease.signal.aborted) return { refused: 'not-due' as const };
+  const claim = (model: RunModel, loaded: LoadedRun): Claimed | { refused: ClaimRefusal } => {
+    if (!lease.isHeld || lease.signal.aborted) return { refused: 'not-due' };
     const answer = model.claim(stepId, { id: lease.workerId, ...as });
-    if (!('refused' in answer)) return describeClaim(parts, loaded, answer);
-    if (answer.refused === 'unknown-version') model.passOn(stepId);
+    return 'refused' in answer ? answer : describeClaim(parts, loaded, answer);
+  };
+  const seen = as.groupKey === undefined ? await parts.store.look(stepId) : undefined;
+  if (seen && seen.run.wanted === 'done' && isByItself(seen, stepId)) {
+    const claimed = await changeRun(parts, { stepId }, claim, seen);
+    if (claimed && !('refused' in claimed)) return claimed;
+  }
+  return changeRun(parts, { stepId }, (model, loaded) => {
+    const answer = claim(model, loaded);
+    if ('refused' in answer && answer.refused === 'unknown-version') model.passOn(stepId);
     return answer;
   });
 }
+
+const isByItself = (loaded: LoadedRun, stepId: string): boolean =>
+  loaded.steps.some((step) => step.id === stepId && step.groupKey === undefined);
 
 function describeClaim(parts: EngineParts, loaded: LoadedRun, held: HeldStep): Claimed {
   const step = loaded.steps.find((row) => row.id === held.stepId)!;

@@ -192,6 +192,8 @@ export interface RunStore {
     work: (loaded: LoadedRun) => { changes: RunChanges; result: T },
   ): Promise<T | undefined>;
 
+  /** The run of a step as it is now, for a change in hand. */
+  look(stepId: string): Promise<LoadedRun | undefined>;
   /**
    * As `change`, for who still has the run in hand as it was when it was last read or written, and wants it to go forward: nothing is read.
    * `undefined`, and nothing is written: it changed meanwhile, is wanted gone, its cluster is stopped, or a step like one of its own was parked.

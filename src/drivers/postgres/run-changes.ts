@@ -114,7 +114,7 @@ const PARTS: readonly Part[] = [
   {
     name: 'steps',
     text: (p) => `
-update steps s set state = c.state, due_at = from_ms(c.due), slots = c.slots, group_key = c.group_key, is_gathering = c.is_gathering, dispatch = c.dispatch,
+update steps s set state = c.state, due_at = from_ms(c.due), slots = c.slots, group_key = c.group_key, is_gathering = c.is_gathering, dispatch = greatest(s.dispatch, c.dispatch),
        dispatched_at = case when c.is_dispatched then greatest(clock_timestamp(), from_ms(c.due)) else s.dispatched_at end,
        epoch = c.epoch, worker_id = c.worker, claimed_at = from_ms(c.claimed),
        tries = c.tries, first_claimed_at = from_ms(c.first), input = coalesce(c.input, s.input), output = coalesce(c.output, s.output),

@@ -29,10 +29,20 @@ export function readsOf(
     },
     {
       text: READ_RUN.replace('$run', RUN_OF[of]),
-      values: [id, known],
+      values: [id, JSON.stringify(known)],
     },
   ];
 }
+
+/** Reads the runs of steps without locking them: what is written of them has to say from which version on. */
+export const looksAt = (stepIds: readonly string[], known: readonly string[]): Statement => ({
+  text: READ_RUN.replace(
+    '= $run',
+    // Of a list in JSON Postgres never knows the length: it keeps to one plan, where of an array it would make a new one each time.
+    '= any (array(select s.run_id from steps s where s.id = any (array(select listed.value::uuid from jsonb_array_elements_text($1::jsonb) as listed))))',
+  ),
+  values: [JSON.stringify(stepIds), JSON.stringify(known)],
+});
 
 const RUN_OF = { step: '(select run_id from steps where id = $1)', run: '$1::uuid' };
 
@@ -66,7 +76,7 @@ select (select row_to_json(x) from (select r.id, r.machine_id, r.batch_id, r.wor
                      where s.run_id = r.id and a.kind = 'act' and a.ended_at is not null group by a.step_id, a.outcome, code) as a) end as attempts,
        exists (select 1 from cluster_stops c where c.cluster = m.cluster) as is_stopped,
        array(select distinct uses from steps where state = 'parked') as parked,
-       (select plan from workflow_versions v where v.id = r.workflow_version_id and v.id <> all ($2::text[])) as plan
+       (select plan from workflow_versions v where v.id = r.workflow_version_id and not $2::jsonb ? v.id) as plan
   from runs r join machines m on m.id = r.machine_id
  where r.id = $run`;
 
@@ -75,8 +85,15 @@ export function loadedRun(
   answers: readonly Row[][],
   planOf: (version: string, read: CompiledPlan | null) => CompiledPlan,
 ): LoadedRun | undefined {
-  const [row] = answers[1] as unknown as readonly ReadSql[];
-  if (!row) return undefined;
+  const [row] = answers[1]!;
+  return row && runOf(row, planOf);
+}
+
+export function runOf(
+  read: Row,
+  planOf: (version: string, read: CompiledPlan | null) => CompiledPlan,
+): LoadedRun {
+  const row = read as unknown as ReadSql;
   return {
     plan: planOf(row.run.workflow_version_id, row.plan),
     run: runRow(row.run),

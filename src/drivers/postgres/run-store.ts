@@ -6,7 +6,8 @@ import type { AddressHolder, EffectIntent } from '../../plan/step.js';
 import type { HeldStep, LoadedRun, RemoteNote, RunChanges, RunStore, Pulse } from '../../ports/run-store.js';
 import type { Database, Queries } from './database.js';
 import { isAnything, writesOf, type QuarantineOf, type Written } from './run-changes.js';
-import { copied, loadedRun, readsOf } from './run-rows.js';
+import { Joined } from './joined.js';
+import { copied, loadedRun, looksAt, readsOf, runOf } from './run-rows.js';
 import { RunWriter } from './run-writer.js';
 import { takeVmids } from './vmid-reservations.js';
 
@@ -21,6 +22,9 @@ export interface VmidRange {
   readonly to: number;
 }
 
+/** Runs that are read together. */
+const MOST_LOOKS = 20;
+
 type Work<T> = (loaded: LoadedRun) => { changes: RunChanges; result: T };
 
 function changed<T>(at: LoadedRun, work: Work<T>): { written: Written; result: T } {
@@ -33,6 +37,7 @@ function changed<T>(at: LoadedRun, work: Work<T>): { written: Written; result: T
 export class PostgresRunStore implements RunStore {
   private readonly plans = new Map<string, CompiledPlan>();
   private readonly writer: RunWriter;
+  private readonly reader = new Joined<string, LoadedRun | undefined>(MOST_LOOKS, (ids) => this.lookAt(ids));
 
   constructor(
     private readonly database: Database,
@@ -51,6 +56,18 @@ export class PostgresRunStore implements RunStore {
       loaded.run.version += 1;
       return { writes, result };
     });
+  }
+
+  async look(stepId: string): Promise<LoadedRun | undefined> {
+    return this.reader.ask(stepId);
+  }
+
+  private async lookAt(stepIds: readonly string[]): Promise<readonly (LoadedRun | undefined)[]> {
+    const { text, values } = looksAt(stepIds, [...this.plans.keys()]);
+    const rows = await this.database.query(text, values);
+    const runs = rows.map((row) => runOf(row, (version, read) => this.planOf(version, read)));
+    const byStep = new Map(runs.flatMap((run) => run.steps.map((step) => [step.id, run])));
+    return stepIds.map((id) => byStep.get(id));
   }
 
   async changeInHand<T>(inHand: LoadedRun, work: Work<T>): Promise<{ result: T } | undefined> {
