@@ -27,8 +27,12 @@ export async function underSignal<T>(
 ): Promise<T> {
   const controller = new AbortController();
   const { signal } = controller;
-  const late = new DOMException(`not done after ${timeoutMs} ms`, 'TimeoutError');
-  const timer = setTimeout(() => controller.abort(late), Math.min(timeoutMs, LONGEST_TIMER_MS));
+  // Made when it is needed: its stack costs more than a step that does nothing.
+  let late: DOMException | undefined;
+  const timer = setTimeout(
+    () => controller.abort((late = new DOMException(`not done after ${timeoutMs} ms`, 'TimeoutError'))),
+    Math.min(timeoutMs, LONGEST_TIMER_MS),
+  );
   const timers = [timer];
   const moved = (): void => {
     if (!signal.aborted) timer.refresh();
@@ -44,7 +48,7 @@ export async function underSignal<T>(
   try {
     return await Promise.race([work(signal, moved), deaf]);
   } catch (error) {
-    throw signal.reason === late ? new TimedOut(timeoutMs, error) : error;
+    throw late !== undefined && signal.reason === late ? new TimedOut(timeoutMs, error) : error;
   } finally {
     for (const timer of timers) clearTimeout(timer);
     for (const { source, end } of links) source.removeEventListener('abort', end);
