@@ -17,7 +17,7 @@ const away = (): never => {
   throw new StoreUnavailable('it is away', undefined);
 };
 
-/** A store whose `change` breaks as long as it is told to, before it did anything or with its answer lost. */
+/** A store whose changes break as long as it is told to, before anything is done or with the answer lost. */
 class Breaking {
   left = 0;
   at: 'before' | 'after' = 'before';
@@ -28,7 +28,9 @@ class Breaking {
         const member: unknown = Reflect.get(target, name);
         if (typeof member !== 'function') return member;
         const call = (...values: unknown[]): unknown => Reflect.apply(member, target, values);
-        return name === 'change' ? async (...values: unknown[]) => this.#change(() => call(...values)) : call;
+        return name === 'change' || name === 'changeInHand'
+          ? async (...values: unknown[]) => this.#change(() => call(...values))
+          : call;
       },
     });
 
