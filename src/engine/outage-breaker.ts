@@ -31,7 +31,8 @@ export class OutageBreaker implements Breaker {
 
   async probe(cluster: string): Promise<boolean> {
     const { stops, log } = this.parts;
-    if (!this.isDue(cluster) || !(await stops.holds(cluster, 'outage'))) return false;
+    // The order matters: only who has something to ask takes the turn to ask.
+    if (!(await stops.holds(cluster, 'outage')) || !this.isDue(cluster)) return false;
     const error = await this.ask(cluster);
     if (error) {
       await stops.stop(cluster, 'outage', outageOf(cluster, error));

@@ -318,10 +318,10 @@ export class PostgresRunStore implements RunStore {
     behind?: string,
   ): Promise<readonly { stepId: string; number: number }[]> {
     const rows = await this.database.query<{ id: string; dispatch: number }>(
-      `select id, dispatch from steps
-        where ${HANDED_OVER} and due_at <= clock_timestamp() and dispatched_at < clock_timestamp() - $1 * interval '1 millisecond'
-          and ($3::uuid is null or id > $3)
-        order by id limit $2`,
+      `with late as materialized (
+         select id, dispatch from steps
+          where ${HANDED_OVER} and due_at <= clock_timestamp() and dispatched_at < clock_timestamp() - $1 * interval '1 millisecond')
+       select id, dispatch from late where $3::uuid is null or id > $3 order by id limit $2`,
       [afterMs, batch, behind],
     );
     return rows.map((row) => ({ stepId: row.id, number: row.dispatch }));
