@@ -5,13 +5,14 @@ import type { RosterRow } from '../../src/core/roster/roster.js';
 import { BullStepWorker } from '../../src/drivers/bullmq/bull-dispatch.js';
 import { connectRedis } from '../../src/drivers/redis/connect-redis.js';
 import { systemClock } from '../../src/drivers/system-clock.js';
-import type { EngineLog, EngineTimes } from '../../src/engine/engine.js';
+import type { EngineLog, EngineParts, EngineTimes } from '../../src/engine/engine.js';
 import type { Actor } from '../../src/engine/intake.js';
 import { EngineWorker } from '../../src/engine/worker.js';
 import type { AnyEffect, AnyStep } from '../../src/plan/step.js';
 import { EFFECTS } from '../../src/steps/effects.js';
 import { STEPS } from '../../src/steps/index.js';
 import type { JournalLine } from '../../src/simulators/journal.js';
+import type { Build } from '../chaos/broken/build.js';
 import { simulatedSite, type SimulatedSite } from './simulated-site.js';
 import { redisPrefix, redisUrl, testDatabase, type TestDatabase } from './stores.js';
 
@@ -41,6 +42,8 @@ export class StepWorld {
   readonly #broken: unknown[] = [];
   readonly #closers: (() => Promise<unknown>)[] = [];
   #worker!: EngineWorker;
+  /** Of its worker. */
+  parts!: EngineParts;
 
   private constructor(
     readonly site: SimulatedSite,
@@ -60,13 +63,18 @@ export class StepWorld {
       /** Milliseconds that `until` waits at most. */
       waitMs?: number;
       times?: Partial<EngineTimes>;
+      /** Other parts than the product is built of. */
+      build?: Build;
     } = {},
   ): Promise<StepWorld> {
     const [site, database] = await Promise.all([simulatedSite(options.site), testDatabase()]);
     await options.prepare?.(site);
     const config = loadSite({ configDir: site.configDir, env: {} });
-    const settings = assembleOptions(site, config, database, options);
+    const { build = {} } = options;
+    const whole = assembleOptions(site, config, database, options);
+    const settings = build.options?.(whole) ?? whole;
     const assembly = await assemble(settings);
+    if (build.schema !== undefined) await assembly.database.query(build.schema);
     const admin: Actor = { userId: randomUUID(), login: 'admin', role: 'admin' };
     await assembly.database.query(`insert into users (id, login, role) values ($1, 'admin', 'admin')`, [
       admin.userId,
@@ -77,13 +85,14 @@ export class StepWorld {
       () => database.drop(),
       () => assembly.close(),
     );
-    await world.#startWorker();
+    await world.#startWorker(build.parts?.(assembly.parts, site) ?? assembly.parts);
     return world;
   }
 
-  async #startWorker(): Promise<void> {
+  async #startWorker(parts: EngineParts): Promise<void> {
+    this.parts = parts;
     // Each step stands at the gate of `#take`.
-    this.#worker = new EngineWorker(this.assembly.parts, { isOneByOne: true });
+    this.#worker = new EngineWorker(parts, { isOneByOne: true });
     await this.#worker.start();
     const jobs = new BullStepWorker(
       connectRedis(this.options.redisUrl, () => {}),
