@@ -34,7 +34,7 @@ export const bench: Bench = async (args) => {
     const backlogs = await growBacklog(harness, clock, longest);
     const isCheap = Object.values(perStep).every((one) => one.cpuOverFloors <= CPU_BOUND);
     const isFlat = [backlogs.cpu, backlogs.sql, backlogs.heap, backlogs.rss].every(
-      (spread) => spread <= FLAT_WITHIN,
+      (grown) => grown <= FLAT_WITHIN,
     );
     return { isMet: isCheap && isFlat, isCheap, isFlat, inFlight: perStep, backlogs };
   } finally {
@@ -140,7 +140,7 @@ function perThousand(used: readonly CpuSeconds[], steps: number): CpuSeconds {
   return { node: of('node'), postgres: of('postgres'), redis: of('redis'), all: of('all') };
 }
 
-/** Backlogs of 100, 1,000 ... runs, the short ones as often as it takes to see anything; how far their figures lie apart. */
+/** Backlogs of 100, 1,000 ... runs, the short ones as often as it takes to see anything; how much more a run costs behind more of them. */
 async function growBacklog(harness: EngineHarness, clock: Clock, longest: number) {
   const rows = [];
   for (let runs = 100; runs <= longest; runs *= 10) {
@@ -160,12 +160,12 @@ async function growBacklog(harness: EngineHarness, clock: Clock, longest: number
     say(`backlog: ${JSON.stringify(row)}`);
     rows.push(row);
   }
-  const spread = (values: readonly number[]): number => round(Math.max(...values) / Math.min(...values) - 1);
+  const growth = (values: readonly number[]): number => round(Math.max(...values) / values[0]! - 1);
   return {
-    cpu: spread(rows.map((row) => row.cpuMsPerRun)),
-    sql: spread(rows.map((row) => row.sqlPerRun)),
-    heap: spread(rows.map((row) => row.heapMiB)),
-    rss: spread(rows.map((row) => row.rssMiB)),
+    cpu: growth(rows.map((row) => row.cpuMsPerRun)),
+    sql: growth(rows.map((row) => row.sqlPerRun)),
+    heap: growth(rows.map((row) => row.heapMiB)),
+    rss: growth(rows.map((row) => row.rssMiB)),
     rows,
   };
 }
