@@ -6,8 +6,8 @@ import { simulatedSite, type SimulatedSite } from '../support/simulated-site.js'
 
 const COUNT = 12;
 const SCALE = 0.05;
-/** One list of a node in 3.5 s in the long run, and a few before that. */
-const STEADY_MS = 3_500 * SCALE;
+/** One list of a node in 3.1 s in the long run, and a few before that. */
+const STEADY_MS = 3_100 * SCALE;
 const FEW = 8;
 
 let site: SimulatedSite;

@@ -13,11 +13,11 @@ import { logLines, taskRows, taskStatus, type TaskRow } from './wire.js';
 /** How many rows one list may have; a task that does not fit is asked for by itself. */
 const LIST_LIMIT = 500;
 /**
- * A first look and two more find most tasks over within a second. In the long run one list of a node in 3.5 s is what ten calls a machine
+ * A first look and two more find most tasks over within a second. In the long run one list of a node in 3.1 s is what ten calls a machine
  * leave room for, where three nodes make one machine in 1.5 s (docs/decisions).
  */
 const QUICK_MS = 1_000;
-const STEADY_MS = 3_500;
+const STEADY_MS = 3_100;
 const LEAST_QUICK_MS = 100;
 const MARGIN_S = 30;
 /** Lines of one read of a log. */
