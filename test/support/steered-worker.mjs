@@ -6,7 +6,7 @@ import { EngineWorker } from '../../dist/engine/worker.js';
 import { EFFECTS } from '../../dist/steps/effects.js';
 import { STEPS } from '../../dist/steps/index.js';
 
-/** `point run step` -> how often it is still passed, and what happens then: stand there until told to go on, or freeze the whole process. */
+/** `point run step` -> how often it is still passed before an attempt stands there until told to go on. */
 const armed = new Map();
 const standing = new Map();
 let intake;
@@ -19,11 +19,9 @@ const checkpoints = {
     if (order === undefined) return;
     order.left -= 1;
     if (order.left > 0) return;
-    armed.delete(key);
     process.send({ stands: key });
-    // In the turn in which the bytes were about to leave: they leave when the process goes on, however long that takes.
-    if (order.freezes) process.kill(process.pid, 'SIGSTOP');
-    else await new Promise((resolve) => standing.set(key, resolve));
+    // An attempt that comes again, because the lease of this crowded process ran out, stands there too.
+    await new Promise((resolve) => standing.set(key, resolve));
   },
 };
 
@@ -66,12 +64,17 @@ async function accept({ request, actor, key }) {
   process.send({ accepted: await intake.create(request, actor, key) });
 }
 
+function goOn(key) {
+  armed.delete(key);
+  standing.get(key)?.();
+}
+
 // Suspended and awake again, it goes on as if nothing had happened.
-process.on('SIGCONT', () => [...standing.values()].forEach((goOn) => goOn()));
+process.on('SIGCONT', () => [...standing.keys()].forEach(goOn));
 process.on('message', (order) => {
   if (order.start) void start(order.start);
-  if (order.arm) armed.set(order.arm.key, { left: order.arm.nth, freezes: order.arm.freezes });
-  if (order.goOn) standing.get(order.goOn)?.();
+  if (order.arm) armed.set(order.arm.key, { left: order.arm.nth });
+  if (order.goOn) goOn(order.goOn);
   if (order.accept) void accept(order.accept);
   if (order.take) void take(order.take);
 });

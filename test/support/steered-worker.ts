@@ -64,12 +64,12 @@ export class SteeredWorker {
 
   /**
    * Resolves when the step stands at the point for the `nth` time. It goes no further before `goOn`, or before the process was suspended and
-   * resumed; with `freezes` the whole process stops in that very turn, and what is next to it comes when it is resumed.
+   * resumed.
    */
-  stands(point: KillPoint, runId: string, step: string, { nth = 1, freezes = false } = {}): Promise<void> {
+  stands(point: KillPoint, runId: string, step: string, { nth = 1 } = {}): Promise<void> {
     const key = `${point} ${runId} ${step}`;
     const stands = this.#told(key);
-    this.#child.send({ arm: { key, nth, freezes } });
+    this.#child.send({ arm: { key, nth } });
     return stands;
   }
 

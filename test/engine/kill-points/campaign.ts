@@ -154,7 +154,11 @@ class Campaign {
             if (one.cell.step === step && one.cell.hold) await this.#send(one, one.cell.hold, gates);
         }),
       );
-      for (const one of inHand) if (await this.#isHeld(one)) landed.add(one.cell);
+      await world.until('every cell is in hand', async () => {
+        landed.clear();
+        for (const one of inHand) if (await this.#isHeld(one)) landed.add(one.cell);
+        return landed.size === inHand.length;
+      });
       if (this.way === 'crash') await Promise.all(workers.map((worker) => worker.kill()));
       else for (const worker of workers) worker.suspend();
       this.#releaseAll(gates);

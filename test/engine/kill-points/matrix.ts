@@ -9,7 +9,7 @@ const BACK = STEPS.flatMap(undoCells);
 export function describeMatrix(
   how: string,
   lose: () => Promise<Outcome>,
-  alsoOf: (record: CellRecord, cell: Cell) => void,
+  alsoOf: (record: CellRecord, cell: Cell) => void = () => undefined,
 ): void {
   describe(`a worker ${how}`, () => {
     let outcome: Outcome;
@@ -72,10 +72,10 @@ export function describeMatrix(
   });
 }
 
-/** The attempt that stood at the point was lost, once, and another one ended well; at K7 it was over. */
+/** The attempt that stood at the point was lost, and another one ended well; at K7 it was over. */
 function expectTakenOver({ landed, attempts, deaths }: CellRecord, { of, isUndo }: Cell): void {
   expect(landed).toBe(true);
-  expect(attempts[0]).toBe(of === 'K7' ? 'done' : 'lost');
+  if (of !== 'K7') expect(attempts).toContain('lost');
   expect(attempts.at(-1)).toBe('done');
   expect(attempts.filter((outcome) => outcome === 'done')).toHaveLength(1);
   // A machine whose undo is lost lost a worker on its way forward, too.
