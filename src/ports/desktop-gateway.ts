@@ -23,6 +23,16 @@ export interface ConnectionSpec {
   readonly port: number;
   /** Further parameters, all strings; tokens such as `${GUAC_USERNAME}` are the gateway's. */
   readonly parameters: Readonly<Record<string, string>>;
+  /** Kept with the connection, which proves that we made it. */
+  readonly mark: string;
+}
+
+export interface FoundConnection {
+  readonly id: string;
+  /** `undefined` = made by somebody else, or before connections were marked. */
+  readonly mark: string | undefined;
+  /** All but the mark. */
+  readonly parameters: Readonly<Record<string, string>>;
 }
 
 /**
@@ -41,13 +51,20 @@ export interface DesktopGateway {
   ensureUser(user: UserSpec, call: Call): Promise<{ ours: boolean }>;
   /** Removes the account only if it carries `mark` and has no permission left; foreign = left alone, `existed: false`. */
   removeUser(login: string, mark: string, call: Call): Promise<{ existed: boolean }>;
-  findConnection(groupId: string, name: string, call: Call): Promise<{ id: string } | undefined>;
+  findConnection(groupId: string, name: string, call: Call): Promise<FoundConnection | undefined>;
+  /** One of that name with another mark or none is not taken over: `foreign-guest`. */
   ensureConnection(connection: ConnectionSpec, call: Call): Promise<{ id: string }>;
-  removeConnection(groupId: string, name: string, call: Call): Promise<{ existed: boolean }>;
+  /** Only what `isOurs` says is ours; another one of that name: `foreign-guest`. */
+  removeConnection(
+    groupId: string,
+    name: string,
+    isOurs: (found: FoundConnection) => boolean,
+    call: Call,
+  ): Promise<{ existed: boolean }>;
   hasPermission(login: string, connectionId: string, groupId: string, call: Call): Promise<boolean>;
   /** READ on the connection and on its group (needed to see it in the tree). */
   grant(login: string, connectionId: string, groupId: string, call: Call): Promise<void>;
-  /** Takes back READ on the connection, and on the group when no other connection of the group is left to this user. No user = success. */
+  /** Takes back READ on the connection, and on the group when no other connection of the group is left to this user; reads back that it is gone. No user = success. */
   revoke(login: string, connectionId: string, groupId: string, call: Call): Promise<{ existed: boolean }>;
   /** Deep link that opens the connection in a browser. */
   link(connectionId: string): string;

@@ -8,9 +8,10 @@ import {
   type CoalesceUndo,
   type EffectLook,
 } from '../plan/step.js';
+import type { FoundConnection } from '../ports/desktop-gateway.js';
 import type { TaskRef } from '../ports/hypervisor.js';
 import { leftNote } from './guest-effect.js';
-import { userMark } from './register-desktop.step.js';
+import { connectionMark, userMark } from './register-desktop.step.js';
 
 /** How everything that steps make is removed again. A kind and its version stay here for ever: old runs need them. */
 
@@ -155,54 +156,95 @@ const desktopUser = defineEffect({
   },
 });
 
-const desktopConnection = defineEffect({
-  kind: 'desktop-connection',
-  version: 1,
-  payload: z.object({ service: z.string(), group: z.string(), name: z.string() }),
-  locks: ({ service, group, name }) => [`desktop:${service}/connection/${group}/${name}`],
-  timeout: '3m',
-  retry,
-  async look({ service, group, name }, ports, { call }) {
-    const gateway = ports.desktopGateway(service);
-    const there = await gateway.findGroup(group, call);
-    return byName(
-      there && (await gateway.findConnection(there.id, name, call)),
-      `the connection ${name} is in our group ${group}`,
-    );
-  },
-  async undo({ service, group, name }, ports, run) {
-    const gateway = ports.desktopGateway(service);
-    const there = await gateway.findGroup(group, run.call);
-    if (there !== undefined) await gateway.removeConnection(there.id, name, run.call);
-  },
+/** Whether a connection of the machine's name is the one that we made for it; `mark` = what we mark it with. */
+type IsOurs = (found: FoundConnection, mark: string) => boolean;
+
+const isMarked: IsOurs = (found, mark) => found.mark === mark;
+
+/** All that was ever written into a connection before connections were marked. */
+const unmarkedParameters = z.strictObject({
+  hostname: z.string(),
+  port: z.string(),
+  'ignore-cert': z.literal('true').optional(),
+  'resize-method': z.literal('display-update').optional(),
+  username: z.string().optional(),
+  password: z.literal('${GUAC_PASSWORD}').optional(),
 });
 
-const desktopPermission = defineEffect({
-  kind: 'desktop-permission',
-  version: 1,
-  payload: z.object({ service: z.string(), group: z.string(), name: z.string(), login: z.string() }),
-  locks: ({ service, group, name }) => [`desktop:${service}/connection/${group}/${name}`],
-  timeout: '3m',
-  retry,
-  async look({ service, group, name, login }, ports, { call }) {
-    const gateway = ports.desktopGateway(service);
-    const there = await gateway.findGroup(group, call);
-    const connection = there && (await gateway.findConnection(there.id, name, call));
-    return there && connection && (await gateway.hasPermission(login, connection.id, there.id, call))
-      ? { found: 'ours', proof: `${login} may open the connection ${name} of our group ${group}` }
-      : nothing;
-  },
-  async undo({ service, group, name, login }, ports, run) {
-    const gateway = ports.desktopGateway(service);
-    const there = await gateway.findGroup(group, run.call);
-    const connection = there && (await gateway.findConnection(there.id, name, run.call));
-    if (there && connection) await gateway.revoke(login, connection.id, there.id, run.call);
-  },
-});
+const isMarkedOrOld: IsOurs = (found, mark) =>
+  isMarked(found, mark) ||
+  (found.mark === undefined && unmarkedParameters.safeParse(found.parameters).success);
+
+const desktopConnection = (version: number, isOurs: IsOurs) =>
+  defineEffect({
+    kind: 'desktop-connection',
+    version,
+    payload: z.object({ service: z.string(), group: z.string(), name: z.string() }),
+    locks: ({ service, group, name }) => [`desktop:${service}/connection/${group}/${name}`],
+    timeout: '3m',
+    retry,
+    async look({ service, group, name }, ports, { machine, call }) {
+      const gateway = ports.desktopGateway(service);
+      const there = await gateway.findGroup(group, call);
+      const found = there && (await gateway.findConnection(there.id, name, call));
+      if (found === undefined) return nothing;
+      const mark = connectionMark(machine.identity);
+      if (!isOurs(found, mark))
+        return {
+          found: 'foreign',
+          why: `the connection ${name} of our group ${group} does not carry "${mark}"`,
+        };
+      const proof = isMarked(found, mark) ? `carries "${mark}"` : `has the parameters that we write`;
+      return { found: 'ours', proof: `the connection ${name} of our group ${group} ${proof}` };
+    },
+    async undo({ service, group, name }, ports, run) {
+      const gateway = ports.desktopGateway(service);
+      const mark = connectionMark(run.machine.identity);
+      const there = await gateway.findGroup(group, run.call);
+      if (there === undefined) return;
+      await removeOurs(run.confirmed, () =>
+        gateway.removeConnection(there.id, name, (found) => isOurs(found, mark), run.call),
+      );
+    },
+  });
+
+/** A permission on a connection that is not ours is not ours either. */
+const desktopPermission = (version: number, isOurs: IsOurs) =>
+  defineEffect({
+    kind: 'desktop-permission',
+    version,
+    payload: z.object({ service: z.string(), group: z.string(), name: z.string(), login: z.string() }),
+    locks: ({ service, group, name }) => [`desktop:${service}/connection/${group}/${name}`],
+    timeout: '3m',
+    retry,
+    async look({ service, group, name, login }, ports, { machine, call }) {
+      const gateway = ports.desktopGateway(service);
+      const there = await gateway.findGroup(group, call);
+      const found = there && (await gateway.findConnection(there.id, name, call));
+      if (!there || !found || !isOurs(found, connectionMark(machine.identity))) return nothing;
+      return (await gateway.hasPermission(login, found.id, there.id, call))
+        ? { found: 'ours', proof: `${login} may open the connection ${name} of our group ${group}` }
+        : nothing;
+    },
+    async undo({ service, group, name, login }, ports, run) {
+      const gateway = ports.desktopGateway(service);
+      const there = await gateway.findGroup(group, run.call);
+      const found = there && (await gateway.findConnection(there.id, name, run.call));
+      if (there && found && isOurs(found, connectionMark(run.machine.identity)))
+        await gateway.revoke(login, found.id, there.id, run.call);
+    },
+  });
 
 /** By `kind@version`. */
 export const EFFECTS: ReadonlyMap<string, AnyEffect> = new Map(
-  [guest, dhcpFilter, desktopGroup, desktopUser, desktopConnection, desktopPermission].map(
-    (effect: AnyEffect) => [`${effect.kind}@${effect.version}`, effect],
-  ),
+  [
+    guest,
+    dhcpFilter,
+    desktopGroup,
+    desktopUser,
+    desktopConnection(1, isMarkedOrOld),
+    desktopConnection(2, isMarked),
+    desktopPermission(1, isMarkedOrOld),
+    desktopPermission(2, isMarked),
+  ].map((effect: AnyEffect) => [`${effect.kind}@${effect.version}`, effect]),
 );

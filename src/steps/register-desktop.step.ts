@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { HatcheryError } from '../core/errors.js';
 import type { MachineInput } from '../core/machine.js';
+import type { MarkIdentity } from '../core/mark.js';
 import type { EffectIntent } from '../plan/step.js';
 import { defineStep } from '../plan/step.js';
 import { machineInput } from '../core/machine.js';
@@ -11,6 +12,8 @@ interface Input {
 }
 
 const VERSION = 1;
+/** Since connections carry our mark. */
+const MARKED = 2;
 
 /** The batch's group and the person's account are shared with other machines; the connection and its permission are this machine's own. */
 export const registerDesktop = defineStep<Input, { connection: string; link: string }>({
@@ -32,12 +35,14 @@ export const registerDesktop = defineStep<Input, { connection: string; link: str
       { ...own, kind: 'desktop-user', key: login, shared: true, payload: { service, login } },
       {
         ...own,
+        version: MARKED,
         kind: 'desktop-connection',
         key: `${group}/${machine.name}`,
         payload: { service, group, name: machine.name },
       },
       {
         ...own,
+        version: MARKED,
         kind: 'desktop-permission',
         key: `${group}/${machine.name}/${login}`,
         payload: { service, group, name: machine.name, login },
@@ -74,6 +79,7 @@ export const registerDesktop = defineStep<Input, { connection: string; link: str
         hostname: address,
         port: access.port,
         parameters: signInParameters(machine),
+        mark: connectionMark(run.machine.identity),
       },
       run.call,
     );
@@ -94,6 +100,10 @@ export const registerDesktop = defineStep<Input, { connection: string; link: str
 
 /** Proves that an account of the gateway is ours to remove. */
 export const userMark = (deployment: string): string => `hatchery ${deployment}`;
+
+/** Proves that a connection of the gateway is this machine's. */
+export const connectionMark = ({ deployment, machine }: MarkIdentity): string =>
+  `hatchery ${deployment} ${machine}`;
 
 function accessOf(machine: MachineInput): NonNullable<MachineInput['access']> {
   if (machine.access === undefined)

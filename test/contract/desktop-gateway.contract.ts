@@ -1,6 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { plainCall, type Call } from '../../src/ports/call.js';
-import type { ConnectionSpec, DesktopGateway, UserSpec } from '../../src/ports/desktop-gateway.js';
+import type {
+  ConnectionSpec,
+  DesktopGateway,
+  FoundConnection,
+  UserSpec,
+} from '../../src/ports/desktop-gateway.js';
 
 export interface SeenConnection {
   readonly name: string;
@@ -30,6 +35,7 @@ export function desktopGatewayContract(name: string, start: () => Promise<Deskto
     let next = 0;
     const unique = (what: string): string => `${what}-${next++}`;
     const mark = 'hatchery deployment-a';
+    const isOurs = (found: FoundConnection): boolean => found.mark === mark;
     const call = plainCall();
     const aUser = (more: Partial<UserSpec> = {}): UserSpec => ({
       login: unique('user'),
@@ -46,6 +52,7 @@ export function desktopGatewayContract(name: string, start: () => Promise<Deskto
       hostname: '10.20.0.1',
       port: 3389,
       parameters: { 'ignore-cert': 'true', username: '${GUAC_USERNAME}' },
+      mark,
       ...more,
     });
     const aGroup = async (): Promise<string> =>
@@ -160,14 +167,15 @@ export function desktopGatewayContract(name: string, start: () => Promise<Deskto
       it('makes a connection with its parameters', async () => {
         const connection = aConnection(await aGroup());
         const { id } = await driver.ensureConnection(connection, call);
-        expect(setup.connectionsIn(connection.groupId)).toEqual([
-          {
-            name: connection.name,
-            protocol: 'rdp',
-            parameters: { ...connection.parameters, hostname: '10.20.0.1', port: '3389' },
-          },
+        const parameters = { ...connection.parameters, hostname: '10.20.0.1', port: '3389' };
+        expect(setup.connectionsIn(connection.groupId)).toMatchObject([
+          { name: connection.name, protocol: 'rdp', parameters },
         ]);
-        expect(await driver.findConnection(connection.groupId, connection.name, call)).toEqual({ id });
+        expect(await driver.findConnection(connection.groupId, connection.name, call)).toEqual({
+          id,
+          mark,
+          parameters,
+        });
         expect(driver.link(id)).toMatch(/^https?:\/\/.+\/#\/client\/[A-Za-z0-9_-]+$/);
       });
 
@@ -193,9 +201,9 @@ export function desktopGatewayContract(name: string, start: () => Promise<Deskto
         const connection = aConnection(await aGroup());
         await driver.ensureConnection(connection, call);
         const { groupId, name } = connection;
-        expect(await driver.removeConnection(groupId, name, call)).toEqual({ existed: true });
+        expect(await driver.removeConnection(groupId, name, isOurs, call)).toEqual({ existed: true });
         expect(setup.connectionsIn(groupId)).toEqual([]);
-        expect(await driver.removeConnection(groupId, name, call)).toEqual({ existed: false });
+        expect(await driver.removeConnection(groupId, name, isOurs, call)).toEqual({ existed: false });
         expect(await driver.findConnection(groupId, name, call)).toBeUndefined();
       });
 
@@ -203,7 +211,31 @@ export function desktopGatewayContract(name: string, start: () => Promise<Deskto
         const groupId = await aGroup();
         await driver.findConnection(groupId, 'late', call);
         setup.putConnection(groupId, 'late');
-        expect(await driver.removeConnection(groupId, 'late', call)).toEqual({ existed: true });
+        expect(await driver.removeConnection(groupId, 'late', () => true, call)).toEqual({ existed: true });
+      });
+
+      it('neither takes over nor removes a connection of the same name that it did not make', async () => {
+        const connection = aConnection(await aGroup());
+        const { groupId, name } = connection;
+        const id = setup.putConnection(groupId, name);
+        const foreign = { code: 'foreign-guest', retry: 'after-fix', hint: expect.any(String) };
+        await expect(driver.ensureConnection(connection, call)).rejects.toMatchObject(foreign);
+        await expect(driver.removeConnection(groupId, name, isOurs, call)).rejects.toMatchObject(foreign);
+        expect(await driver.findConnection(groupId, name, call)).toMatchObject({ id, mark: undefined });
+        expect(setup.connectionsIn(groupId)).toHaveLength(1);
+      });
+
+      it('does not take the connection of another machine for its own', async () => {
+        const connection = aConnection(await aGroup(), { mark: 'hatchery deployment-b' });
+        const { groupId, name } = connection;
+        await driver.ensureConnection(connection, call);
+        await expect(driver.ensureConnection({ ...connection, mark }, call)).rejects.toMatchObject({
+          code: 'foreign-guest',
+        });
+        await expect(driver.removeConnection(groupId, name, isOurs, call)).rejects.toMatchObject({
+          code: 'foreign-guest',
+        });
+        expect(setup.connectionsIn(groupId)).toHaveLength(1);
       });
     });
 

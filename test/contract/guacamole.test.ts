@@ -3,6 +3,7 @@ import type { ServiceDefinition } from '../../src/core/definitions.js';
 import { GuacamoleDriver, type GuacamoleOptions } from '../../src/drivers/guacamole/guacamole.driver.js';
 import { systemClock } from '../../src/drivers/system-clock.js';
 import { plainCall } from '../../src/ports/call.js';
+import type { ConnectionSpec } from '../../src/ports/desktop-gateway.js';
 import { Secret } from '../../src/ports/secrets.js';
 import { createContext } from '../../src/simulators/create-context.js';
 import type { FaultRule } from '../../src/simulators/faults.js';
@@ -102,6 +103,15 @@ describe('Guacamole', () => {
   let running: Server;
   afterEach(() => running.stop());
   const call = plainCall();
+  const vm = (groupId: string): ConnectionSpec => ({
+    groupId,
+    name: 'vm-1',
+    protocol: 'ssh',
+    hostname: 'h',
+    port: 22,
+    parameters: {},
+    mark: 'm',
+  });
   const groupNames = (): string[] => [...running.world.guacamole.groups.values()].map(({ name }) => name);
 
   it('signs in again once when the session died, for all callers together', async () => {
@@ -153,7 +163,7 @@ describe('Guacamole', () => {
     ]);
     const driver = running.driver();
     const { id: groupId } = await driver.ensureGroup({ name: 'class' }, call);
-    const spec = { groupId, name: 'vm-1', protocol: 'ssh', hostname: 'h', port: 22, parameters: {} } as const;
+    const spec = vm(groupId);
     await expect(driver.ensureConnection(spec, call)).rejects.toMatchObject({
       code: 'outcome-unknown',
       retry: 'later',
@@ -181,15 +191,50 @@ describe('Guacamole', () => {
 
   it('looks again when a name appeared between its look and its write', async () => {
     running = await startServer();
+    const earlier = running.driver();
+    const driver = running.driver();
+    running.holds.hold('guacamole.connection.create');
+    const { id: groupId } = await driver.ensureGroup({ name: 'class' }, call);
+    const spec = vm(groupId);
+    const ensured = driver.ensureConnection(spec, call);
+    await running.holds.reached('guacamole.connection.create');
+    const late = earlier.ensureConnection(spec, call);
+    running.holds.release('guacamole.connection.create');
+    expect(await ensured).toEqual(await late);
+  });
+
+  it('does not take over what somebody else made under the name between its look and its write', async () => {
+    running = await startServer();
     running.holds.hold('guacamole.connection.create');
     const driver = running.driver();
     const { id: groupId } = await driver.ensureGroup({ name: 'class' }, call);
-    const spec = { groupId, name: 'vm-1', protocol: 'ssh', hostname: 'h', port: 22, parameters: {} } as const;
-    const ensured = driver.ensureConnection(spec, call);
+    const ensured = driver.ensureConnection(vm(groupId), call);
     await running.holds.reached('guacamole.connection.create');
-    const id = running.model.addConnection({ name: 'vm-1', parentIdentifier: groupId, protocol: 'ssh' });
+    running.model.addConnection({ name: 'vm-1', parentIdentifier: groupId, protocol: 'ssh' });
     running.holds.release('guacamole.connection.create');
-    expect(await ensured).toEqual({ id });
+    await expect(ensured).rejects.toMatchObject({ code: 'foreign-guest' });
+  });
+
+  it('tries again when a permission is still there after its taking back was answered with yes', async () => {
+    running = await startServer();
+    const driver = running.driver();
+    const { id: groupId } = await driver.ensureGroup({ name: 'class' }, call);
+    const user = { login: 'p', fullName: 'P', email: undefined, password: undefined, mark: 'm' };
+    await driver.ensureUser(user, call);
+    const { id } = await driver.ensureConnection(vm(groupId), call);
+    await driver.grant('p', id, groupId, call);
+    running.holds.hold('guacamole.permission.patch', 'after');
+    const revoked = driver.revoke('p', id, groupId, call);
+    await running.holds.reached('guacamole.permission.patch', 'after');
+    running.model.permissionsOf('p').grant('connectionGroup', groupId, ['READ']);
+    running.holds.release('guacamole.permission.patch', 'after');
+    await expect(revoked).rejects.toMatchObject({
+      code: 'remote-refused',
+      retry: 'later',
+      message: expect.stringContaining('still there'),
+    });
+    await driver.revoke('p', id, groupId, call);
+    expect(running.model.permissionsOf('p').has('connectionGroup', groupId, 'READ')).toBe(false);
   });
 
   it('reads a group once for all who ask at the same time', async () => {

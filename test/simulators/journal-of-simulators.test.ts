@@ -86,7 +86,15 @@ async function makeMachine(): Promise<void> {
     plainCall(),
   );
   const connection = await gateway.ensureConnection(
-    { groupId: group.id, name: 'vm-alice', protocol: 'ssh', hostname, port: 22, parameters: {} },
+    {
+      groupId: group.id,
+      name: 'vm-alice',
+      protocol: 'ssh',
+      hostname,
+      port: 22,
+      parameters: {},
+      mark: 'hatchery d m',
+    },
     plainCall(),
   );
   await gateway.grant('alice', connection.id, group.id, plainCall());
@@ -96,7 +104,7 @@ async function removeMachine(): Promise<void> {
   const group = await gateway.ensureGroup({ name: 'class' }, plainCall());
   const connection = await gateway.findConnection(group.id, 'vm-alice', plainCall());
   await gateway.revoke('alice', connection?.id ?? '', group.id, plainCall());
-  await gateway.removeConnection(group.id, 'vm-alice', plainCall());
+  await gateway.removeConnection(group.id, 'vm-alice', ({ mark }) => mark === 'hatchery d m', plainCall());
   await gateway.removeUser('alice', 'hatchery d', plainCall());
   await gateway.removeGroup('class', plainCall());
   await proxmox.task(await proxmox.post(`/nodes/pve1/qemu/${VMID}/status/stop`));

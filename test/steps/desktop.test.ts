@@ -115,6 +115,67 @@ describe.concurrent('register-desktop', () => {
   });
 });
 
+/** As a person puts a connection of their own into the batch's group. */
+const putConnection = (machine: TestMachine): string =>
+  new GuacamoleModel(outside()).addConnection({
+    name: machine.name,
+    parentIdentifier: groupOf(machine)[0]!,
+    protocol: 'ssh',
+    parameters: { hostname: 'elsewhere', port: '22', 'private-key': 'theirs' },
+  });
+
+const idOf = (machine: TestMachine): string =>
+  [...outside().connections].find(([, { name }]) => name === machine.name)![0];
+
+/** Records of before connections carried a mark. */
+async function asBeforeMarks(machine: TestMachine): Promise<void> {
+  delete connection(machine)!.parameters['hatchery-mark'];
+  await world.assembly.database.query(
+    `update effects set version = 1 from steps s
+      where s.id = effects.step_id and s.run_id = $1 and effects.kind in ('desktop-connection', 'desktop-permission')`,
+    [machine.runId],
+  );
+}
+
+describe.concurrent('a connection of the same name in the batch’s group', () => {
+  it('that somebody else made is not taken over, and stays when the machine is deleted', async () => {
+    const [first, second] = await world.createBatch(BLUEPRINT, [newName('s'), newName('s')]);
+    await world.open(first!);
+    await world.runsAre('done', [first!]);
+    const theirs = putConnection(second!);
+    const before = structuredClone(outside().connections.get(theirs));
+    await world.open(second!);
+    await world.stepIs('parked', second!, 'desktop');
+    expect(mayUse(second!.login)).toEqual([]);
+    await deleted(second!);
+    expect(outside().connections.get(theirs)).toEqual(before);
+    expect(user(second!.login)).toBeUndefined();
+  });
+
+  it('that came in the place of ours waits for a person when the machine is deleted', async () => {
+    const [machine] = await ready(BLUEPRINT, [newName('s')]);
+    const gateway = new GuacamoleModel(outside());
+    gateway.removeConnection(idOf(machine!));
+    const theirs = putConnection(machine!);
+    gateway.permissionsOf(machine!.login).grant('connection', theirs, ['READ']);
+    await world.assembly.intake.deleteMachine(machine!.id, world.admin);
+    await world.stepIs('undo-parked', machine!, 'desktop');
+    expect(outside().connections.has(theirs)).toBe(true);
+    expect(mayUse(machine!.login)).toEqual([`connection/${theirs}`]);
+  });
+
+  it('made before connections carried a mark is removed as what we wrote, and kept as anything else', async () => {
+    const [old, edited] = await ready(BLUEPRINT, [newName('s'), newName('s')]);
+    for (const machine of [old!, edited!]) await asBeforeMarks(machine);
+    connection(edited!)!.parameters['private-key'] = 'theirs';
+    await deleted(old!);
+    expect(connection(old!)).toBeUndefined();
+    await world.assembly.intake.deleteMachine(edited!.id, world.admin);
+    await world.stepIs('undo-parked', edited!, 'desktop');
+    expect(connection(edited!)).toBeDefined();
+  });
+});
+
 describe('register-desktop, with the gateway held', () => {
   it('makes account and group again for a machine that comes while the last holder lets go', async () => {
     const login = newName('s');

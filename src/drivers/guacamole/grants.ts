@@ -20,6 +20,16 @@ export function maySee(granted: Permissions, groupId: string): boolean {
   return granted.connectionGroupPermissions?.[groupId]?.includes('READ') ?? false;
 }
 
+/** What a change is about is granted. */
+export function holds(granted: Permissions, { path, value }: PermissionChange): boolean {
+  const [, kind, id] = path.split('/') as [
+    '',
+    'connectionPermissions' | 'connectionGroupPermissions',
+    string,
+  ];
+  return granted[kind]?.[id]?.includes(value) ?? false;
+}
+
 /** Everything that is granted to an account. Every account may read itself: that does not count. */
 export function grantsOf(granted: Permissions, login: string): string[] {
   const { systemPermissions, ...byKind } = granted;

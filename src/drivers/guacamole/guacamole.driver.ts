@@ -3,11 +3,17 @@ import type { ServiceDefinition } from '../../core/definitions.js';
 import { HatcheryError } from '../../core/errors.js';
 import type { Call } from '../../ports/call.js';
 import type { Clock } from '../../ports/clock.js';
-import type { ConnectionSpec, DesktopGateway, GroupSpec, UserSpec } from '../../ports/desktop-gateway.js';
+import type {
+  ConnectionSpec,
+  DesktopGateway,
+  FoundConnection,
+  GroupSpec,
+  UserSpec,
+} from '../../ports/desktop-gateway.js';
 import type { Secret } from '../../ports/secrets.js';
 import { checkAccount, type Finding } from './check-account.js';
-import { grantsOf, maySee, mayUse, onConnection, onGroup } from './grants.js';
-import { fresh, GuacamoleLooks, read, ROOT, shared } from './looks.js';
+import { grantsOf, holds, maySee, mayUse, onConnection, onGroup } from './grants.js';
+import { fresh, GuacamoleLooks, read, ROOT, shared, type Look } from './looks.js';
 import { GuacamoleSession, type CallMetrics, type DataRequest, type Reply } from './session.js';
 import { created, type PermissionChange } from './wire.js';
 
@@ -16,6 +22,11 @@ const LEAST_TIMEOUT_MS = 2_000;
 const SHARED_MS = 500;
 /** The attribute of an account that holds our mark: the form of accounts calls it "Role", and nothing in Guacamole reads it. */
 const MARK_ATTRIBUTE = 'guac-organizational-role';
+/**
+ * The parameter of a connection that holds our mark. Attributes that Guacamole does not declare are dropped, and of the declared ones none is free;
+ * parameters are kept whatever their names, and guacd is given only those that it asks for.
+ */
+const MARK_PARAMETER = 'hatchery-mark';
 
 export interface GuacamoleOptions {
   readonly definition: ServiceDefinition;
@@ -116,10 +127,10 @@ export class GuacamoleDriver implements DesktopGateway {
     if (left.length > 0)
       throw new HatcheryError(
         'not-applicable',
-        `Unable to remove the account ${login} from ${this.service}: it still has ${left.length} other permissions`,
+        `Unable to remove the account ${login} from ${this.service}: it still has ${left.length} permissions`,
         {
           retry: 'after-fix',
-          hint: 'somebody else gave it more; take that back in Guacamole and retry, or keep the account',
+          hint: 'look at them in Guacamole: take back what is not wanted there and retry, or keep the account',
           facts: { left: left.slice(0, 20) },
         },
       );
@@ -131,20 +142,22 @@ export class GuacamoleDriver implements DesktopGateway {
     return { existed: reply.is === 'ok' };
   }
 
-  async findConnection(groupId: string, name: string, call: Call): Promise<{ id: string } | undefined> {
-    return this.#looks.connection(groupId, name, shared(call));
+  async findConnection(groupId: string, name: string, call: Call): Promise<FoundConnection | undefined> {
+    return this.#connection(groupId, name, shared(call));
   }
 
   async ensureConnection(spec: ConnectionSpec, call: Call): Promise<{ id: string }> {
-    const { groupId, name, protocol, hostname, port, parameters } = spec;
-    const there = await this.#looks.connection(groupId, name, shared(call));
-    if (there !== undefined) return there;
+    const { groupId, name, protocol, hostname, port, parameters, mark } = spec;
     const what = `make the connection ${name} in ${this.service}`;
+    const ours = (found: FoundConnection): { id: string } =>
+      found.mark === mark ? { id: found.id } : foreign(what, found);
+    const there = await this.#connection(groupId, name, shared(call));
+    if (there !== undefined) return ours(there);
     const json = {
       parentIdentifier: groupId,
       name,
       protocol,
-      parameters: { ...parameters, hostname, port: String(port) },
+      parameters: { ...parameters, hostname, port: String(port), [MARK_PARAMETER]: mark },
       attributes: {},
     };
     const reply = await this.#write(
@@ -153,15 +166,21 @@ export class GuacamoleDriver implements DesktopGateway {
     );
     this.#looks.treeChanged(groupId);
     if (reply.is === 'ok') return { id: read(created, reply, what).identifier };
-    return (await this.#looks.connection(groupId, name, fresh(call))) ?? unseen(what);
+    return ours((await this.#connection(groupId, name, fresh(call))) ?? unseen(what));
   }
 
-  async removeConnection(groupId: string, name: string, call: Call): Promise<{ existed: boolean }> {
+  async removeConnection(
+    groupId: string,
+    name: string,
+    isOurs: (found: FoundConnection) => boolean,
+    call: Call,
+  ): Promise<{ existed: boolean }> {
     const there =
-      (await this.#looks.connection(groupId, name, shared(call))) ??
-      (await this.#looks.connection(groupId, name, fresh(call)));
+      (await this.#connection(groupId, name, shared(call))) ??
+      (await this.#connection(groupId, name, fresh(call)));
     if (there === undefined) return { existed: false };
     const what = `remove the connection ${name} from ${this.service}`;
+    if (!isOurs(there)) foreign(what, there);
     const reply = await this.#write(
       { op: 'delete-connection', what, method: 'DELETE', path: `connections/${segment(there.id)}` },
       call,
@@ -207,12 +226,15 @@ export class GuacamoleDriver implements DesktopGateway {
       if (others.length === 0) changes.push(onGroup('remove', groupId));
     }
     if (changes.length === 0) return { existed: false };
-    const reply = await this.#change(
-      login,
-      changes,
-      `take connection ${connectionId} of ${this.service} back from ${login}`,
-      call,
-    );
+    const what = `take connection ${connectionId} of ${this.service} back from ${login}`;
+    const reply = await this.#change(login, changes, what, call);
+    const after = await this.#looks.permissions(login, call);
+    if (after && changes.some((change) => holds(after, change)))
+      throw new HatcheryError(
+        'remote-refused',
+        `Unable to ${what}: it said yes, but reading back shows the permission still there`,
+        { retry: 'later' },
+      );
     return { existed: existed && reply.is === 'ok' };
   }
 
@@ -238,6 +260,14 @@ export class GuacamoleDriver implements DesktopGateway {
     await this.#session.close();
   }
 
+  async #connection(groupId: string, name: string, look: Look): Promise<FoundConnection | undefined> {
+    const there = await this.#looks.connection(groupId, name, look);
+    const all = there && (await this.#looks.parameters(there.id, look));
+    if (there === undefined || all === undefined) return undefined;
+    const { [MARK_PARAMETER]: mark, ...parameters } = all;
+    return { id: there.id, mark, parameters };
+  }
+
   #change(login: string, json: readonly PermissionChange[], what: string, call: Call): Promise<Reply> {
     const path = `users/${segment(login)}/permissions`;
     return this.#write({ op: 'change-permissions', what, method: 'PATCH', path, json }, call);
@@ -249,6 +279,18 @@ export class GuacamoleDriver implements DesktopGateway {
 }
 
 const segment = encodeURIComponent;
+
+function foreign(what: string, { id, mark }: FoundConnection): never {
+  throw new HatcheryError(
+    'foreign-guest',
+    `Unable to ${what}: connection ${id} has that name, and ${mark === undefined ? 'it does not carry our mark' : `its mark is "${mark}"`}`,
+    {
+      retry: 'after-fix',
+      hint: 'it is not ours, so it stays as it is; rename it or move it to another group in Guacamole, then retry the run',
+      facts: { connection: id },
+    },
+  );
+}
 
 function unseen(what: string): never {
   throw new HatcheryError(

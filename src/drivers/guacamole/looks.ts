@@ -5,11 +5,13 @@ import { notGuacamole, type GuacamoleSession, type Reply } from './session.js';
 import { SharedRead } from './shared-read.js';
 import {
   groupMap,
+  parameters,
   permissions,
   tree,
   user,
   type Account,
   type GroupMap,
+  type Parameters,
   type Permissions,
   type Tree,
 } from './wire.js';
@@ -56,6 +58,14 @@ export class GuacamoleLooks {
     const inside = await this.tree(groupId, look);
     const found = inside?.childConnections?.find((connection) => connection.name === name);
     return found && { id: found.identifier };
+  }
+
+  /** `undefined` = there is no such connection. Needs the right to change it, which its maker has. */
+  async parameters(id: string, { signal }: Pick<Call, 'signal'>): Promise<Parameters | undefined> {
+    const what = `read whose connection ${id} of ${this.service} is`;
+    const path = `connections/${encodeURIComponent(id)}/parameters`;
+    const reply = await this.#get('get-parameters', what, path, signal);
+    return reply.is === 'ok' ? read(parameters, reply, what) : undefined;
   }
 
   /** `undefined` = there is no such group. */

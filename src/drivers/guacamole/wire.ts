@@ -31,6 +31,9 @@ export const user = z.object({
 
 export type Account = z.output<typeof user>;
 
+export const parameters = z.record(z.string(), z.string());
+export type Parameters = z.output<typeof parameters>;
+
 const byObject = z.record(z.string(), z.array(z.string())).nullish();
 export const permissions = z.object({
   connectionPermissions: byObject,
