@@ -101,6 +101,8 @@ export class StepContract {
     await this.#done([...undone, ...removed]);
     const cameAt = await this.#takeAway(removed);
     await this.#cancel([...undone, ...removed]);
+    // Those for later rounds are on their way: their requests would pass for the lost ones.
+    for (const { machine, key } of later.flat()) await world.kept(machine, key);
     const intents = unmade.map(({ machine, key }): Loss => ({ machine, step: key, at: { point: 'K2' } }));
     let intended: Endings = new Map();
     await loseWorker(world, [...intents, ...this.#inMaking(first, 0)], async () => {
