@@ -21,7 +21,7 @@ export function percentile(values: readonly number[], p: number): number {
 }
 
 /** Which of the promised figures a campaign does not reach, in sentences. */
-export function boundsMissed(schedule: string, figures: Figures, reference?: Reference): string[] {
+export function boundsMissed(schedule: string, figures: Figures, reference: Reference): string[] {
   const missed: string[] = [];
   const atMost = (what: string, value: number, bound: number): void => {
     if (value > bound) missed.push(`${what} is ${value.toFixed(2)}, at most ${bound} was promised`);
@@ -39,7 +39,6 @@ export function boundsMissed(schedule: string, figures: Figures, reference?: Ref
     atMost('ms until a killed worker is replaced (p95)', percentile(figures.replacedMs, 0.95), REPLACED_MS);
   for (const { ms } of figures.restarts)
     atMost('ms from a restart of everything until every run is held', ms, RESTART_MS);
-  if (reference === undefined) return missed;
   atMost(
     'ms from the last action to the end',
     figures.afterLastActionMs,

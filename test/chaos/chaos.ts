@@ -21,7 +21,7 @@ const USAGE = `npm run chaos -- [OPTIONS]
   --kills N        instead of as many as the schedule counts (kill: 500)
   --time-scale F   of the simulated systems: 600 undisturbed items take about 1150 s x F (0.55)
   --older DIR      dist folder of another commit's build, for schedules that upgrade
-  --undisturbed S  what an undisturbed run of the same takes in seconds, instead of measuring it first
+  --undisturbed S,C  seconds and Proxmox calls of an undisturbed run of the same, instead of measuring it first
 Exit code 1: not clean, 3: clean, but too little happened to prove anything.
 `;
 
@@ -52,7 +52,7 @@ export async function chaos(args: readonly string[]): Promise<number> {
     return 0;
   }
   const schedule = scheduleNamed(values.schedule);
-  const options: Omit<CampaignOptions, 'seed'> = {
+  const options: Omit<CampaignOptions, 'seed' | 'makespanMs'> = {
     schedule,
     items: Number(values.items),
     workers: Number(values.workers),
@@ -60,17 +60,17 @@ export async function chaos(args: readonly string[]): Promise<number> {
     older: values.older,
     timeScale: Number(values['time-scale']),
     stateFolder: await resolveStateFolder(join(process.cwd(), '.hatchery')),
-    makespanMs: 1_000 * Number(values.undisturbed ?? 0),
     say,
   };
-  const reference = values.undisturbed === undefined ? await undisturbed(options) : undefined;
+  const reference =
+    values.undisturbed === undefined ? await undisturbed(options) : referenceFrom(values.undisturbed);
   let code = 0;
   for (let seed = Number(values.first); seed < Number(values.first) + Number(values.seeds); seed += 1) {
     say(`--- ${values.schedule}, seed ${seed}`);
     const campaign = await runCampaign({
       ...options,
       seed: String(seed),
-      makespanMs: reference?.makespanMs ?? options.makespanMs,
+      makespanMs: reference.makespanMs,
     });
     const report = await reportOf(values.schedule, campaign, reference);
     process.stdout.write(`${JSON.stringify(report)}\n`);
@@ -87,7 +87,14 @@ function scheduleNamed(name: string): Schedule {
   return readSchedule(existsSync(shipped) ? shipped : name);
 }
 
-async function undisturbed(options: Omit<CampaignOptions, 'seed'>): Promise<Reference> {
+function referenceFrom(text: string): Reference {
+  const [seconds, proxmoxCalls] = text.split(',').map(Number);
+  if (!seconds || !proxmoxCalls)
+    throw new Error(`Unable to compare with "${text}": write seconds and calls, as 640,5700`);
+  return { makespanMs: 1_000 * seconds, proxmoxCalls };
+}
+
+async function undisturbed(options: Omit<CampaignOptions, 'seed' | 'makespanMs'>): Promise<Reference> {
   say('--- undisturbed');
   const makespanMs = MS_PER_ITEM * options.items * options.timeScale;
   const campaign = await runCampaign({
@@ -106,7 +113,7 @@ async function undisturbed(options: Omit<CampaignOptions, 'seed'>): Promise<Refe
   return { makespanMs: figures.makespanMs, proxmoxCalls: figures.proxmoxCalls };
 }
 
-async function reportOf(schedule: string, campaign: Campaign, reference: Reference | undefined) {
+async function reportOf(schedule: string, campaign: Campaign, reference: Reference) {
   const { options, verdict, figures, complaints, folder } = campaign;
   const wrong = [...complaints, ...boundsMissed(schedule, figures, reference)];
   const isClean = verdict.ok && wrong.length === 0;
@@ -120,10 +127,8 @@ async function reportOf(schedule: string, campaign: Campaign, reference: Referen
     shareReady: round(figures.shareReady, 4),
     makespanSeconds: round(figures.makespanMs / 1000),
     proxmoxCallsPerItem: round(figures.proxmoxCalls / figures.items),
-    ...(reference && {
-      makespanRatio: round(figures.makespanMs / reference.makespanMs),
-      callsRatio: round(figures.proxmoxCalls / reference.proxmoxCalls),
-    }),
+    makespanRatio: round(figures.makespanMs / reference.makespanMs),
+    callsRatio: round(figures.proxmoxCalls / reference.proxmoxCalls),
     afterLastActionSeconds: round(figures.afterLastActionMs / 1000),
     kills: figures.kills,
     killsLanded: figures.killsLanded,
