@@ -73,6 +73,14 @@ export const REMEDIES: Readonly<Record<CauseCode, Remedy>> = {
     first: CHECK,
     goesOn: 'retry',
   },
+  'host-key-changed': {
+    explanation:
+      'A node showed another SSH host key than the one that is written down for it: it was installed anew, or somebody stands in between. Nothing was said to it.',
+    advice:
+      'Ask who installed the node anew. If it was, read its key on its console and correct hostKeys in clusters/.',
+    first: CHECK,
+    goesOn: 'retry',
+  },
   'remote-refused': {
     explanation: 'The remote side did not do it, and said why: asking again would get the same answer.',
     advice: 'Mend what its words say; the task log in the run has more of them.',

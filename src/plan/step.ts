@@ -7,12 +7,14 @@ import type { DesktopGateway } from '../ports/desktop-gateway.js';
 import type { Dhcp } from '../ports/dhcp.js';
 import type { Durations } from '../ports/durations.js';
 import type { GuestRef, Hypervisor, LockWaited, Trace } from '../ports/hypervisor.js';
+import type { NodeFiles } from '../ports/node-files.js';
 import type { PhoneHomes } from '../ports/phone-homes.js';
 import type { Secrets } from '../ports/secrets.js';
 
 /** What a step may reach, by name of the configured cluster or service. Unknown names: `not-found`. */
 export interface StepPorts {
   hypervisor(cluster: string): Hypervisor;
+  nodeFiles(cluster: string): NodeFiles;
   dhcp(service: string): Dhcp;
   desktopGateway(service: string): DesktopGateway;
   readonly secrets: Secrets;

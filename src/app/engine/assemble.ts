@@ -47,6 +47,7 @@ import { noCheckpoints, type Checkpoints } from '../../ports/checkpoints.js';
 import type { Dhcp } from '../../ports/dhcp.js';
 import type { Durations } from '../../ports/durations.js';
 import type { Hypervisor, Hypervisors, IntendedUse } from '../../ports/hypervisor.js';
+import type { NodeFiles } from '../../ports/node-files.js';
 import type { SharedNews } from '../../ports/shared-news.js';
 import type { VmidRests } from '../../ports/vmid-rests.js';
 import type { Workers } from '../../ports/workers.js';
@@ -314,7 +315,7 @@ async function startWorker(
   return { stop };
 }
 
-type Drivers = Pick<StepPorts, 'hypervisor' | 'dhcp' | 'desktopGateway'> & {
+type Drivers = Pick<StepPorts, 'hypervisor' | 'nodeFiles' | 'dhcp' | 'desktopGateway'> & {
   readonly hypervisors: Hypervisors;
   readonly services: readonly CheckedService[];
   /** Signs out where a session is open. */
@@ -340,6 +341,7 @@ function makeDrivers(options: AssembleOptions, news: SharedNews): Drivers {
         metrics: metricsOf('proxmox'),
       }),
     );
+  const nodeFiles = new Map<string, NodeFiles>();
   const dhcp = new Map<string, Dhcp>();
   const gateways = new Map<string, GuacamoleDriver>();
   for (const { definition, password } of options.site.services) {
@@ -356,6 +358,7 @@ function makeDrivers(options: AssembleOptions, news: SharedNews): Drivers {
   };
   return {
     hypervisor: (name) => get(hypervisors, 'cluster', name),
+    nodeFiles: (name) => get(nodeFiles, 'SSH to the nodes of cluster', name),
     dhcp: (name) => get(dhcp, 'DHCP service', name),
     desktopGateway: (name) => get(gateways, 'desktop gateway', name),
     hypervisors: { get: (name) => get(hypervisors, 'cluster', name), all: () => [...hypervisors.values()] },
