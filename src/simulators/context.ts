@@ -28,6 +28,8 @@ export interface SimulatorContext {
 export interface ListenOptions {
   /** 0 or left out = a free one. Always on 127.0.0.1. */
   readonly port?: number;
+  /** Idle connections end after this (wall time); left out = as on the real server. */
+  readonly keepAliveMs?: number | undefined;
 }
 
 /** What every simulator gives back. `stop` closes its sockets; the context is stopped by who made it. */

@@ -54,7 +54,7 @@ interface ListenSetup {
   readonly certificate?: Certificate;
   readonly bodyLimitBytes?: number;
   /** Idle keep-alive sockets die after this (wall time). Default 5,000. */
-  readonly keepAliveMs?: number;
+  readonly keepAliveMs?: number | undefined;
   readonly maxRequestsPerSocket?: number;
   /** Plain HTTP on a TLS port is told to come back with https, instead of being cut. */
   readonly redirectsPlain?: true;

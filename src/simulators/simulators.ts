@@ -1,4 +1,4 @@
-import type { SimulatorContext } from './context.js';
+import type { ListenOptions, SimulatorContext } from './context.js';
 import { createContext, type ContextSettings } from './create-context.js';
 import { startGuacamoleSimulator } from './guacamole/guacamole-simulator.js';
 import type { SimulatorName } from './names.js';
@@ -10,6 +10,8 @@ export interface SimulatorSettings extends ContextSettings {
   readonly which: readonly SimulatorName[];
   /** The first listener's port (Proxmox: P, P+1, ... one per node); the others follow. 0 or left out = free ones. */
   readonly port?: number;
+  /** Idle connections end after this (wall time); left out = as on the real servers. */
+  readonly keepAliveMs?: number;
 }
 
 export interface Simulators {
@@ -37,10 +39,10 @@ export async function startSimulators(settings: SimulatorSettings): Promise<Simu
     return started;
   };
   let next = settings.port ?? 0;
-  const take = (count: number): { port: number } => {
+  const take = (count: number): ListenOptions => {
     const port = next;
     if (next !== 0) next += count;
-    return { port };
+    return { port, keepAliveMs: settings.keepAliveMs };
   };
   try {
     const wants = (name: SimulatorName): boolean => settings.which.includes(name);

@@ -20,6 +20,12 @@ const checkpoints = {
     order.left -= 1;
     if (order.left > 0) return;
     process.send({ stands: key });
+    if (order.freezes) {
+      // In the turn of the caller: nothing of this process moves until somebody wakes it, and then it goes on where it was.
+      armed.delete(key);
+      process.kill(process.pid, 'SIGSTOP');
+      return;
+    }
     // An attempt that comes again, because the lease of this crowded process ran out, stands there too.
     await new Promise((resolve) => standing.set(key, resolve));
   },
@@ -73,7 +79,7 @@ function goOn(key) {
 process.on('SIGCONT', () => [...standing.keys()].forEach(goOn));
 process.on('message', (order) => {
   if (order.start) void start(order.start);
-  if (order.arm) armed.set(order.arm.key, { left: order.arm.nth });
+  if (order.arm) armed.set(order.arm.key, { left: order.arm.nth, freezes: order.arm.freezes });
   if (order.goOn) goOn(order.goOn);
   if (order.accept) void accept(order.accept);
   if (order.take) void take(order.take);

@@ -67,10 +67,13 @@ export class SteeredWorker {
    * resumed.
    */
   stands(point: KillPoint, runId: string, step: string, { nth = 1 } = {}): Promise<void> {
-    const key = `${point} ${runId} ${step}`;
-    const stands = this.#told(key);
-    this.#child.send({ arm: { key, nth } });
-    return stands;
+    return this.#arm(`${point} ${runId} ${step}`, { nth });
+  }
+
+  /** Resolves when the whole process stands still in the very turn in which it is at the point, until `resume`. */
+  async freezes(point: KillPoint, runId: string, step: string, { nth = 1 } = {}): Promise<void> {
+    await this.#arm(`${point} ${runId} ${step}`, { nth, freezes: true });
+    this.#isLost = true;
   }
 
   goOn(point: KillPoint, runId: string, step: string): void {
@@ -123,6 +126,12 @@ export class SteeredWorker {
   /** What it has said since it was resumed of attempts of this step that were not its own any more. */
   refusals(runId: string, step: string): readonly string[] {
     return this.#refusals.get(`${runId} ${step}`) ?? [];
+  }
+
+  #arm(key: string, order: { nth: number; freezes?: true }): Promise<void> {
+    const stands = this.#told(key);
+    this.#child.send({ arm: { key, ...order } });
+    return stands;
   }
 
   #told(what: string): Promise<void> {

@@ -57,6 +57,7 @@ export async function startGuacamoleSimulator(
   const service = new GuacamoleService(context, model, sessions);
   const listener = await listen({
     port: options.port,
+    keepAliveMs: options.keepAliveMs,
     certificate,
     handle: (request, delivered) => service.handle(request, delivered),
   });

@@ -85,6 +85,7 @@ export async function startProxmoxSimulator(
           port,
           certificate: certificates.get(name)!,
           bodyLimitBytes: BODY_LIMIT_BYTES,
+          keepAliveMs: options.keepAliveMs,
           maxRequestsPerSocket: 100,
           redirectsPlain: true,
           badRequest: errorReply(new PveError(400, 'bad request', { raw: true })),

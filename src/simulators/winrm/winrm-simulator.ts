@@ -60,7 +60,7 @@ export async function startWinrmSimulator(
     port: options.port,
     certificate,
     bodyLimitBytes: 512_000,
-    keepAliveMs: 60_000,
+    keepAliveMs: options.keepAliveMs ?? 60_000,
     handle: (request, delivered) => service.handle(request, delivered),
   });
   const dhcp = new DhcpServer(context.world.dhcp, COMPUTER, () => undefined);

@@ -1,0 +1,103 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { checkJournal } from '../../src/simulators/journal/check.js';
+import type { JournalLine } from '../../src/simulators/journal.js';
+import { inTime } from '../support/lose-worker.js';
+import { SteeredWorker } from '../support/steered-worker.js';
+import { StepWorld, type TestMachine } from '../support/step-world.js';
+import { kindsOf, writesFor } from '../support/things-outside.js';
+import { needsOf, STEPS, WRITES } from './kill-points/cells.js';
+
+const BLUEPRINT = 'student-desktop';
+const AT_ONCE = 3;
+
+interface Late {
+  readonly step: string;
+  readonly nth: number;
+  readonly op: string;
+}
+const WRITES_OF_ALL: readonly Late[] = STEPS.flatMap((step) =>
+  WRITES[step]!.map((op, index) => ({ step, op, nth: index + 1 })),
+);
+
+interface Ending {
+  /** What was written for the machine when it was ready, and after the late bytes came. */
+  readonly before: readonly string[];
+  readonly after: readonly string[];
+  readonly refusals: readonly string[];
+  readonly hasArrived: boolean;
+}
+
+let world: StepWorld;
+const endings = new Map<Late, Ending>();
+let usual: readonly string[];
+
+beforeAll(async () => {
+  // Whose connection was closed meanwhile sends nothing any more: that would prove nothing.
+  world = await StepWorld.start({ site: { keepAliveMs: 120_000 } });
+  const control = await world.create(BLUEPRINT);
+  await world.open(control);
+  const waiting = [...WRITES_OF_ALL];
+  const next = async (): Promise<void> => {
+    for (let late = waiting.shift(); late; late = waiting.shift()) endings.set(late, await sendLate(late));
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, next));
+  await world.runsAre('done', [control]);
+  usual = await writes(control);
+}, 120_000);
+afterAll(async () => world?.close());
+
+const writes = async (machine: TestMachine): Promise<readonly string[]> =>
+  kindsOf(writesFor(world.journal(), machine, await world.vmid(machine)));
+
+/** A worker stops in the turn in which its bytes leave, another one makes the machine ready, and then the bytes go out. */
+async function sendLate(late: Late): Promise<Ending> {
+  const { step, nth } = late;
+  const machine = await world.create(BLUEPRINT);
+  await world.open(machine, needsOf(step));
+  const worker = await SteeredWorker.start(world);
+  try {
+    const stands = worker.freezes('K3', machine.runId, step, { nth });
+    await world.give(machine, step, (id) => worker.take(id));
+    await inTime(`${step}, write ${nth}`, stands);
+    await world.open(machine);
+    await world.runsAre('done', [machine]);
+    const before = await writes(machine);
+    const since = world.now();
+    await worker.resume();
+    const vmid = await world.vmid(machine);
+    return {
+      before,
+      after: await writes(machine),
+      refusals: worker.refusals(machine.runId, late.step),
+      hasArrived: world.journal(since).some((line) => isLate(line, late, vmid)),
+    };
+  } finally {
+    await worker.kill();
+  }
+}
+
+/** The same requests of other machines change something, and are answered well; a script is known by its name. */
+function isLate({ event, op, vmid, effect, params }: JournalLine, late: Late, ours: number): boolean {
+  if (event !== 'request' || effect === true) return false;
+  if (vmid !== undefined) return vmid === ours && op === late.op;
+  const script = String(params?.['script']).split(' ')[0];
+  return op === late.op || (op === 'winrm.script' && late.op === `winrm.script.${script}`);
+}
+
+describe('bytes that leave when their worker was dead for long', () => {
+  it.each(WRITES_OF_ALL.map((late) => [late.op, late.step, late] as const))(
+    '%s of %s changes nothing any more, and its worker gives up',
+    (_op, _step, late) => {
+      const { before, after, refusals, hasArrived } = endings.get(late)!;
+      expect(before).toEqual(usual);
+      expect(hasArrived).toBe(true);
+      expect(after).toEqual(usual);
+      expect(refusals.length).toBeGreaterThan(0);
+    },
+  );
+
+  it('leave a clean journal', async () => {
+    const { findings } = await checkJournal(world.site.simulators.context.journal.file);
+    expect(findings).toEqual([]);
+  });
+});
