@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkJournal } from '../../src/simulators/journal/check.js';
 import type { JournalLine } from '../../src/simulators/journal.js';
 import { inTime } from '../support/lose-worker.js';
-import { SteeredWorker } from '../support/steered-worker.js';
+import { SteeredWorker, type StandingStill } from '../support/steered-worker.js';
 import { StepWorld, type TestMachine } from '../support/step-world.js';
 import { kindsOf, writesFor } from '../support/things-outside.js';
 import { needsOf, STEPS, WRITES } from './kill-points/cells.js';
@@ -14,10 +14,11 @@ interface Late {
   readonly step: string;
   readonly nth: number;
   readonly op: string;
+  readonly how: StandingStill;
 }
 const WRITES_OF_ALL: readonly Late[] = STEPS.flatMap((step) =>
   WRITES[step]!.map((op, index) => ({ step, op, nth: index + 1 })),
-);
+).map((late, index) => ({ ...late, how: index % 2 === 0 ? 'suspended' : 'blocked' }));
 
 interface Ending {
   /** What was written for the machine when it was ready, and after the late bytes came. */
@@ -51,12 +52,12 @@ const writes = async (machine: TestMachine): Promise<readonly string[]> =>
 
 /** A worker stops in the turn in which its bytes leave, another one makes the machine ready, and then the bytes go out. */
 async function sendLate(late: Late): Promise<Ending> {
-  const { step, nth } = late;
+  const { step, nth, how } = late;
   const machine = await world.create(BLUEPRINT);
   await world.open(machine, needsOf(step));
   const worker = await SteeredWorker.start(world);
   try {
-    const stands = worker.freezes('K3', machine.runId, step, { nth });
+    const stands = worker.freezes('K3', machine.runId, step, { nth, how });
     await world.give(machine, step, (id) => worker.take(id));
     await inTime(`${step}, write ${nth}`, stands);
     await world.open(machine);
@@ -85,9 +86,9 @@ function isLate({ event, op, vmid, effect, params }: JournalLine, late: Late, ou
 }
 
 describe('bytes that leave when their worker was dead for long', () => {
-  it.each(WRITES_OF_ALL.map((late) => [late.op, late.step, late] as const))(
-    '%s of %s changes nothing any more, and its worker gives up',
-    (_op, _step, late) => {
+  it.each(WRITES_OF_ALL.map((late) => [late.op, late.step, late.how, late] as const))(
+    '%s of %s changes nothing any more, and its worker, which was %s, gives up',
+    (_op, _step, _how, late) => {
       const { before, after, refusals, hasArrived } = endings.get(late)!;
       expect(before).toEqual(usual);
       expect(hasArrived).toBe(true);

@@ -1,5 +1,6 @@
 // The engine without Nest and without a queue, as a process of its own: it is told which steps to take, or what to accept, and where to stand still.
 // From the build.
+import { existsSync } from 'node:fs';
 import { assemble } from '../../dist/app/engine/assemble.js';
 import { loadSite } from '../../dist/app/config/site.js';
 import { EngineWorker } from '../../dist/engine/worker.js';
@@ -21,15 +22,20 @@ const checkpoints = {
     if (order.left > 0) return;
     process.send({ stands: key });
     if (order.freezes) {
-      // In the turn of the caller: nothing of this process moves until somebody wakes it, and then it goes on where it was.
       armed.delete(key);
-      process.kill(process.pid, 'SIGSTOP');
+      standStill(order.freezes);
       return;
     }
     // An attempt that comes again, because the lease of this crowded process ran out, stands there too.
     await new Promise((resolve) => standing.set(key, resolve));
   },
 };
+
+/** In the turn of the caller: nothing of this process moves until somebody wakes it, and then it goes on where it was. */
+function standStill({ until }) {
+  if (until === 'SIGCONT') process.kill(process.pid, 'SIGSTOP');
+  else while (!existsSync(until)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+}
 
 /** What a worker says about attempts that were no longer its own. */
 const REFUSALS = ['a stale result was refused', 'a stale attempt was given up', 'an attempt was interrupted'];

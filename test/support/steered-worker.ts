@@ -1,5 +1,8 @@
 import { fork, type ChildProcess } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
+import { rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { BatchIntake } from '../../src/engine/batch-intake.js';
 import type { Actor, BatchRequest } from '../../src/engine/intake.js';
@@ -9,6 +12,8 @@ import type { StepWorld } from './step-world.js';
 
 /** The issue's "1 s lease setting"; the worker of the test's own process, which stalls with its simulators, has a longer one. */
 const TIMES = { leaseMs: 1_000, heartbeatMs: 250 };
+
+export type StandingStill = 'suspended' | 'blocked';
 
 interface Report {
   readonly started?: true;
@@ -29,6 +34,8 @@ type Accepted = Awaited<ReturnType<BatchIntake['create']>>;
 export class SteeredWorker {
   readonly #child: ChildProcess;
   readonly #waiting = new Map<string, () => void>();
+  /** Ends a blocked event loop once it is there. */
+  readonly #wakeFile = join(tmpdir(), `hatchery-wake-${randomUUID()}`);
   #inHand = 0;
   readonly #refusals = new Map<string, string[]>();
   #whenIdle: (() => void)[] = [];
@@ -70,9 +77,18 @@ export class SteeredWorker {
     return this.#arm(`${point} ${runId} ${step}`, { nth });
   }
 
-  /** Resolves when the whole process stands still in the very turn in which it is at the point, until `resume`. */
-  async freezes(point: KillPoint, runId: string, step: string, { nth = 1 } = {}): Promise<void> {
-    await this.#arm(`${point} ${runId} ${step}`, { nth, freezes: true });
+  /**
+   * Resolves when the process stands still in the very turn in which it is at the point, until `resume`: `suspended` as by SIGSTOP, or `blocked`,
+   * its event loop busy with something else.
+   */
+  async freezes(
+    point: KillPoint,
+    runId: string,
+    step: string,
+    { nth, how }: { nth: number; how: StandingStill },
+  ): Promise<void> {
+    const until = how === 'suspended' ? 'SIGCONT' : this.#wakeFile;
+    await this.#arm(`${point} ${runId} ${step}`, { nth, freezes: { until } });
     this.#isLost = true;
   }
 
@@ -100,6 +116,7 @@ export class SteeredWorker {
 
   async kill(): Promise<void> {
     this.#isLost = true;
+    await rm(this.#wakeFile, { force: true });
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     const gone = once(this.#child, 'exit');
     this.#child.kill('SIGKILL');
@@ -119,6 +136,7 @@ export class SteeredWorker {
     });
     this.#refusals.clear();
     this.#child.kill('SIGCONT');
+    await writeFile(this.#wakeFile, '');
     await inTime('the resumed worker lets go of its steps', idle);
     if (this.#failures.length > 0) throw new Error(this.#failures.join('\n'));
   }
@@ -128,7 +146,7 @@ export class SteeredWorker {
     return this.#refusals.get(`${runId} ${step}`) ?? [];
   }
 
-  #arm(key: string, order: { nth: number; freezes?: true }): Promise<void> {
+  #arm(key: string, order: { nth: number; freezes?: { until: string } }): Promise<void> {
     const stands = this.#told(key);
     this.#child.send({ arm: { key, ...order } });
     return stands;
