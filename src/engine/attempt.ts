@@ -93,11 +93,12 @@ export async function claimStep(
     const claimed = await changeRun(parts, { stepId }, claim, seen);
     if (claimed && !('refused' in claimed)) return claimed;
   }
-  return changeRun(parts, { stepId }, (model, loaded) => {
-    const answer = claim(model, loaded);
-    if ('refused' in answer && answer.refused === 'unknown-version') model.passOn(stepId);
-    return answer;
-  });
+  const answer = await changeRun(parts, { stepId }, claim);
+  if (answer && 'refused' in answer && answer.refused === 'unknown-version') {
+    await parts.store.passOn(stepId);
+    parts.wakeUps.notify('passed-on');
+  }
+  return answer;
 }
 
 const isByItself = (loaded: LoadedRun, stepId: string): boolean =>

@@ -35,9 +35,6 @@ import {
 export const DEATHS_BEFORE_ALONE = 3;
 export const DEATHS_BEFORE_PARKED = 3;
 
-/** Until somebody else may get it, on average: workers that take turns with two such steps would each get the wrong one for ever. */
-const PASS_ON_MS = 300;
-
 export type ClaimRefusal = 'not-due' | 'not-admitted' | 'unknown-version' | 'alone' | 'cluster-stopped';
 
 /** A failure as the attempt reports it. `again` = the thrower says that a repeat may help. */
@@ -112,18 +109,6 @@ export class RunModel {
     if (this.at.run.state === 'queued') this.toRun('running');
     if (this.at.machine.state === 'reserved') this.toMachine('creating');
     return { stepId, epoch: step.epoch, workerId: worker.id };
-  }
-
-  /** The worker that got the step does not know its version: it is handed over once more, for others, and stays due for as long as it is. */
-  passOn(stepId: string): void {
-    const step = this.step(stepId);
-    step.dispatch += 1;
-    this.dirty(step);
-    this.changes.dispatches.push({
-      stepId,
-      number: step.dispatch,
-      dueAtMs: this.at.nowMs + PASS_ON_MS * (0.5 + this.pace.random()),
-    });
   }
 
   /**

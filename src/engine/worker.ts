@@ -7,6 +7,9 @@ import { runGroup } from './group-attempt.js';
 import { Hands } from './hands.js';
 import type { HeldStep } from '../ports/run-store.js';
 
+/** Steps that were passed on and that one worker does side by side, besides those from the queue. */
+const MOST_TAKERS = 8;
+
 /**
  * Takes steps that the queue hands over and runs their attempts, as long as its lease holds. Where the outcome of a step makes the next one of its
  * run due, and nobody else has a say in it, the worker goes on with that at once.
@@ -17,6 +20,9 @@ export class EngineWorker {
   private readonly gate = new AloneGate();
   private readonly hands = new Hands();
   private readonly jobs = new Set<Promise<unknown>>();
+  private stopListening: () => void = () => undefined;
+  /** Who of ours is at steps that other builds passed on. */
+  private takers = 0;
   private isStopping = false;
   private isDraining = false;
 
@@ -47,6 +53,27 @@ export class EngineWorker {
 
   async start(): Promise<void> {
     await this.lease.start();
+    this.stopListening = this.parts.wakeUps.on('passed-on', () => void this.takePassedOn());
+    void this.takePassedOn();
+  }
+
+  /** Steps that the queue gave to a worker of another build, which does not know them, come straight from Postgres: whoever knows them asks for more. */
+  private async takePassedOn(): Promise<void> {
+    if (this.takers === MOST_TAKERS) return;
+    this.takers += 1;
+    try {
+      while (!this.isStopping && !this.isDraining) {
+        const stepId = await this.parts.store.takePassedOn(this.lease.workerId);
+        if (stepId === undefined) return;
+        void this.takePassedOn();
+        await this.handle(stepId);
+      }
+    } catch (error) {
+      // The sweeper hands it over again.
+      this.parts.log.warn({ err: error }, 'a step that was passed on could not be taken');
+    } finally {
+      this.takers -= 1;
+    }
   }
 
   /** One job of the queue. Whether it was worth anything is decided by the claim, not by the queue. */
@@ -116,6 +143,7 @@ export class EngineWorker {
 
   async stop(): Promise<void> {
     this.isStopping = true;
+    this.stopListening();
     this.lease.handOver();
     await Promise.allSettled(this.jobs);
     await this.lease.stop();

@@ -11,8 +11,9 @@ export interface Dispatch {
   missing(items: readonly DispatchItem[]): Promise<readonly DispatchItem[]>;
 }
 
-/** `outbox`: a step waits to be handed to the queue; `gone`: a run was marked `wanted = gone`; `work`: a slot came free, or is asked for. */
-export type WakeUpTopic = 'work' | 'outbox' | 'gone' | 'events';
+/** `outbox`: a step waits to be handed to the queue; `gone`: a run was marked `wanted = gone`; `work`: a slot came free, or is asked for;
+ * `passed-on`: the queue gave a step to a worker that does not know it. */
+export type WakeUpTopic = 'work' | 'outbox' | 'gone' | 'events' | 'passed-on';
 
 /** Short messages between processes: something happened, look into Postgres. Losing one costs at most a tick. */
 export interface WakeUps {

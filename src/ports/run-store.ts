@@ -272,6 +272,10 @@ export interface RunStore {
    * is given to nobody for as long as it is seen, and rests afterwards. Gives whether it is news; `undefined` = there is such a machine.
    */
   noteFound(cluster: string, mark: Mark): Promise<boolean | undefined>;
+  /** The worker to which the queue gave this step does not know it: it is in the queue no more, but with those that `takePassedOn` gives out. */
+  passOn(stepId: string): Promise<void>;
+  /** One step that was passed on, is due, and that this worker knows how to do or to undo; nobody else is given it. */
+  takePassedOn(workerId: string): Promise<string | undefined>;
   /** Steps due for half a minute that no live worker knows how to do or to undo. */
   unknownSteps(limit: number): Promise<readonly string[]>;
 }

@@ -1,5 +1,6 @@
 import { afterEach, expect, it } from 'vitest';
 import { changeRun } from '../../src/engine/engine.js';
+import { EngineWorker } from '../../src/engine/worker.js';
 import type { AnyStep } from '../../src/plan/step.js';
 import { EngineBench } from '../support/engine-bench.js';
 import { Outside, use, workflow, type Input } from '../support/outside.js';
@@ -8,6 +9,36 @@ let bench: EngineBench | undefined;
 afterEach(async () => {
   await bench?.close();
   bench = undefined;
+});
+
+it('what the queue gives to workers that do not know it goes straight to one that does, and to the others never again', async () => {
+  const outside = new Outside();
+  const of = (version: number): AnyStep => outside.step('one', { version });
+  const old = (bench = await EngineBench.start({
+    workflow: workflow(use('one')),
+    steps: [of(1)],
+    effects: [outside.thing],
+    // Nothing is lost here: whatever goes into the queue a second time shows.
+    times: { overdueMs: 60_000 },
+  }));
+  const newer = await old.otherBuild({
+    workflow: workflow(use('one')),
+    steps: [of(2)],
+    effects: [outside.thing],
+  });
+  // The queue serves the older build only.
+  await old.worker();
+  const knows = new EngineWorker(newer.parts);
+  await knows.start();
+  const runs = await newer.accept(30);
+  old.caretaker();
+  await old.untilAll(runs, 'done');
+  await knows.stop();
+  expect(outside.made).toHaveLength(30);
+  const handOvers = await old.database.query(
+    'select max(dispatch) as most, sum(epoch)::int as claims from steps',
+  );
+  expect(handOvers).toEqual([{ most: 1, claims: 30 }]);
 });
 
 it('an older and a newer build side by side each do what they know, through a roll forward and back', async () => {

@@ -11,10 +11,11 @@ import { copied, loadedRun, looksAt, readsOf, runOf } from './run-rows.js';
 import { RunWriter } from './run-writer.js';
 import { takeVmids } from './vmid-reservations.js';
 
-/** Steps that are in the queue, as far as Postgres knows, and in nobody's hands; those of stopped clusters wait. */
-const HANDED_OVER = `state in ('ready', 'undoing') and worker_id is null and slots is null
-          and not exists (select 1 from outbox where kind = 'dispatch' and payload ->> 'stepId' = steps.id::text)
+/** Steps that may begin and that are in nobody's hands; those of stopped clusters wait. */
+const UNHELD = `state in ('ready', 'undoing') and worker_id is null and slots is null
           and not exists (select 1 from cluster_stops c where c.cluster = steps.cluster)`;
+/** Those of them that are in the queue, as far as Postgres knows. */
+const HANDED_OVER = `${UNHELD} and not exists (select 1 from outbox where kind = 'dispatch' and payload ->> 'stepId' = steps.id::text)`;
 
 /** Where VMIDs of a cluster come from. */
 export interface VmidRange {
@@ -320,7 +321,7 @@ export class PostgresRunStore implements RunStore {
     const rows = await this.database.query<{ id: string; dispatch: number }>(
       `with late as materialized (
          select id, dispatch from steps
-          where ${HANDED_OVER} and due_at <= clock_timestamp() and dispatched_at < clock_timestamp() - $1 * interval '1 millisecond')
+          where ${HANDED_OVER} and due_at <= clock_timestamp() and coalesce(dispatched_at, due_at) < clock_timestamp() - $1 * interval '1 millisecond')
        select id, dispatch from late where $3::uuid is null or id > $3 order by id limit $2`,
       [afterMs, batch, behind],
     );
@@ -403,6 +404,35 @@ export class PostgresRunStore implements RunStore {
       );
       return true;
     });
+  }
+
+  async passOn(stepId: string): Promise<void> {
+    await this.database.query(
+      `update steps set dispatched_at = null where id = $1 and ${UNHELD} and due_at <= clock_timestamp()`,
+      [stepId],
+    );
+  }
+
+  async takePassedOn(workerId: string): Promise<string | undefined> {
+    const [row] = await this.database.query<{ id: string }>(
+      `with known as (select jsonb_array_elements_text(step_versions) as version from workers where id = $1),
+            next as (
+              select id from steps
+               where ${UNHELD} and due_at <= clock_timestamp() and dispatched_at is null
+                 and case state
+                     when 'ready' then uses || '@' || version in (select version from known)
+                     else not exists (
+                       select 1 from effects e
+                        where e.step_id = steps.id and not e.shared and e.state <> 'undone' and 'undo:' || e.kind || '@' || e.version not in (select version from known))
+                      and not exists (
+                       select 1 from effect_holders h join effects e on e.id = h.effect_id and e.shared and e.state <> 'undone'
+                        where h.step_id = steps.id and h.released_at is null and 'undo:' || e.kind || '@' || e.version not in (select version from known))
+                     end
+               order by due_at limit 1 for update skip locked)
+       update steps set dispatched_at = clock_timestamp() from next where steps.id = next.id returning steps.id`,
+      [workerId],
+    );
+    return row?.id;
   }
 
   async unknownSteps(limit: number): Promise<readonly string[]> {

@@ -3,8 +3,8 @@ import type { WakeUps, WakeUpTopic } from '../../ports/dispatch.js';
 
 type Published = Exclude<WakeUpTopic, 'outbox' | 'gone'>;
 
-/** `outbox` and `gone` stay in the process (each looks after its own); `work` and `events` go to all. Bursts are joined: those that people look at for longer. */
-const JOIN_MS = { work: 5, events: 50 };
+/** `outbox` and `gone` stay in the process (each looks after its own); the others go to all. Bursts are joined: those that people look at for longer. */
+const JOIN_MS = { work: 5, events: 50, 'passed-on': 5 };
 
 export class RedisWakeUps implements WakeUps {
   private readonly listeners = new Map<WakeUpTopic, Set<() => void>>();
