@@ -1,15 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { HatcheryError } from '../../core/errors.js';
-import {
-  cleanText,
-  noAnswer,
-  notSent,
-  readText,
-  reasonOf,
-  refusal,
-  TEXT_RULES,
-  type RemoteRequest,
-} from './errors.js';
+import { noAnswer, notSent, readText, reasonOf, refusal, TEXT_RULES, type RemoteRequest } from './errors.js';
+import { cleanText } from '../remote-text.js';
 
 const write: RemoteRequest = {
   what: 'clone template 9000 into VMID 10001',

@@ -1,4 +1,5 @@
 import { HatcheryError, type ErrorCode, type ErrorMore, type Retry } from '../../core/errors.js';
+import { cleanText } from '../remote-text.js';
 import { aclCommand, spoken } from './rights.js';
 
 /** What the driver itself needs to tell apart; kept in `facts.reason` of the error. */
@@ -180,13 +181,6 @@ const UNKNOWN_SENTENCE: TextReading = { code: 'remote-refused', retry: 'never' }
 /** Reads a sentence of the remote side: an error message or the exit text of a task. */
 export function readText(text: string): TextReading {
   return TEXT_RULES.find((rule) => rule.text.test(text)) ?? UNKNOWN_SENTENCE;
-}
-
-/** Remote text as it may be shown: one line, no control characters, at most 600 characters. */
-export function cleanText(text: string): string {
-  // oxlint-disable-next-line no-control-regex -- taking control characters out is the point
-  const line = text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').trim();
-  return line.length > 600 ? `${line.slice(0, 599)}…` : line;
 }
 
 /** It is certain that nothing was sent: no connection, no trust, or the target node cannot be reached. */

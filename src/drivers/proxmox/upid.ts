@@ -1,5 +1,6 @@
 import type { TaskVerdict } from '../../ports/hypervisor.js';
-import { cleanText, readText } from './errors.js';
+import { cleanText } from '../remote-text.js';
+import { readText } from './errors.js';
 import { isStorageTimeOut, LOCK_MS } from './lock-wait.js';
 
 export interface Upid {
