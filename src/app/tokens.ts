@@ -1,6 +1,6 @@
 /**
  * What modules ask for by name. CoreModule gives the first group everywhere; the engine's module gives the second
- * (Intake, RunHandles, PhoneHome, WakeUps, Hypervisors, CheckedServices, Locks, Workers, ClusterStops, ClusterPauses, ClusterLimits, VmidRests of src/engine and src/ports, UseOf).
+ * (Intake, RunHandles, PhoneHome, WakeUps, Hypervisors, NodeFiles by cluster, CheckedServices, Locks, Workers, ClusterStops, ClusterPauses, ClusterLimits, VmidRests of src/engine and src/ports, UseOf).
  */
 export const CONTEXT = Symbol('AppContext');
 export const REDIS = Symbol('Redis');
@@ -11,6 +11,7 @@ export const RUN_HANDLES = Symbol('RunHandles');
 export const PHONE_HOME = Symbol('PhoneHome');
 export const WAKE_UPS = Symbol('WakeUps');
 export const HYPERVISORS = Symbol('Hypervisors');
+export const NODE_FILES = Symbol('NodeFiles');
 export const CLUSTER_STOPS = Symbol('ClusterStops');
 export const CLUSTER_PAUSES = Symbol('ClusterPauses');
 export const LOCKS = Symbol('Locks');

@@ -32,6 +32,34 @@ export type Trust = z.infer<typeof trustSchema>;
 const days = z.string().regex(/^[0-9]+[smhd]$/, 'write a number and a unit, e.g. 7d');
 const limit = z.number().int().min(1).max(1000);
 
+const hostKey = z
+  .string()
+  .regex(
+    /^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]{60,}={0,2}( [^\r\n]*)?$/,
+    'write a public host key, one line of /etc/ssh/ssh_host_ed25519_key.pub on the node',
+  );
+const sshAddress = z
+  .string()
+  .regex(
+    /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:[0-9]{1,5})?$/,
+    'write a host, host:port or [address of version 6]:port',
+  );
+
+/** How the nodes are worked on where the API cannot: raw lines of containers, snippets, hooks. */
+const sshShape = z.strictObject({
+  user: z
+    .string()
+    .regex(/^[a-z_][a-z0-9_-]{0,31}$/, 'write a user name')
+    .default('root'),
+  port: z.number().int().min(1).max(65_535).default(22),
+  /** In OpenSSH's own form, without a passphrase. */
+  privateKey: secretSource,
+  /** By node. One that is not here is never spoken to: nothing is trusted on first use. */
+  hostKeys: z.record(z.string(), hostKey),
+  /** By node; left out = it answers under its own name. */
+  addresses: z.record(z.string(), sshAddress).default({}),
+});
+
 /** Off, and loud when on: a mistake of this deployment could then reach guests of others, and only marks protect them. */
 const mayWriteOutsidePool = z.boolean().default(false);
 
@@ -87,6 +115,7 @@ const clusterShape = z.strictObject({
       'write the volume of a snippet, e.g. local:snippets/hatchery.yaml',
     )
     .optional(),
+  ssh: sshShape.optional(),
 });
 export const clusterSchema = clusterShape.refine(
   ({ token, account }) => (token === undefined) !== (account === undefined),

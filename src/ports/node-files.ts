@@ -36,7 +36,8 @@ export interface NodeFile {
   readonly path: string;
   /** Of the content, hex. */
   readonly sha256: string;
-  readonly mode: FileMode;
+  /** `undefined` = none of these. */
+  readonly mode: FileMode | undefined;
 }
 
 /** 0600, 0644, 0755. */

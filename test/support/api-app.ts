@@ -19,6 +19,7 @@ import {
   HYPERVISORS,
   INTAKE,
   LOCKS,
+  NODE_FILES,
   RUN_HANDLES,
   SERVICES,
   PHONE_HOME,
@@ -165,6 +166,7 @@ function givenEngine(
       { provide: PHONE_HOME, useValue: phoneHome },
       { provide: WAKE_UPS, useValue: wakeUps },
       { provide: HYPERVISORS, useValue: hypervisors },
+      { provide: NODE_FILES, useValue: new Map() },
       {
         provide: VMID_RESTS,
         useValue: { list: async () => [], find: async () => undefined, end: async () => false },
@@ -200,6 +202,7 @@ function givenEngine(
       WAKE_UPS,
       WORKERS,
       HYPERVISORS,
+      NODE_FILES,
       CLUSTER_PAUSES,
       CLUSTER_STOPS,
       LOCKS,

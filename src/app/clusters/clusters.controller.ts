@@ -1,10 +1,11 @@
 import { Body, Controller, Get, Inject, Param, Post, Query } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
 import type { z } from 'zod';
-import { plainCall } from '../../ports/call.js';
+import { plainCall, type Call } from '../../ports/call.js';
 import type { ClusterPauses } from '../../ports/cluster-pauses.js';
 import type { ClusterStops } from '../../ports/cluster-stops.js';
-import type { CheckFinding, Hypervisors, IntendedUse } from '../../ports/hypervisor.js';
+import type { NodeFiles } from '../../ports/node-files.js';
+import type { CheckFinding, Hypervisor, Hypervisors, IntendedUse } from '../../ports/hypervisor.js';
 import { defaultSize, slug, type ClusterDefinition } from '../../core/definitions.js';
 import { HatcheryError } from '../../core/errors.js';
 import { vendorData } from '../../core/vendor-data.js';
@@ -22,7 +23,7 @@ import {
   UncountedGuestPage,
   VendorDataView,
 } from '../dto/site.dto.js';
-import { CLUSTER_PAUSES, CLUSTER_STOPS, CONTEXT, HYPERVISORS, USE_OF } from '../tokens.js';
+import { CLUSTER_PAUSES, CLUSTER_STOPS, CONTEXT, HYPERVISORS, NODE_FILES, USE_OF } from '../tokens.js';
 import { GuestReads } from './guest-reads.js';
 
 const CHECK_MS = 60_000;
@@ -35,6 +36,7 @@ export class ClustersController {
     private readonly guests: GuestReads,
     @Inject(CONTEXT) private readonly context: AppContext,
     @Inject(HYPERVISORS) private readonly hypervisors: Hypervisors,
+    @Inject(NODE_FILES) private readonly nodeFiles: ReadonlyMap<string, NodeFiles>,
     @Inject(CLUSTER_STOPS) private readonly stops: ClusterStops,
     @Inject(CLUSTER_PAUSES) private readonly pauses: ClusterPauses,
     @Inject(USE_OF) private readonly useOf: (cluster: string) => Promise<IntendedUse>,
@@ -114,8 +116,22 @@ export class ClustersController {
   })
   async check(@Param('name', { schema: slug }) name: string): Promise<z.infer<typeof ClusterCheck>> {
     const hypervisor = this.hypervisors.get(name);
-    const findings = await hypervisor.check(await this.useOf(name), plainCall(AbortSignal.timeout(CHECK_MS)));
+    const call = plainCall(AbortSignal.timeout(CHECK_MS));
+    const findings = [
+      ...(await hypervisor.check(await this.useOf(name), call)),
+      ...(await this.checkNodeFiles(hypervisor, call)),
+    ];
     return { cluster: name, ok: findings.every(({ ok }) => ok), findings: findings.map(findingView) };
+  }
+
+  /** Whether the nodes can be worked on over SSH, for a cluster that has it. */
+  private async checkNodeFiles(hypervisor: Hypervisor, call: Call): Promise<readonly CheckFinding[]> {
+    const files = this.nodeFiles.get(hypervisor.cluster);
+    if (files === undefined) return [];
+    const { exclude } = this.definitionOf(hypervisor.cluster).nodes;
+    const { nodes } = await hypervisor.inventory({ signal: call.signal });
+    const used = nodes.map(({ name }) => name).filter((name) => !exclude.includes(name));
+    return files.check(used, call);
   }
 
   @Get('clusters/:name/guests')

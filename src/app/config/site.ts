@@ -21,6 +21,8 @@ export interface SiteCluster {
   readonly definition: ClusterDefinition;
   /** Secret of the token, or password of the account. */
   readonly secret: Secret;
+  /** Of `ssh` in the definition. */
+  readonly sshKey?: Secret;
 }
 
 export interface SiteService {
@@ -67,6 +69,9 @@ export function loadSite({ configDir, env, packageRoot = PACKAGE_ROOT }: SiteSou
   const clusters = reader.named(siteFiles(configDir, 'clusters'), clusterSchema, (definition, file) => ({
     definition: { ...definition, trust: reader.trust(definition.trust, file) },
     secret: reader.clusterSecret(definition, file),
+    ...(definition.ssh && {
+      sshKey: reader.secret(definition.ssh.privateKey, ['ssh', 'privateKey'], file),
+    }),
   }));
   const services = reader.named(siteFiles(configDir, 'services'), serviceSchema, (definition, file) => ({
     definition: definition.trust

@@ -24,6 +24,7 @@ import { connectRedis } from '../../drivers/redis/connect-redis.js';
 import { RedisNews } from '../../drivers/redis/redis-news.js';
 import { RedisLocks } from '../../drivers/redis/redis-locks.js';
 import { RedisWakeUps } from '../../drivers/redis/redis-wake-ups.js';
+import { SshNodeFiles } from '../../drivers/ssh/ssh-node-files.js';
 import { systemClock } from '../../drivers/system-clock.js';
 import type { Webhook } from '../../drivers/webhook/webhook.js';
 import { WindowsDhcpDriver } from '../../drivers/winrm/windows-dhcp.driver.js';
@@ -55,6 +56,7 @@ import { EFFECTS } from '../../steps/effects.js';
 import { guestEffect } from '../../steps/guest-effect.js';
 import { STEPS } from '../../steps/index.js';
 import type { SiteConfig } from '../config/site.js';
+import { nodeHelper } from '../config/node-helper.js';
 import { intendedUse } from './intended-use.js';
 
 /** Called with every remote request: seconds and how it ended. */
@@ -98,6 +100,8 @@ export interface Assembly {
   readonly runHandles: RunHandles;
   readonly phoneHome: PhoneHome;
   readonly hypervisors: Hypervisors;
+  /** Of the clusters that have `ssh`. */
+  readonly nodeFiles: ReadonlyMap<string, NodeFiles>;
   readonly services: readonly CheckedService[];
   readonly vmidRests: VmidRests;
   readonly clusterLimits: ClusterLimits;
@@ -241,6 +245,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     runHandles: new RunHandles(parts, batches),
     phoneHome: new PhoneHome(phoneHomes, parts),
     hypervisors: drivers.hypervisors,
+    nodeFiles: drivers.nodeFilesByCluster,
     services: drivers.services,
     vmidRests,
     clusterLimits: new ClusterLimits(parts.slotLimits, limitOf),
@@ -317,6 +322,7 @@ async function startWorker(
 
 type Drivers = Pick<StepPorts, 'hypervisor' | 'nodeFiles' | 'dhcp' | 'desktopGateway'> & {
   readonly hypervisors: Hypervisors;
+  readonly nodeFilesByCluster: ReadonlyMap<string, NodeFiles>;
   readonly services: readonly CheckedService[];
   /** Signs out where a session is open. */
   close(): Promise<void>;
@@ -341,7 +347,20 @@ function makeDrivers(options: AssembleOptions, news: SharedNews): Drivers {
         metrics: metricsOf('proxmox'),
       }),
     );
-  const nodeFiles = new Map<string, NodeFiles>();
+  const nodeFiles = new Map<string, SshNodeFiles>();
+  for (const { definition, sshKey } of options.site.clusters)
+    if (definition.ssh && sshKey)
+      nodeFiles.set(
+        definition.name,
+        new SshNodeFiles({
+          ...common,
+          cluster: definition.name,
+          settings: definition.ssh,
+          privateKey: sshKey,
+          program: nodeHelper(),
+          metrics: metricsOf('ssh'),
+        }),
+      );
   const dhcp = new Map<string, Dhcp>();
   const gateways = new Map<string, GuacamoleDriver>();
   for (const { definition, password } of options.site.services) {
@@ -358,7 +377,15 @@ function makeDrivers(options: AssembleOptions, news: SharedNews): Drivers {
   };
   return {
     hypervisor: (name) => get(hypervisors, 'cluster', name),
-    nodeFiles: (name) => get(nodeFiles, 'SSH to the nodes of cluster', name),
+    nodeFiles: (name) => {
+      const found = nodeFiles.get(name);
+      if (found !== undefined) return found;
+      throw new HatcheryError('not-found', `Unable to work on the nodes of cluster ${name}: it has no ssh`, {
+        retry: 'after-fix',
+        hint: `Write ssh: with privateKey and hostKeys into clusters/${name}.yaml.`,
+      });
+    },
+    nodeFilesByCluster: nodeFiles,
     dhcp: (name) => get(dhcp, 'DHCP service', name),
     desktopGateway: (name) => get(gateways, 'desktop gateway', name),
     hypervisors: { get: (name) => get(hypervisors, 'cluster', name), all: () => [...hypervisors.values()] },
@@ -368,6 +395,7 @@ function makeDrivers(options: AssembleOptions, news: SharedNews): Drivers {
       check: (call) => (dhcp.get(name) ?? gateways.get(name)!).check(call),
     })),
     close: async () => {
+      for (const files of nodeFiles.values()) files.close();
       await Promise.allSettled([...gateways.values()].map((gateway) => gateway.close()));
     },
   };

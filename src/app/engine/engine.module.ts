@@ -16,6 +16,7 @@ import {
   HYPERVISORS,
   INTAKE,
   LOCKS,
+  NODE_FILES,
   RUN_HANDLES,
   SERVICES,
   PHONE_HOME,
@@ -56,6 +57,7 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
           inject: [ASSEMBLY],
           useFactory: (assembly: Assembly) => assembly.hypervisors,
         },
+        { provide: NODE_FILES, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.nodeFiles },
         { provide: VMID_RESTS, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.vmidRests },
         {
           provide: CLUSTER_LIMITS,
@@ -92,6 +94,7 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
         WAKE_UPS,
         WORKERS,
         HYPERVISORS,
+        NODE_FILES,
         CLUSTER_PAUSES,
         CLUSTER_STOPS,
         LOCKS,

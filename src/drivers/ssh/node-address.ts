@@ -1,0 +1,19 @@
+import type { ClusterDefinition } from '../../core/definitions.js';
+
+export type SshSettings = NonNullable<ClusterDefinition['ssh']>;
+
+export interface NodeAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Where a node answers: as `addresses` says (`host`, `host:port`, `[v6]:port`), else under its own name. */
+export function addressOf({ addresses, port }: SshSettings, node: string): NodeAddress {
+  const written = addresses[node] ?? node;
+  const [, v6, own] = /^\[([^\]]+)\](?::([0-9]+))?$/.exec(written) ?? [];
+  if (v6 !== undefined) return { host: v6, port: own === undefined ? port : Number(own) };
+  const [host = node, last, ...more] = written.split(':');
+  // More than one colon: an address of version 6 without brackets.
+  if (more.length > 0) return { host: written, port };
+  return { host, port: last === undefined ? port : Number(last) };
+}

@@ -1,0 +1,244 @@
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { HatcheryError } from '../../core/errors.js';
+import type { Call } from '../../ports/call.js';
+import type { Clock } from '../../ports/clock.js';
+import type { CheckFinding } from '../../ports/hypervisor.js';
+import type {
+  ContainerAt,
+  ContainerConfigFile,
+  FileMode,
+  IdRange,
+  NodeFile,
+  NodeFileRef,
+  NodeFiles,
+  RawLine,
+} from '../../ports/node-files.js';
+import type { Secret } from '../../ports/secrets.js';
+import { Helper, type CallMetrics } from './helper.js';
+import { addressOf, type SshSettings } from './node-address.js';
+import { Sessions } from './sessions.js';
+
+export interface SshNodeFilesOptions {
+  readonly cluster: string;
+  readonly settings: SshSettings;
+  readonly privateKey: Secret;
+  /** Text of `bin/hatchery-node`. */
+  readonly program: string;
+  readonly clock: Clock;
+  readonly remoteTimeScale: number;
+  readonly metrics?: CallMetrics;
+}
+
+const READY_MS = 10_000;
+const LEAST_READY_MS = 3_000;
+const DIGEST = /^[0-9a-f]{40}$/;
+
+const config = z
+  .object({ text: z.base64(), digest: z.string().regex(DIGEST) })
+  .transform(({ text, digest }) => ({ text: Buffer.from(text, 'base64').toString('utf8'), digest }));
+const file = z
+  .object({
+    path: z.string(),
+    sha256: z.string(),
+    mode: z.enum(['private', 'readable', 'runnable']).optional().catch(undefined),
+  })
+  .transform(({ mode, ...rest }) => ({ ...rest, mode }));
+const maybe = <T extends z.ZodRawShape>(there: T) =>
+  z.discriminatedUnion('found', [
+    z.object({ found: z.literal(false) }),
+    z.object({ found: z.literal(true), ...there }),
+  ]);
+const ranges = z.array(z.object({ start: z.number().int(), count: z.number().int() }));
+
+const SHAPES = {
+  configRead: maybe({ config }),
+  rawLines: z.object({ config }),
+  put: z.object({ file }),
+  read: maybe({ file, content: z.base64() }),
+  remove: z.object({ existed: z.boolean() }),
+  ids: z.object({ uid: ranges, gid: ranges }),
+  resolve: maybe({ path: z.string(), isDirectory: z.boolean(), mount: z.string() }),
+  describe: z.object({
+    node: z.string(),
+    uid: z.number().int(),
+    isProxmox: z.boolean(),
+    hasQuorum: z.boolean(),
+  }),
+};
+
+/**
+ * The files of a cluster's nodes over SSH, with `hatchery-node` on each of them doing the work. Nothing that it is sent is ever part of a
+ * command: names, paths and contents are JSON on its stdin. Errors and promises: the port.
+ * Late writes: raw lines carry the digest of the config that they belong to; a file is put whole, under a name that belongs to one machine or to its own content.
+ */
+export class SshNodeFiles implements NodeFiles {
+  readonly cluster: string;
+  readonly #sessions: Sessions;
+  readonly #helper: Helper;
+
+  constructor(options: SshNodeFilesOptions) {
+    const { cluster, settings, privateKey, program, clock, remoteTimeScale, metrics } = options;
+    this.cluster = cluster;
+    this.#sessions = new Sessions((node) => ({
+      node,
+      address: addressOf(settings, node),
+      user: settings.user,
+      privateKey,
+      hostKey: settings.hostKeys[node],
+      readyMs: Math.max(LEAST_READY_MS, READY_MS * remoteTimeScale),
+    }));
+    this.#helper = new Helper({
+      sessions: this.#sessions,
+      program,
+      remoteTimeScale,
+      metrics,
+      now: () => clock.monotonicMs(),
+    });
+  }
+
+  async readContainerConfig(at: ContainerAt, call: Call): Promise<ContainerConfigFile | undefined> {
+    const answer = await this.#helper.ask(
+      SHAPES.configRead,
+      {
+        node: at.node,
+        what: `read the config of container ${at.vmid}`,
+        isWrite: false,
+        request: { op: 'config.read', vmid: at.vmid },
+      },
+      call,
+    );
+    return answer.found ? answer.config : undefined;
+  }
+
+  async replaceRawLines(
+    at: ContainerAt,
+    { digest, lines }: { readonly digest: string; readonly lines: readonly RawLine[] },
+    call: Call,
+  ): Promise<ContainerConfigFile> {
+    const answer = await this.#helper.ask(
+      SHAPES.rawLines,
+      {
+        node: at.node,
+        what: `write the raw lines of container ${at.vmid}`,
+        isWrite: true,
+        request: { op: 'config.raw-lines', vmid: at.vmid, digest, lines },
+      },
+      call,
+    );
+    return answer.config;
+  }
+
+  async putFile(
+    ref: NodeFileRef,
+    { bytes, mode }: { readonly bytes: Buffer; readonly mode: FileMode },
+    call: Call,
+  ): Promise<NodeFile> {
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    const request = { op: 'file.put', ...placeOf(ref), mode, sha256, content: bytes.toString('base64') };
+    const answer = await this.#helper.ask(
+      SHAPES.put,
+      { node: ref.node, what: `put ${ref.name}`, isWrite: true, request },
+      call,
+    );
+    return answer.file;
+  }
+
+  async readFile(ref: NodeFileRef, call: Call): Promise<(NodeFile & { readonly bytes: Buffer }) | undefined> {
+    const request = { op: 'file.read', ...placeOf(ref) };
+    const answer = await this.#helper.ask(
+      SHAPES.read,
+      { node: ref.node, what: `read ${ref.name}`, isWrite: false, request },
+      call,
+    );
+    return answer.found ? { ...answer.file, bytes: Buffer.from(answer.content, 'base64') } : undefined;
+  }
+
+  async removeFile(ref: NodeFileRef, call: Call): Promise<{ existed: boolean }> {
+    const request = { op: 'file.remove', ...placeOf(ref) };
+    const { existed } = await this.#helper.ask(
+      SHAPES.remove,
+      { node: ref.node, what: `remove ${ref.name}`, isWrite: true, request },
+      call,
+    );
+    return { existed };
+  }
+
+  async idRanges(node: string, call: Call): Promise<{ uid: readonly IdRange[]; gid: readonly IdRange[] }> {
+    const { uid, gid } = await this.#helper.ask(
+      SHAPES.ids,
+      { node, what: 'read the identity ranges', isWrite: false, request: { op: 'id-ranges' } },
+      call,
+    );
+    return { uid, gid };
+  }
+
+  async resolvePath(
+    node: string,
+    path: string,
+    call: Call,
+  ): Promise<{ path: string; isDirectory: boolean; mount: string } | undefined> {
+    const answer = await this.#helper.ask(
+      SHAPES.resolve,
+      { node, what: `look at ${path}`, isWrite: false, request: { op: 'path.resolve', path } },
+      call,
+    );
+    if (!answer.found) return undefined;
+    const { path: resolved, isDirectory, mount } = answer;
+    return { path: resolved, isDirectory, mount };
+  }
+
+  check(nodes: readonly string[], call: Call): Promise<readonly CheckFinding[]> {
+    return Promise.all(nodes.map((node) => this.#checkNode(node, call)));
+  }
+
+  /** Drops every connection. */
+  close(): void {
+    this.#sessions.closeAll();
+  }
+
+  async #checkNode(node: string, call: Call): Promise<CheckFinding> {
+    const subject = `SSH to ${node}`;
+    const bad = (detail: string, remedy: string): CheckFinding => ({ ok: false, subject, detail, remedy });
+    try {
+      const told = await this.#helper.ask(
+        SHAPES.describe,
+        { node, what: 'look around', isWrite: false, request: { op: 'describe' } },
+        call,
+      );
+      if (told.node !== node)
+        return bad(
+          `it is ${told.node} that answers there`,
+          `correct addresses and hostKeys of the file of cluster ${this.cluster}`,
+        );
+      if (told.uid !== 0)
+        return bad(
+          `our user has the id ${told.uid}: only root may write the configs of containers`,
+          'write user: root, with a key that is restricted to hatchery-node',
+        );
+      if (!told.isProxmox)
+        return bad(
+          `there is no /etc/pve/nodes/${node}: it is no node of a cluster`,
+          'see on it: pvecm status; systemctl status pve-cluster',
+        );
+      if (!told.hasQuorum)
+        return bad('its /etc/pve is read-only: the cluster has no quorum', `see on it: pvecm status`);
+      return { ok: true, subject, detail: 'host key as pinned, root, /etc/pve can be written' };
+    } catch (error) {
+      if (call.signal.aborted || !(error instanceof HatcheryError)) throw error;
+      return {
+        ok: false,
+        subject,
+        detail: error.message,
+        ...(error.hint !== undefined && { remedy: error.hint }),
+      };
+    }
+  }
+}
+
+/** A place as the helper knows it: its name, and for snippets the storage. */
+function placeOf({ place, name }: NodeFileRef): { place: string; storage?: string; name: string } {
+  return place.in === 'snippets'
+    ? { place: 'snippets', storage: place.storage, name }
+    : { place: place.in, name };
+}
