@@ -745,7 +745,10 @@ export type ExportRow = {
      */
     key: string;
     shared: boolean;
-    state: 'intended' | 'confirmed' | 'undoing' | 'undone';
+    /**
+     * released: a person let go of it; it stays where it is
+     */
+    state: 'intended' | 'confirmed' | 'undoing' | 'undone' | 'released';
     /**
      * Machines that hold a shared one
      */

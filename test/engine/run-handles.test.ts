@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { assembled, people, type Assembled } from '../support/assembled.js';
+import { judged } from '../support/judged.js';
 import { simulatedSite, type SimulatedSite } from '../support/simulated-site.js';
 
 let site: SimulatedSite;
@@ -178,4 +179,9 @@ it('failed machines of a batch are made anew under the same names, in one call, 
   );
   expect(rows.map(({ count }) => count)).toEqual([1, 1, 1]);
   await expect(intake.retryRun(runId, bench.admin)).rejects.toMatchObject({ code: 'not-applicable' });
+});
+
+it('what people let go of is no orphan by the journal and the export, and nothing else is left', async () => {
+  const verdict = await judged({ site, options: bench.options }, []);
+  expect(verdict).toMatchObject({ findings: [], missing: [] });
 });

@@ -209,7 +209,19 @@ const exported = (vmid: number, more: Line = {}): Line => ({
   run: `run-${vmid}`,
   ...more,
 });
-const run = (vmid: number, state = 'done'): Line => ({ row: 'run', id: `run-${vmid}`, state });
+const run = (vmid: number, state = 'done'): Line => ({
+  row: 'run',
+  id: `run-${vmid}`,
+  machine: machineOf(vmid),
+  state,
+});
+const effect = (vmid: number, kind: string, key: string, state = 'released'): Line => ({
+  row: 'effect',
+  run: `run-${vmid}`,
+  kind,
+  key,
+  state,
+});
 
 describe('a run in order', () => {
   it('passes, and tells how much was done', async () => {
@@ -561,6 +573,49 @@ describe('what is left', () => {
   it('counts a machine of the list that is deleted as gone', async () => {
     const exportFile = writeExport(exported(10_011, { state: 'deleted' }));
     expect(rules(await story().machine(10_011).check({ exportFile }))).toContain('left-behind');
+  });
+
+  it('is nobody’s fault where a person let go of it', async () => {
+    const released = [
+      effect(10_011, 'guest', '10011'),
+      effect(10_011, 'dhcp-filter', '02:00:00:00:00:11'),
+      effect(10_011, 'desktop-connection', 'class/vm-10011'),
+      effect(10_012, 'desktop-user', 'user10012'),
+      effect(10_012, 'desktop-group', 'kept'),
+    ];
+    const verdict = await story()
+      .machine(10_011)
+      .gateway('user.create', 'user10012')
+      .gateway('group.create', '7', { name: 'kept', parent: 'ROOT' })
+      .check({
+        exportFile: writeExport(
+          exported(10_011, { state: 'deleted' }),
+          exported(10_012, { state: 'deleted' }),
+          run(10_011, 'cancelled'),
+          run(10_012, 'cancelled'),
+          ...released,
+        ),
+      });
+    expect(verdict.findings).toEqual([]);
+  });
+
+  it.each([
+    ['was undone', effect(10_012, 'guest', '10012', 'undone')],
+    ['is of another machine', effect(10_011, 'guest', '10012')],
+  ])('is left behind where the effect %s', async (_, row) => {
+    const verdict = await story()
+      .machine(10_011)
+      .clone(10_012)
+      .check({
+        exportFile: writeExport(
+          exported(10_011),
+          exported(10_012, { state: 'deleted' }),
+          run(10_011),
+          run(10_012, 'cancelled'),
+          row,
+        ),
+      });
+    expect(rules(verdict)).toEqual(['left-behind']);
   });
 
   it('forgives a volume that the product told people about', async () => {

@@ -9,7 +9,7 @@ import type { StepWorld, TestMachine } from './step-world.js';
 
 /** The verdict on a world by its journal, the submits made, and one export of the product. */
 export async function judged(
-  world: StepWorld,
+  world: Pick<StepWorld, 'options' | 'site'>,
   machines: readonly TestMachine[],
   options: CheckOptions = {},
 ): Promise<JournalVerdict> {
@@ -26,7 +26,7 @@ export async function judged(
 }
 
 /** As `hatchery admin export` gives it. */
-async function exported({ options }: StepWorld): Promise<readonly object[]> {
+async function exported({ options }: Pick<StepWorld, 'options'>): Promise<readonly object[]> {
   const source = await new DataSource({ type: 'postgres', url: options.databaseUrl }).initialize();
   try {
     const deployment = { id: options.deployment, name: 'test' };

@@ -45,7 +45,9 @@ const effect = z.object({
   system: z.string(),
   key: z.string().describe('What it names there'),
   shared: z.boolean(),
-  state: z.enum(['intended', 'confirmed', 'undoing', 'undone']),
+  state: z
+    .enum(['intended', 'confirmed', 'undoing', 'undone', 'released'])
+    .describe('released: a person let go of it; it stays where it is'),
   holders: z.array(z.uuid()).describe('Machines that hold a shared one'),
 });
 const reservation = z.object({

@@ -23,7 +23,7 @@ const TABLES = [
           r.created_at as "createdAt", r.finished_at as "finishedAt"
      from runs r join batches b on b.id = r.batch_id
     order by r.id`,
-  `select 'effect' as row, e.id, s.run_id as run, s.key as step, e.kind, e.system, e.key, e.shared, e.state,
+  `select 'effect' as row, e.id, s.run_id as run, s.key as step, e.kind, e.system, e.key, e.shared, case when e.released_at is null then e.state else 'released' end as state,
           array (select h.machine_id from effect_holders h where h.effect_id = e.id and h.released_at is null order by 1) as holders
      from effects e join steps s on s.id = e.step_id
     order by e.seq`,

@@ -263,7 +263,10 @@ function checkTwins({ guests }: State, { machines }: Export, findings: Finding[]
 interface Wanted {
   readonly guest: (guest: LedgerGuest) => boolean;
   readonly mac: (mac: string) => boolean;
-  readonly connection: (connection: LedgerConnection) => boolean;
+  /** `group` = the name of its parent. */
+  readonly connection: (connection: LedgerConnection, group: string | undefined) => boolean;
+  readonly group: (name: string) => boolean;
+  readonly account: (login: string) => boolean;
   readonly volume: (volume: string) => boolean;
 }
 
@@ -271,19 +274,31 @@ const NOTHING: Wanted = {
   guest: () => false,
   mac: () => false,
   connection: () => false,
+  group: () => false,
+  account: () => false,
   volume: () => false,
 };
 
-function wantedBy({ machines, notedVmids }: Export): Wanted {
+function wantedBy({ machines, notedVmids, released }: Export): Wanted {
   const live = machines.filter(({ state }) => !GONE.has(state));
   const idOf = new Map(live.map(({ vmid, id }) => [vmid, id]));
   const macs = new Set(live.map(({ mac }) => mac.toLowerCase()));
   const names = new Set(live.map(({ name }) => name));
+  const isReleased = (kind: string, key: string): boolean =>
+    released.some((one) => one.kind === kind && one.key === key);
   return {
     /** Its own one: a guest with the VMID of a machine and the mark of another is nobody's. */
-    guest: ({ vmid, mark }) => idOf.has(vmid) && [undefined, idOf.get(vmid)].includes(markOf(mark)?.machine),
-    mac: (mac) => macs.has(mac),
-    connection: ({ name }) => names.has(name),
+    guest: ({ vmid, mark }) => {
+      const isOf = (machine: string | undefined): boolean =>
+        machine !== undefined && [undefined, machine].includes(markOf(mark)?.machine);
+      const letGo = released.filter(({ kind, key }) => kind === 'guest' && key === String(vmid));
+      return isOf(idOf.get(vmid)) || letGo.some(({ machine }) => isOf(machine));
+    },
+    mac: (mac) => macs.has(mac) || isReleased('dhcp-filter', mac),
+    connection: ({ name }, group) =>
+      names.has(name) || isReleased('desktop-connection', `${group ?? ''}/${name}`),
+    group: (name) => isReleased('desktop-group', name),
+    account: (login) => isReleased('desktop-user', login),
     /** Nobody may free it by right, so it is set aside and told to people. */
     volume: (volume) => notedVmids.has(Number(/-(\d+)-/.exec(volume)?.[1])),
   };
@@ -301,7 +316,9 @@ function leftOf({ guests, services, pools }: State, wants: Wanted): string[] {
   for (const { mac, creator } of services.filters.values())
     if (isDeployment(creator) && !wants.mac(mac)) left.push(`filter ${mac}`);
 
-  const wanted = [...services.connections.values()].filter(wants.connection);
+  const wanted = [...services.connections.values()].filter((one) =>
+    wants.connection(one, services.groups.get(one.parent)?.name),
+  );
   const keptConnections = new Set(wanted.map(({ id }) => id));
   const keptGroups = new Set(wanted.map(({ parent }) => parent));
   const keptUsers = new Set<string>();
@@ -314,8 +331,9 @@ function leftOf({ guests, services, pools }: State, wants: Wanted): string[] {
   for (const { creator, id, name } of services.connections.values())
     if (isDeployment(creator) && !keptConnections.has(id)) left.push(`connection ${id} (${name})`);
   for (const { creator, id, name } of services.groups.values())
-    if (isDeployment(creator) && !keptGroups.has(id)) left.push(`connection group ${id} (${name})`);
+    if (isDeployment(creator) && !keptGroups.has(id) && !wants.group(name))
+      left.push(`connection group ${id} (${name})`);
   for (const { creator, id } of services.users.values())
-    if (isDeployment(creator) && !keptUsers.has(id)) left.push(`account ${id}`);
+    if (isDeployment(creator) && !keptUsers.has(id) && !wants.account(id)) left.push(`account ${id}`);
   return left;
 }

@@ -15,7 +15,7 @@ const machineSchema = z.object({
 });
 export type ExportedMachine = z.infer<typeof machineSchema>;
 
-const runSchema = z.object({ row: z.literal('run'), id: z.string(), state: z.string() });
+const runSchema = z.object({ row: z.literal('run'), id: z.string(), machine: z.string(), state: z.string() });
 
 const reservationSchema = z.object({
   row: z.literal('reservation'),
@@ -24,12 +24,20 @@ const reservationSchema = z.object({
   note: z.string().nullable(),
 });
 
+const effectSchema = z.object({
+  row: z.literal('effect'),
+  run: z.string(),
+  kind: z.string(),
+  key: z.string(),
+  state: z.string(),
+});
+
 const rowSchema = z.discriminatedUnion('row', [
   z.object({ row: z.literal('export'), v: z.literal(1) }),
   machineSchema,
   runSchema,
   reservationSchema,
-  z.object({ row: z.literal('effect') }),
+  effectSchema,
   z.object({ row: z.literal('end'), rows: z.number().int() }),
 ]);
 
@@ -40,6 +48,15 @@ export interface Export {
   readonly runs: ReadonlyMap<string, string>;
   /** VMIDs that the product set aside and tells people why. */
   readonly notedVmids: ReadonlySet<number>;
+  /** What a person let go of: it stays where it is, and nobody removes it. */
+  readonly released: readonly Released[];
+}
+
+export interface Released {
+  readonly machine: string | undefined;
+  readonly kind: string;
+  /** What it names there. */
+  readonly key: string;
 }
 
 const submitSchema = z.object({
@@ -70,6 +87,7 @@ export async function readExport(file: string): Promise<Export> {
     throw new Error(`${file} is no whole export: export once more`);
   const of = <K extends (typeof rows)[number]['row']>(kind: K) =>
     rows.filter((row): row is Extract<(typeof rows)[number], { row: K }> => row.row === kind);
+  const machineOf = new Map(of('run').map(({ id, machine }) => [id, machine]));
   return {
     machines: of('machine'),
     runs: new Map(of('run').map(({ id, state }) => [id, state])),
@@ -78,6 +96,9 @@ export async function readExport(file: string): Promise<Export> {
         .filter(({ kind, note }) => kind === 'vmid' && note !== null)
         .map(({ value }) => Number(value)),
     ),
+    released: of('effect')
+      .filter(({ state }) => state === 'released')
+      .map(({ run, kind, key }) => ({ machine: machineOf.get(run), kind, key })),
   };
 }
 
