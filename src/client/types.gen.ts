@@ -93,6 +93,7 @@ export type BatchPlan = {
         node?: string;
         storage?: string;
         template?: number;
+        archive?: string;
         verdict: 'ok' | 'conflict' | 'no-capacity';
         reason?: string;
     }>;

@@ -22,8 +22,11 @@ const aRequest = (logins: readonly string[], more: Partial<BatchPlanRequest> = {
   skipExisting: false,
   vmids: { range: { from: 10_000, to: 10_099 }, used: new Set([10_000]), resting: new Set([10_001]) },
   placement: {
-    templates: [{ vmid: 9000, node: 'pve1', storage: 'ceph', storageShared: true, diskGiB: 8 }],
-    clone: 'linked',
+    source: {
+      templates: [{ vmid: 9000, node: 'pve1', storage: 'ceph', storageShared: true, diskGiB: 8 }],
+      clone: 'linked',
+      oneCloneAtATime: false,
+    },
     nodes: [
       { name: 'pve1', online: true, cores: 16, memoryTotalMiB: 21_504, memoryUsedMiB: 0, guestCores: 0 },
     ],

@@ -17,8 +17,11 @@ export interface PlanItem {
   readonly vmid?: number;
   readonly node?: string;
   readonly storage?: string;
+  readonly storageShared?: boolean;
   /** VMID of the copy of the template that it is cloned from. */
   readonly template?: number;
+  /** Volume of the archive that it is unpacked from. */
+  readonly archive?: string;
   readonly verdict: PlanVerdict;
   /** Why this verdict; for `ok` why this node. */
   readonly reason?: string;

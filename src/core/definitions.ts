@@ -97,6 +97,9 @@ const clusterShape = z.strictObject({
     .strictObject({
       clonesPerStorage: limit.default(5),
       clonesPerNode: limit.default(8),
+      /** Containers that are unpacked from an archive. */
+      createsPerStorage: limit.default(8),
+      createsPerNode: limit.default(4),
       startsPerNode: limit.default(6),
       destroysPerCluster: limit.default(8),
       /** Machines that begin at the same time. */
@@ -156,17 +159,43 @@ export const sizeSchema = z.strictObject({
 });
 export type Size = z.infer<typeof sizeSchema>;
 
+const keySources = z.array(z.enum(['roster', 'site'])).default(['roster', 'site']);
+
+/** Of containers, which are always unprivileged. */
+export const containerSchema = z.strictObject({
+  swapMiB: z.number().int().min(0).max(1_048_576).default(512),
+  /** Container runtimes and newer systemd need it. */
+  nesting: z.boolean().default(true),
+  /** Who may sign in as root. Only containers from an archive get keys: a clone keeps what its template has. */
+  sshKeys: keySources,
+});
+
 export const blueprintSchema = z
   .strictObject({
     name: slug,
     version: z.number().int().min(1),
     title: z.strictObject({ en: z.string().min(1), fr: z.string().min(1) }),
-    kind: z.enum(['qemu']),
-    source: z.strictObject({
-      templates: z.array(z.string().min(1)).min(1),
-      clone: z.enum(['linked', 'full']),
-      storage: z.string().optional(),
-    }),
+    kind: z.enum(['qemu', 'lxc']),
+    source: z.union(
+      [
+        z.strictObject({
+          templates: z.array(z.string().min(1)).min(1),
+          clone: z.enum(['linked', 'full']),
+          storage: z.string().optional(),
+        }),
+        /** Containers only: unpacked anew for each, on `storage`. Without a version (`debian-12-standard`) it is the newest that the nodes have. */
+        z.strictObject({
+          archive: z
+            .string()
+            .regex(
+              /^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$/,
+              'write the name of a container archive, e.g. debian-12-standard',
+            ),
+          storage: z.string().min(1),
+        }),
+      ],
+      { error: 'write templates and clone, or archive and storage' },
+    ),
     sizes: z.object({ default: z.string() }).catchall(z.union([sizeSchema, z.string()])),
     nameFrom: z
       .string()
@@ -177,10 +206,14 @@ export const blueprintSchema = z
       vlan: z.number().int().min(1).max(4094).optional(),
       dhcp: slug.optional(),
     }),
-    cloudInit: z.strictObject({
-      user: z.string().regex(/^(\{login\}|[a-z_][a-z0-9_-]{0,31})$/, 'write a user name or {login}'),
-      sshKeys: z.array(z.enum(['roster', 'site'])).default(['roster', 'site']),
-    }),
+    /** Of virtual machines. */
+    cloudInit: z
+      .strictObject({
+        user: z.string().regex(/^(\{login\}|[a-z_][a-z0-9_-]{0,31})$/, 'write a user name or {login}'),
+        sshKeys: keySources,
+      })
+      .optional(),
+    container: containerSchema.optional(),
     /** Public keys of the site, one per line, for `sshKeys: [site]`. */
     siteSshKeys: z.array(z.string()).default([]),
     access: z
@@ -202,6 +235,7 @@ export const blueprintSchema = z
       .optional(),
   })
   .superRefine((blueprint, ctx) => {
+    for (const [path, message] of kindProblems(blueprint)) ctx.addIssue({ code: 'custom', path, message });
     const chosen = blueprint.sizes[blueprint.sizes.default];
     if (blueprint.sizes.default === 'default' || typeof chosen !== 'object')
       ctx.addIssue({
@@ -218,6 +252,41 @@ export const blueprintSchema = z
         });
   });
 export type Blueprint = z.infer<typeof blueprintSchema>;
+
+/** What does not go together with the kind of machine. */
+function kindProblems({
+  kind,
+  source,
+  cloudInit,
+  container,
+  access,
+}: {
+  readonly kind: 'qemu' | 'lxc';
+  readonly source: object;
+  readonly cloudInit?: object | undefined;
+  readonly container?: object | undefined;
+  readonly access?: { readonly signIn: string } | undefined;
+}): [path: string[], message: string][] {
+  const problems: [string[], string][] = [];
+  const isContainer = kind === 'lxc';
+  if (isContainer ? cloudInit : container)
+    problems.push([
+      [isContainer ? 'cloudInit' : 'container'],
+      isContainer
+        ? 'containers have no cloud-init: write container instead'
+        : 'write cloudInit instead: container is for kind lxc',
+    ]);
+  if (!isContainer && cloudInit === undefined)
+    problems.push([['cloudInit'], 'write the first user and its keys']);
+  if (!isContainer && 'archive' in source)
+    problems.push([['source'], 'write templates and clone: only containers are made from an archive']);
+  if (isContainer && 'templates' in source && access?.signIn === 'generated')
+    problems.push([
+      ['access', 'signIn'],
+      'write prompt or directory: a cloned container keeps the accounts of its template',
+    ]);
+  return problems;
+}
 
 /** The size that a blueprint gives when nobody chooses one. */
 export function defaultSize(blueprint: Blueprint): Size {

@@ -3,6 +3,8 @@ import { z } from 'zod';
 /** What a run gets as its one input `machine`: everything the steps need, decided at accept and never changed after. */
 export const machineInput = z.strictObject({
   id: z.uuid(),
+  /** Machines that were accepted by an older build are virtual machines. */
+  kind: z.enum(['qemu', 'lxc']).default('qemu'),
   name: z.string(),
   cluster: z.string(),
   node: z.string(),
@@ -10,19 +12,27 @@ export const machineInput = z.strictObject({
   pool: z.string(),
   /** What it is made from; machines that were accepted by an older build have none. */
   blueprint: z.string().optional(),
-  template: z.strictObject({
-    name: z.string(),
-    vmid: z.number().int(),
-    node: z.string(),
-    digest: z.string(),
-    disk: z.string(),
-    storage: z.string(),
-    storageShared: z.boolean(),
-    /** What a full clone copies; machines that were accepted by an older build have none. */
-    diskGiB: z.number().optional(),
-  }),
-  clone: z.enum(['linked', 'full']),
+  /** What it is a clone of. */
+  template: z
+    .strictObject({
+      name: z.string(),
+      vmid: z.number().int(),
+      node: z.string(),
+      digest: z.string(),
+      disk: z.string(),
+      storage: z.string(),
+      storageShared: z.boolean(),
+      /** What a full clone copies; machines that were accepted by an older build have none. */
+      diskGiB: z.number().optional(),
+    })
+    .optional(),
+  /** What a container is unpacked from, instead of a template. */
+  archive: z.strictObject({ volume: z.string() }).optional(),
+  clone: z.enum(['linked', 'full']).optional(),
+  /** Where its disk lies. */
   storage: z.string(),
+  /** Of `storage`; machines that were accepted by an older build go by their template's. */
+  storageShared: z.boolean().optional(),
   size: z.strictObject({ cores: z.number().int(), memoryMiB: z.number().int(), diskGiB: z.number().int() }),
   network: z.strictObject({
     bridge: z.string(),
@@ -30,6 +40,7 @@ export const machineInput = z.strictObject({
     dhcp: z.string().optional(),
   }),
   user: z.strictObject({ name: z.string(), sshKeys: z.array(z.string()) }),
+  container: z.strictObject({ swapMiB: z.number().int(), nesting: z.boolean() }).optional(),
   owner: z.strictObject({
     login: z.string(),
     lastName: z.string(),

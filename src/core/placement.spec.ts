@@ -5,6 +5,7 @@ import {
   type Placement,
   type PlacementNode,
   type PlacementRequest,
+  type PlacementSource,
   type PlacementStorage,
 } from './placement.js';
 
@@ -26,11 +27,16 @@ const localLvm = (node: string, freeGiB = 1000): PlacementStorage => ({
   usedGiB: 0,
 });
 
-const aRequest = (more: Partial<PlacementRequest> = {}): PlacementRequest => ({
+const aRequest = ({
+  templates = [{ vmid: 9000, node: 'pve1', storage: 'ceph', storageShared: true, diskGiB: 8 }],
+  clone = 'linked',
+  storage,
+  oneCloneAtATime = false,
+  ...more
+}: Partial<PlacementRequest & Extract<PlacementSource, { clone: unknown }>> = {}): PlacementRequest => ({
   machines: 3,
   size: { cores: 2, memoryMiB: 4096, diskGiB: 20 },
-  templates: [{ vmid: 9000, node: 'pve1', storage: 'ceph', storageShared: true, diskGiB: 8 }],
-  clone: 'linked',
+  source: { templates, clone, storage, oneCloneAtATime },
   nodes: [aNode('pve1'), aNode('pve2'), aNode('pve3')],
   storages: [ceph()],
   reserved: { perNode: new Map(), perStorageGiB: new Map() },
@@ -198,6 +204,27 @@ describe('placement', () => {
     expect([of(9000), of(9001)]).toEqual([3, 3]);
     const own = place(aRequest({ templates: [copy(9000, 'pve1'), copy(9001, 'pve2')] }));
     expect(own.machines[1]).toMatchObject({ node: 'pve2', template: 9001 });
+  });
+
+  it('gives each copy as many clones as the others where a copy makes one at a time', () => {
+    const copy = (vmid: number) => ({ vmid, node: 'pve1', storage: 'ceph', storageShared: true, diskGiB: 8 });
+    const templates = [copy(9100), { ...copy(9101), node: 'pve2' }];
+    const { machines } = place(aRequest({ machines: 6, templates, oneCloneAtATime: true }));
+    const of = (vmid: number) => machines.filter((one) => 'node' in one && one.template === vmid);
+    expect([of(9100).length, of(9101).length]).toEqual([3, 3]);
+  });
+
+  it('unpacks an archive only where it is, onto the storage that the blueprint names', () => {
+    const volume = 'local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst';
+    const archives = ['pve1', 'pve3'].map((node) => ({ volume, node }));
+    const storages = [ceph(), localLvm('pve1')];
+    const onCeph = place(aRequest({ source: { archives, storage: 'ceph' }, storages }));
+    expect(nodesOf(onCeph)).toEqual(['pve1', 'pve3', 'pve1']);
+    expect(onCeph.machines[0]).toMatchObject({ storage: 'ceph', storageShared: true, archive: volume });
+    expect(line(onCeph, 'pve2')?.note).toBe(`does not have the archive ${volume}`);
+    const local = place(aRequest({ source: { archives, storage: 'local-lvm' }, storages }));
+    expect(nodesOf(local)).toEqual(['pve1', 'pve1', 'pve1']);
+    expect(line(local, 'pve3')?.note).toBe('has no storage local-lvm');
   });
 
   it('keeps to the nodes that a blueprint names, and off those that it leaves out', () => {

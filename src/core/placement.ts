@@ -29,6 +29,24 @@ export interface TemplateSpot {
   readonly diskGiB: number;
 }
 
+/** A node that has the archive (`ArchiveInfo` fits). */
+export interface ArchiveSpot {
+  readonly volume: string;
+  readonly node: string;
+}
+
+/** What machines are made from, and how. At least one copy: a machine may come from any of them. */
+export type PlacementSource =
+  | {
+      readonly templates: readonly TemplateSpot[];
+      readonly clone: 'linked' | 'full';
+      /** Target of a full clone; default the template's storage. */
+      readonly storage?: string | undefined;
+      /** A copy makes one clone at a time (containers), so that each makes as many as the others; else a node's own copy is as good as any. */
+      readonly oneCloneAtATime: boolean;
+    }
+  | { readonly archives: readonly ArchiveSpot[]; readonly storage: string };
+
 /** What is promised to machines that do not use it yet. Storages are named by `storageKey`. */
 export interface Promised {
   readonly perNode: ReadonlyMap<string, { readonly memoryMiB: number; readonly cores: number }>;
@@ -38,11 +56,7 @@ export interface Promised {
 export interface PlacementRequest {
   readonly machines: number;
   readonly size: Size;
-  /** Copies of one template, at least one: a machine may come from any of them. */
-  readonly templates: readonly TemplateSpot[];
-  readonly clone: 'linked' | 'full';
-  /** Target of a full clone; default the template's storage. */
-  readonly storage?: string | undefined;
+  readonly source: PlacementSource;
   readonly nodes: readonly PlacementNode[];
   readonly storages: readonly PlacementStorage[];
   readonly reserved: Promised;
@@ -56,8 +70,11 @@ export type Placed =
   | {
       readonly node: string;
       readonly storage: string;
+      readonly storageShared: boolean;
       /** VMID of the template's copy that it is cloned from. */
-      readonly template: number;
+      readonly template?: number;
+      /** Volume of the archive's copy that it is unpacked from. */
+      readonly archive?: string;
       /** Why there, for people. */
       readonly reason: string;
     }
@@ -94,9 +111,9 @@ export function storageKey(storage: Pick<PlacementStorage, 'id' | 'node' | 'shar
   return storage.shared || storage.node === undefined ? storage.id : `${storage.id}@${storage.node}`;
 }
 
-/** A copy of the template that a node can clone from, and where the disk goes then. */
+/** A copy of the template or archive that a node can make a machine from, and where the disk goes then. */
 interface Way {
-  readonly template: TemplateSpot;
+  readonly spot: TemplateSpot | ArchiveSpot;
   readonly storage: Pool;
 }
 
@@ -122,7 +139,7 @@ interface Spot {
  * Gives each machine a node, a copy of the template and a storage. Greedy: the node that is least full with it, counted by its fullest part of memory,
  * virtual cores and local disk, guests and promises included (then by name), so the same input gives the same plan; on the node the copy
  * that made fewest machines of this plan, its own node's first.
- * A template on local storage can only be cloned on its own node; so can a full clone to a local storage, because Proxmox VE accepts another
+ * An archive can only be unpacked on a node that has it. A template on local storage can only be cloned on its own node; so can a full clone to a local storage, because Proxmox VE accepts another
  * target node only between shared storages.
  * Disks count with their whole virtual size, linked clones too: each one may grow to it, and a full thin pool stops every guest on it.
  */
@@ -132,10 +149,10 @@ export function place(request: PlacementRequest): Placement {
   const spots = [...request.nodes]
     .sort((a, b) => compareText(a.name, b.name))
     .map((node) => findSpot(node, request, pools));
-  const clonesOf = new Map<number, number>();
+  const clonesOf = new Map<string, number>();
   const machines = Array.from({ length: request.machines }, (): Placed => {
     const open = spots.flatMap((spot) => {
-      const way = bestWay(spot, size, clonesOf);
+      const way = bestWay(spot, request, clonesOf);
       return way === undefined ? [] : [{ spot, way, fullness: fullnessWith(spot, way, size) }];
     });
     const best = open.sort(
@@ -146,13 +163,14 @@ export function place(request: PlacementRequest): Placement {
     spot.freeMemoryMiB -= size.memoryMiB;
     spot.cores += size.cores;
     spot.machines += 1;
-    way.storage.freeGiB -= diskGiB(way.template, size);
+    way.storage.freeGiB -= diskGiB(way.spot, size);
     way.storage.machines += 1;
-    clonesOf.set(way.template.vmid, (clonesOf.get(way.template.vmid) ?? 0) + 1);
+    clonesOf.set(nameOf(way.spot), (clonesOf.get(nameOf(way.spot)) ?? 0) + 1);
     return {
       node: spot.node.name,
       storage: way.storage.storage.id,
-      template: way.template.vmid,
+      storageShared: way.storage.storage.shared,
+      ...('vmid' in way.spot ? { template: way.spot.vmid } : { archive: way.spot.volume }),
       reason: `${open.length === 1 ? 'the only node with room' : `least full of ${open.length}`}: ${fullness.text}`,
     };
   });
@@ -165,20 +183,22 @@ export function place(request: PlacementRequest): Placement {
   };
 }
 
-const diskGiB = (template: TemplateSpot, size: Size): number => Math.max(template.diskGiB, size.diskGiB);
+const diskGiB = (spot: Way['spot'], size: Size): number =>
+  'vmid' in spot ? Math.max(spot.diskGiB, size.diskGiB) : size.diskGiB;
+
+const nameOf = (spot: Way['spot']): string => ('vmid' in spot ? String(spot.vmid) : spot.volume);
 
 function findSpot(node: PlacementNode, request: PlacementRequest, pools: Map<string, Pool>): Spot {
   const promised = request.reserved.perNode.get(node.name);
   const free = node.memoryTotalMiB - node.memoryUsedMiB - (promised?.memoryMiB ?? 0) - NODE_HEADROOM_MIB;
   const freeMemoryMiB = Math.max(0, Math.floor(free));
   const closed = closedBy(node, request);
-  const ways =
-    closed === undefined ? request.templates.map((template) => wayOf(node, template, request)) : [];
-  const open = ways.filter((way) => 'template' in way);
+  const ways = closed === undefined ? waysOf(node, request) : [];
+  const open = ways.filter((way) => 'spot' in way);
   const [lack] = ways.filter((way) => 'lack' in way);
   return {
     node,
-    ways: open.map(({ template, storage }) => ({ template, storage: poolOf(storage, request, pools) })),
+    ways: open.map(({ spot, storage }) => ({ spot, storage: poolOf(storage, request, pools) })),
     note: closed ?? (open.length === 0 ? lack?.lack : undefined),
     freeBeforeMiB: freeMemoryMiB,
     freeMemoryMiB,
@@ -198,20 +218,33 @@ function closedBy(node: PlacementNode, { exclude, pinned, size }: PlacementReque
   return undefined;
 }
 
-function wayOf(
+type FoundWay = { spot: Way['spot']; storage: PlacementStorage } | { lack: string };
+
+function waysOf(node: PlacementNode, { source, storages }: PlacementRequest): FoundWay[] {
+  if ('templates' in source)
+    return source.templates.map((template): FoundWay => {
+      const target = source.clone === 'linked' ? template.storage : (source.storage ?? template.storage);
+      const isEverywhere =
+        template.storageShared && storages.some((storage) => storage.id === target && storage.shared);
+      if (!isEverywhere && node.name !== template.node)
+        return { lack: `cannot reach template ${template.vmid}, which is local to ${template.node}` };
+      return wayOn(node, template, target, storages);
+    });
+  const archive = source.archives.find((one) => one.node === node.name);
+  if (archive) return [wayOn(node, archive, source.storage, storages)];
+  return [{ lack: `does not have the archive ${source.archives[0]?.volume ?? ''}` }];
+}
+
+function wayOn(
   node: PlacementNode,
-  template: TemplateSpot,
-  request: PlacementRequest,
-): { template: TemplateSpot; storage: PlacementStorage } | { lack: string } {
-  const target = request.clone === 'linked' ? template.storage : (request.storage ?? template.storage);
-  const isEverywhere =
-    template.storageShared && request.storages.some((storage) => storage.id === target && storage.shared);
-  if (!isEverywhere && node.name !== template.node)
-    return { lack: `cannot reach template ${template.vmid}, which is local to ${template.node}` };
-  const storage = request.storages.find(
+  spot: Way['spot'],
+  target: string,
+  storages: readonly PlacementStorage[],
+): FoundWay {
+  const storage = storages.find(
     (candidate) => candidate.id === target && (candidate.shared || candidate.node === node.name),
   );
-  return storage === undefined ? { lack: `has no storage ${target}` } : { template, storage };
+  return storage === undefined ? { lack: `has no storage ${target}` } : { spot, storage };
 }
 
 function poolOf(storage: PlacementStorage, { reserved }: PlacementRequest, pools: Map<string, Pool>): Pool {
@@ -225,27 +258,32 @@ function poolOf(storage: PlacementStorage, { reserved }: PlacementRequest, pools
   return pool;
 }
 
-function bestWay(spot: Spot, size: Size, clonesOf: ReadonlyMap<number, number>): Way | undefined {
-  if (spot.freeMemoryMiB < size.memoryMiB) return undefined;
-  return spot.ways
-    .filter(({ template, storage }) => storage.freeGiB >= diskGiB(template, size))
-    .toSorted(
-      (a, b) =>
-        Number(b.template.node === spot.node.name) - Number(a.template.node === spot.node.name) ||
-        (clonesOf.get(a.template.vmid) ?? 0) - (clonesOf.get(b.template.vmid) ?? 0) ||
-        a.template.vmid - b.template.vmid,
-    )[0];
+function bestWay(
+  { node, ways, freeMemoryMiB }: Spot,
+  { size, source }: PlacementRequest,
+  clonesOf: ReadonlyMap<string, number>,
+): Way | undefined {
+  if (freeMemoryMiB < size.memoryMiB) return undefined;
+  const ownFirst = (a: Way, b: Way): number =>
+    Number(b.spot.node === node.name) - Number(a.spot.node === node.name);
+  const fewestFirst = (a: Way, b: Way): number =>
+    (clonesOf.get(nameOf(a.spot)) ?? 0) - (clonesOf.get(nameOf(b.spot)) ?? 0);
+  const [first, then] =
+    'templates' in source && source.oneCloneAtATime ? [fewestFirst, ownFirst] : [ownFirst, fewestFirst];
+  return ways
+    .filter((way) => way.storage.freeGiB >= diskGiB(way.spot, size))
+    .toSorted((a, b) => first(a, b) || then(a, b) || compareText(nameOf(a.spot), nameOf(b.spot)))[0];
 }
 
 /** Shares of the node that are taken once the machine is there. A shared storage is as full for every node, so it says nothing. */
-function fullnessWith(spot: Spot, { template, storage }: Way, size: Size): { most: number; text: string } {
+function fullnessWith(spot: Spot, { spot: from, storage }: Way, size: Size): { most: number; text: string } {
   const { node } = spot;
   const shares = {
     memory: 1 - (spot.freeMemoryMiB - size.memoryMiB) / Math.max(1, node.memoryTotalMiB),
     cores: (spot.cores + size.cores) / (node.cores * GUEST_CORES_PER_CORE),
     ...(storage.storage.shared
       ? {}
-      : { disk: 1 - (storage.freeGiB - diskGiB(template, size)) / Math.max(1, storage.storage.totalGiB) }),
+      : { disk: 1 - (storage.freeGiB - diskGiB(from, size)) / Math.max(1, storage.storage.totalGiB) }),
   };
   const text = Object.entries(shares).map(([name, share]) => `${name} ${Math.round(share * 100)} %`);
   return { most: Math.max(...Object.values(shares)), text: text.join(', ') };
@@ -263,8 +301,9 @@ function nodeLine({ node, note, freeBeforeMiB, machines }: Spot, size: Size): Ca
   };
 }
 
-function storageLine(pool: Pool, { templates, size }: PlacementRequest): CapacityLine {
-  const perMachineGiB = Math.max(...templates.map((template) => diskGiB(template, size)));
+function storageLine(pool: Pool, { source, size }: PlacementRequest): CapacityLine {
+  const spots = 'templates' in source ? source.templates : source.archives;
+  const perMachineGiB = Math.max(...spots.map((spot) => diskGiB(spot, size)));
   return {
     kind: 'storage',
     name: pool.key,
@@ -286,8 +325,7 @@ function explainRefusal(spots: readonly Spot[], size: Size): string {
     if (freeMemoryMiB < size.memoryMiB)
       return `${node.name}: ${freeMemoryMiB} of ${size.memoryMiB} MiB memory left`;
     const rooms = ways.map(
-      ({ template, storage }) =>
-        `${storage.freeGiB} of ${diskGiB(template, size)} GiB left on ${storage.key}`,
+      ({ spot, storage }) => `${storage.freeGiB} of ${diskGiB(spot, size)} GiB left on ${storage.key}`,
     );
     return `${node.name}: ${[...new Set(rooms)].join(', ')}`;
   });

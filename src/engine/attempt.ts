@@ -114,7 +114,7 @@ function describeClaim(parts: EngineParts, loaded: LoadedRun, held: HeldStep): C
     compiled: loaded.plan.steps.find((one) => one.key === step.key)!,
     runId: loaded.run.id,
     cluster: machine.cluster,
-    machine: machineOf(parts.deployment, machine),
+    machine: machineOf(parts.deployment, loaded),
     effects: loaded.effects.filter((effect) => effect.stepId === held.stepId),
     nowMs: loaded.nowMs,
     isDoubtful: held.epoch === 1 && loaded.parkedUses.has(step.uses),

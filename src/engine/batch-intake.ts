@@ -4,7 +4,7 @@ import { planBatch, requireAccepted, type BatchPlan } from '../core/batch-plan.j
 import { defaultSize, type Blueprint, type ClusterDefinition } from '../core/definitions.js';
 import { HatcheryError } from '../core/errors.js';
 import { batchNameProblem } from '../core/names.js';
-import type { Promised } from '../core/placement.js';
+import type { PlacementSource, Promised } from '../core/placement.js';
 import type { RosterRow } from '../core/roster/roster.js';
 import type {
   BatchHead,
@@ -40,7 +40,9 @@ interface Ground {
   readonly blueprint: Blueprint;
   readonly cluster: ClusterDefinition;
   readonly inventory: Inventory;
-  /** Copies that can be used, at least one. */
+  /** What its machines are made from. */
+  readonly source: PlacementSource;
+  /** Copies that can be used, at least one unless they are made from an archive. */
   readonly templates: readonly TemplateInfo[];
   readonly notes: readonly string[];
 }
@@ -318,7 +320,13 @@ export class BatchIntake implements Intake {
     refuseUnknownNodes(cluster.name, inventory);
     refuseUnknownPins(blueprint, inventory);
     await this.refuseStopped(cluster.name, inventory, call.signal);
-    const found = await hypervisor.templates(blueprint.source.templates, call);
+    const ground = { blueprint, cluster, inventory };
+    const { kind, source } = blueprint;
+    if ('archive' in source) {
+      const archives = await hypervisor.archives(source.archive, call);
+      return { ...ground, source: { archives, storage: source.storage }, templates: [], notes: [] };
+    }
+    const found = await hypervisor.templates(kind, source.templates, call);
     const templates = found.filter(({ problems }) => problems.length === 0);
     if (templates.length === 0)
       throw new HatcheryError(
@@ -328,7 +336,12 @@ export class BatchIntake implements Intake {
           hint: 'Mend the template, or name another one in the blueprint.',
         },
       );
-    return { blueprint, cluster, inventory, templates, notes: notesOn(blueprint, found) };
+    return {
+      ...ground,
+      source: { ...source, templates, oneCloneAtATime: kind === 'lxc' },
+      templates,
+      notes: notesOn(source.templates, found),
+    };
   }
 
   /** Nothing is promised on a cluster to which nothing is dispatched, but on one that is only paused, or out for a while. */
@@ -350,7 +363,7 @@ export class BatchIntake implements Intake {
     promises: Promises,
     actor: Actor,
   ): BatchPlan {
-    const { blueprint, cluster, inventory, templates } = ground;
+    const { blueprint, cluster, inventory, source } = ground;
     return planBatch({
       rows: request.rows,
       notes: ground.notes,
@@ -365,9 +378,7 @@ export class BatchIntake implements Intake {
         resting: promises.restingVmids,
       },
       placement: {
-        templates,
-        clone: blueprint.source.clone,
-        storage: blueprint.source.storage,
+        source,
         nodes: inventory.nodes,
         storages: inventory.storages,
         reserved: promised(promises),
@@ -414,8 +425,8 @@ function refuseUnknownPins(blueprint: Blueprint, { nodes }: Inventory): void {
 }
 
 /** Copies of the template that a plan does without. */
-function notesOn(blueprint: Blueprint, found: readonly TemplateInfo[]): string[] {
-  const missing = blueprint.source.templates.filter((name) => !found.some((one) => one.name === name));
+function notesOn(names: readonly string[], found: readonly TemplateInfo[]): string[] {
+  const missing = names.filter((name) => !found.some((one) => one.name === name));
   return [
     ...missing.map((name) => `No template is named ${name}: the batch does without that copy.`),
     ...found

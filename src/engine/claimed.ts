@@ -1,7 +1,8 @@
+import type { MachineInput } from '../core/machine.js';
 import type { CompiledStep } from '../plan/compiled-plan.js';
 import type { MachineFacts, MachineSnapshot } from '../plan/step.js';
 import type { Call } from '../ports/call.js';
-import type { EffectRow, HeldStep, LoadedRun, MachineRow, StepRow } from '../ports/run-store.js';
+import type { EffectRow, HeldStep, LoadedRun, StepRow } from '../ports/run-store.js';
 import type { EngineParts } from './engine.js';
 import type { Hands } from './hands.js';
 import type { WorkerLease } from './lease.js';
@@ -27,21 +28,29 @@ export interface Claimed {
 }
 
 /** The machine of a run, as steps and undos see it. */
-export const machineOf = (deployment: string, machine: MachineRow): MachineSnapshot => ({
+export const machineOf = (
+  deployment: string,
+  { machine, run }: Pick<LoadedRun, 'machine' | 'run'>,
+): MachineSnapshot => ({
   machineId: machine.id,
   vmid: machine.vmid,
   mac: machine.mac,
   node: machine.node,
-  smbiosUuid: machine.smbiosUuid,
+  incarnation: machine.incarnation,
   identity: {
     deployment,
     machine: machine.id,
     vmid: machine.vmid,
+    kind: kindOf(run),
     // Before its guest was read back, the node is only a plan.
-    ...(machine.smbiosUuid !== undefined && { node: machine.node }),
+    ...(machine.incarnation !== undefined && { node: machine.node }),
   },
   phoneHome: machine.phoneHome && { address: machine.phoneHome.address },
 });
+
+/** Runs that were accepted by an older build do not say it: theirs are virtual machines. */
+const kindOf = ({ inputs }: LoadedRun['run']): 'qemu' | 'lxc' =>
+  (inputs['machine'] as Partial<MachineInput> | undefined)?.kind ?? 'qemu';
 
 /** Leave to go on with the next step of a run without the queue. */
 export interface GoOn {

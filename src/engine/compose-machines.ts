@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { localMac } from '../core/address.js';
 import type { BatchPlan } from '../core/batch-plan.js';
-import { defaultSize, type Blueprint } from '../core/definitions.js';
+import { containerSchema, defaultSize, type Blueprint } from '../core/definitions.js';
 import { foldAccents } from '../core/fold-accents.js';
 import type { MachineInput } from '../core/machine.js';
 import type { RosterRow } from '../core/roster/roster.js';
@@ -26,13 +26,14 @@ export function composeMachines(at: {
 }): NewMachine[] {
   const rows = new Map(at.rows.map((row) => [row.row, row]));
   const templates = new Map(at.templates.map((template) => [template.vmid, template]));
+  const { blueprint } = at;
   return at.plan.items.flatMap((item) => {
     const row = rows.get(item.row);
     const template = item.template === undefined ? undefined : templates.get(item.template);
     if (
       item.verdict !== 'ok' ||
       row === undefined ||
-      template === undefined ||
+      (template === undefined && item.archive === undefined) ||
       item.vmid === undefined ||
       item.node === undefined ||
       item.storage === undefined
@@ -41,31 +42,29 @@ export function composeMachines(at: {
     const id = uuidv7();
     const input: MachineInput = {
       id,
+      kind: blueprint.kind,
       name: item.machine,
       cluster: at.cluster.name,
       node: item.node,
       mac: localMac(randomBytes(5)),
       pool: at.cluster.pool,
-      blueprint: at.blueprint.name,
-      template: {
-        name: template.name,
-        vmid: template.vmid,
-        node: template.node,
-        digest: template.digest,
-        disk: template.disk,
-        storage: template.storage,
-        storageShared: template.storageShared,
-        diskGiB: template.diskGiB,
-      },
-      clone: at.blueprint.source.clone,
+      blueprint: blueprint.name,
+      ...(template && { template: pinned(template) }),
+      ...(item.archive !== undefined && { archive: { volume: item.archive } }),
+      ...('clone' in blueprint.source && { clone: blueprint.source.clone }),
       storage: item.storage,
+      ...(item.storageShared !== undefined && { storageShared: item.storageShared }),
       size: defaultSize(at.blueprint),
       network: {
         bridge: at.blueprint.network.bridge,
         ...(at.blueprint.network.vlan === undefined ? {} : { vlan: at.blueprint.network.vlan }),
         ...(at.blueprint.network.dhcp === undefined ? {} : { dhcp: at.blueprint.network.dhcp }),
       },
-      user: { name: userName(at.blueprint.cloudInit.user, row.login), sshKeys: sshKeys(at.blueprint, row) },
+      user: {
+        name: blueprint.cloudInit ? userName(blueprint.cloudInit.user, row.login) : 'root',
+        sshKeys: sshKeys(blueprint, row),
+      },
+      ...(blueprint.kind === 'lxc' && { container: containerOf(blueprint) }),
       owner: {
         login: row.login,
         lastName: row.lastName,
@@ -82,6 +81,22 @@ export function composeMachines(at: {
   });
 }
 
+const pinned = (template: TemplateInfo): NonNullable<MachineInput['template']> => ({
+  name: template.name,
+  vmid: template.vmid,
+  node: template.node,
+  digest: template.digest,
+  disk: template.disk,
+  storage: template.storage,
+  storageShared: template.storageShared,
+  diskGiB: template.diskGiB,
+});
+
+function containerOf({ container }: Blueprint): NonNullable<MachineInput['container']> {
+  const { swapMiB, nesting } = containerSchema.parse(container ?? {});
+  return { swapMiB, nesting };
+}
+
 /** Ends in a part of the batch's id: a group of this name is ours, whoever else names groups on that gateway. */
 const groupName = (batch: { id: string; name: string }): string => `${batch.name} #${batch.id.slice(-8)}`;
 
@@ -95,10 +110,10 @@ function userName(pattern: string, login: string): string {
   return /^[a-z_]/.test(name) ? name : `u${name}`.slice(0, 32);
 }
 
-const sshKeys = (blueprint: Blueprint, row: RosterRow): string[] => [
-  ...(blueprint.cloudInit.sshKeys.includes('roster') ? row.sshKeys : []),
-  ...(blueprint.cloudInit.sshKeys.includes('site') ? blueprint.siteSshKeys : []),
-];
+function sshKeys({ cloudInit, container, siteSshKeys }: Blueprint, row: RosterRow): string[] {
+  const { sshKeys: from } = cloudInit ?? containerSchema.parse(container ?? {});
+  return [...(from.includes('roster') ? row.sshKeys : []), ...(from.includes('site') ? siteSshKeys : [])];
+}
 
 /** One machine with its run: nothing is due but what needs nothing. */
 export function newMachine(
@@ -156,7 +171,7 @@ export function newMachine(
       vmid,
       node: input.node,
       state: 'reserved',
-      smbiosUuid: undefined,
+      incarnation: undefined,
       address: undefined,
       link: undefined,
       secretRef: undefined,

@@ -78,7 +78,7 @@ export class RunHandles {
     const { parts } = this;
     const at = await this.change(runId, (_model, loaded) => ({
       effect: loaded.effects.find(({ id }) => id === effectId),
-      machine: machineOf(parts.deployment, loaded.machine),
+      machine: machineOf(parts.deployment, loaded),
     }));
     if (!at.effect)
       throw new HatcheryError(

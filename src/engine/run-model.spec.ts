@@ -131,7 +131,7 @@ class Bench {
         vmid: 100,
         node: 'n',
         state: 'reserved',
-        smbiosUuid: undefined,
+        incarnation: undefined,
         address: undefined,
         link: undefined,
         secretRef: undefined,
@@ -914,8 +914,8 @@ describe('a person who lets go of an effect', () => {
 
   it('adopts one with what was read back of it', () => {
     const bench = stuck();
-    bench.next().adoptEffect('effect-3', { smbiosUuid: 'u', node: 'n2' }, admin);
-    expect(bench.loaded.machine).toMatchObject({ smbiosUuid: 'u', node: 'n2' });
+    bench.next().adoptEffect('effect-3', { incarnation: 'u', node: 'n2' }, admin);
+    expect(bench.loaded.machine).toMatchObject({ incarnation: 'u', node: 'n2' });
     expect(bench.model.changes.judged).toEqual([{ effectId: 'effect-3', as: 'there', ...admin }]);
     expect(bench.states()).toMatchObject({ b: 'undo-parked' });
   });

@@ -734,7 +734,7 @@ export class RunModel {
     if (facts.node !== undefined) machine.node = facts.node;
     if (facts.address !== undefined) machine.address = facts.address;
     if (facts.link !== undefined) machine.link = facts.link;
-    if (facts.smbiosUuid !== undefined) machine.smbiosUuid = facts.smbiosUuid;
+    if (facts.incarnation !== undefined) machine.incarnation = facts.incarnation;
     if (facts.secretRef !== undefined) machine.secretRef = facts.secretRef;
     if (Object.keys(facts).length > 0) this.changes.machine = true;
   }

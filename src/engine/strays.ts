@@ -1,6 +1,6 @@
 import type { EffectIntent } from '../plan/step.js';
 import { plainCall } from '../ports/call.js';
-import type { Hypervisor } from '../ports/hypervisor.js';
+import type { GuestInfo, GuestKind, Hypervisor } from '../ports/hypervisor.js';
 import { changeRun, type EngineParts } from './engine.js';
 
 /** Configs read per round. */
@@ -22,36 +22,35 @@ export class StrayFinder {
       readonly pool: string;
       readonly from: number;
       readonly to: number;
-      readonly effectOf: (cluster: string, vmid: number, pool: string) => EffectIntent;
+      readonly effectOf: (kind: GuestKind, cluster: string, vmid: number, pool: string) => EffectIntent;
     },
   ) {}
 
   /** One round over one cluster. Gives how many undos it opened. */
   async reopen(signal: AbortSignal): Promise<number> {
     let reopened = 0;
-    for (const vmid of await this.next(signal)) {
-      this.last = vmid;
-      if (await this.reopenIfOurs(vmid, signal)) reopened += 1;
+    for (const guest of await this.next(signal)) {
+      this.last = guest.vmid;
+      if (await this.reopenIfOurs(guest, signal)) reopened += 1;
     }
     return reopened;
   }
 
-  private async next(signal: AbortSignal): Promise<number[]> {
+  private async next(signal: AbortSignal): Promise<GuestInfo[]> {
     const { pool, from, to } = this.at;
     const { guests } = await this.hypervisor.inventory({ signal });
     const counted = await this.parts.store.countedVmids(this.hypervisor.cluster);
     const uncounted = guests
-      .filter((guest) => guest.kind === 'qemu' && guest.pool === pool && !guest.template)
-      .map((guest) => guest.vmid)
-      .filter((vmid) => vmid >= from && vmid <= to && !counted.has(vmid))
-      .toSorted((a, b) => a - b);
+      .filter((guest) => guest.pool === pool && !guest.template)
+      .filter(({ vmid }) => vmid >= from && vmid <= to && !counted.has(vmid))
+      .toSorted((a, b) => a.vmid - b.vmid);
     return [
-      ...uncounted.filter((vmid) => vmid > this.last),
-      ...uncounted.filter((vmid) => vmid <= this.last),
+      ...uncounted.filter(({ vmid }) => vmid > this.last),
+      ...uncounted.filter(({ vmid }) => vmid <= this.last),
     ].slice(0, READS_PER_ROUND);
   }
 
-  private async reopenIfOurs(vmid: number, signal: AbortSignal): Promise<boolean> {
+  private async reopenIfOurs({ vmid, kind }: GuestInfo, signal: AbortSignal): Promise<boolean> {
     const { parts, hypervisor, at } = this;
     const mark = await hypervisor.readMark(vmid, plainCall(signal));
     if (mark?.vmid !== vmid || mark.deployment !== parts.deployment) return false;
@@ -64,7 +63,10 @@ export class StrayFinder {
         );
       return false;
     }
-    const runId = await parts.store.recordStray(mark.machine, at.effectOf(hypervisor.cluster, vmid, at.pool));
+    const runId = await parts.store.recordStray(
+      mark.machine,
+      at.effectOf(kind, hypervisor.cluster, vmid, at.pool),
+    );
     if (runId === undefined) return false;
     parts.log.warn(
       { run: runId, machine: mark.machine, vmid },

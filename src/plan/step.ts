@@ -60,8 +60,9 @@ export interface MachineSnapshot {
   readonly vmid: number;
   readonly mac: string;
   readonly node: string;
-  readonly smbiosUuid: string | undefined;
-  readonly identity: GuestRef;
+  /** What was read of its guest, `OwnGuest.incarnation`. */
+  readonly incarnation: string | undefined;
+  readonly identity: GuestRef & Required<Pick<GuestRef, 'kind'>>;
   /** The guest was told to phone home; `address` = what it told when it did. */
   readonly phoneHome: { readonly address: string | undefined } | undefined;
 }
@@ -108,7 +109,7 @@ export interface AddressHolder {
 }
 
 export interface MachineFacts {
-  readonly smbiosUuid?: string;
+  readonly incarnation?: string;
   readonly node?: string;
   readonly address?: string;
   readonly link?: string;

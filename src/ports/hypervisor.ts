@@ -28,7 +28,7 @@ export interface StorageInfo {
 
 export interface GuestInfo {
   readonly vmid: number;
-  readonly kind: 'qemu' | 'lxc';
+  readonly kind: GuestKind;
   readonly node: string;
   /** The cluster's broadcast name: may be missing or stale right after a create. Never identity. */
   readonly name: string | undefined;
@@ -78,8 +78,13 @@ export type VmidLookup =
   | { readonly answer: 'used'; readonly by: string }
   | ({ readonly answer: 'unknown' } & Unknown);
 
-/** Whose guest is meant; `node` = where it was last seen, a hint that saves a search and that each read checks. */
+export type GuestKind = 'qemu' | 'lxc';
+
+/** Whose guest is meant. */
 export interface GuestRef extends MarkIdentity {
+  /** A guest of another kind is not meant; left out = either. */
+  readonly kind?: GuestKind;
+  /** Where it was last seen: a hint that saves a search and that each read checks. */
   readonly node?: string;
 }
 
@@ -92,13 +97,15 @@ export type OwnLookup =
 
 export interface OwnGuest {
   readonly vmid: number;
+  readonly kind: GuestKind;
   readonly node: string;
   readonly mark: Mark;
   /** The config's `lock:` key, e.g. `clone`. */
   readonly lock: string | undefined;
   /** Of a read that was asked for it; `undefined` = in none, or not asked for. */
   readonly pool: string | undefined;
-  readonly smbiosUuid: string | undefined;
+  /** Tells this guest from another one that is made anew under the same mark: SMBIOS UUID of a virtual machine, MAC of a container. */
+  readonly incarnation: string | undefined;
   readonly name: string | undefined;
   readonly cores: number | undefined;
   readonly memoryMiB: number | undefined;
@@ -144,6 +151,7 @@ export type Trace<T> =
   | ({ readonly found: 'unknown' } & Unknown);
 
 export interface CloneRequest {
+  readonly kind: GuestKind;
   readonly template: { vmid: number; node: string; digest: string; storageShared: boolean };
   readonly vmid: number;
   readonly name: string;
@@ -152,6 +160,39 @@ export interface CloneRequest {
   /** Target of a full clone; ignored for linked clones, which stay on the template's storage. */
   readonly storage: string | undefined;
   readonly description: string;
+}
+
+/** A container archive on a node. */
+export interface ArchiveInfo {
+  /** Volume id, e.g. `local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst`. */
+  readonly volume: string;
+  readonly node: string;
+}
+
+/** What a container is given besides its name. */
+export interface ContainerSettings {
+  readonly cores: number;
+  readonly memoryMiB: number;
+  readonly swapMiB: number;
+  readonly nesting: boolean;
+  readonly bridge: string;
+  readonly vlan: number | undefined;
+  readonly mac: string;
+}
+
+export interface CreateRequest {
+  readonly archive: string;
+  readonly vmid: number;
+  /** Host name. */
+  readonly name: string;
+  readonly node: string;
+  readonly storage: string;
+  readonly diskGiB: number;
+  readonly description: string;
+  readonly settings: ContainerSettings;
+  /** Of root. */
+  readonly password: Secret | undefined;
+  readonly sshKeys: readonly string[];
 }
 
 export interface GuestSettings {
@@ -183,10 +224,11 @@ export interface Hypervisor {
   /** Shared by all callers of this process; never older than `maxAgeMs` (default 2,000). Fails as a whole rather than with a part missing. */
   inventory(options?: { maxAgeMs?: number; signal?: AbortSignal }): Promise<Inventory>;
   /**
-   * The templates of these names. Several of one name are copies when each lies on a local storage of its own node.
+   * The templates of this kind and these names. Several virtual machines of one name are copies when each lies on a local storage of its own
+   * node; several containers, when a clone of one is like a clone of the other.
    * Errors: `not-found` when nobody has any of the names, or when it cannot be told which one is meant.
    */
-  templates(names: readonly string[], call: Call): Promise<readonly TemplateInfo[]>;
+  templates(kind: GuestKind, names: readonly string[], call: Call): Promise<readonly TemplateInfo[]>;
   /** By the shared inventory; `isLive`: by a question about this id alone, for who cannot wait for the clone to tell. */
   lookupVmid(vmid: number, call: Call, options?: { isLive?: boolean }): Promise<VmidLookup>;
   /** One config read. `withPool`: and a read of the pool where a kept one does not show the guest in it. */
@@ -194,9 +236,20 @@ export interface Hypervisor {
   /** Whatever mark the guest carries, ours or not; `undefined` = none, or no guest. Errors as for any read. */
   readMark(vmid: number, call: Call): Promise<Mark | undefined>;
 
+  /**
+   * Copies of a container archive on the nodes that are up, one for each, all of one file: the newest whose name begins with `name` and a `_`,
+   * or exactly `name`. Error: `not-found` when no node has one.
+   */
+  archives(name: string, call: Call): Promise<readonly ArchiveInfo[]>;
+
+  /** Of a virtual machine or a container, as `request.kind` says. */
   startClone(request: CloneRequest, call: Call): Promise<TaskRef>;
   /** Finds the clone task by the template's node: task list since `sinceMs` (Unix ms), its logs ("with ID N"), then the config and its mark. */
   traceClone(request: CloneRequest, guest: GuestRef, sinceMs: number, call: Call): Promise<Trace<TaskRef>>;
+  /** Unpacks an archive into a new, stopped, unprivileged container that has all of its settings. */
+  startCreate(request: CreateRequest, call: Call): Promise<TaskRef>;
+  /** As `traceClone`: tasks of the node that are named after the VMID, then the config and its mark. */
+  traceCreate(request: CreateRequest, guest: GuestRef, sinceMs: number, call: Call): Promise<Trace<TaskRef>>;
   /** The end of a task's log, at most 20 lines, and how many there are. Error: `not-found` when the cluster has forgotten the task. */
   taskLog(task: TaskRef, call: Call): Promise<{ lines: readonly string[]; total: number }>;
   /** Follows by the task list of its node, shared by all callers of all processes; `onProgress` now and then. Ends only with a verdict, an error or the signal. */
@@ -210,7 +263,13 @@ export interface Hypervisor {
     guest: GuestRef,
     settings: GuestSettings,
     call: Call,
-  ): Promise<Pick<OwnGuest, 'node' | 'smbiosUuid'>>;
+  ): Promise<Pick<OwnGuest, 'node' | 'incarnation'>>;
+  /** The same for a container. */
+  configureContainer(
+    guest: GuestRef,
+    settings: ContainerSettings,
+    call: Call,
+  ): Promise<Pick<OwnGuest, 'node' | 'incarnation'>>;
   /** Grows to an absolute size; `undefined` when the disk already has it. Never shrinks: `remote-refused`. */
   startResize(guest: GuestRef, disk: string, sizeGiB: number, call: Call): Promise<TaskRef | undefined>;
   /**
@@ -218,15 +277,15 @@ export interface Hypervisor {
    * Without it a guest that runs gives a task that ends well.
    */
   startGuest(guest: GuestRef, call: Call, options?: { isRepeat?: boolean }): Promise<TaskRef | undefined>;
-  /** The address of the interface with this MAC, asked from the guest agent; `undefined` = not known yet. Link-local and IPv6 link-local are not addresses. */
+  /** The address of the interface with this MAC, asked from the guest agent, or from the node of a container; `undefined` = not known yet. Link-local and IPv6 link-local are not addresses. */
   guestAddress(guest: GuestRef, mac: string, call: Call): Promise<string | undefined>;
   /**
    * Safe delete: read, match mark and incarnation, write the deleting mark with digest, stop, wait, DELETE purge, follow, verify gone.
-   * A guest that is not there is success. Mismatch: `foreign-guest`. `smbiosUuid` undefined = never read, only the mark decides.
+   * A guest that is not there is success. Mismatch: `foreign-guest`. `incarnations` = any of them; none = never read, only the mark decides.
    */
   destroyOwn(
     guest: GuestRef,
-    options: { smbiosUuid: string | undefined; deletingRun: string },
+    options: { incarnations: readonly string[]; deletingRun: string },
     call: Call,
   ): Promise<{ existed: boolean }>;
   /**
@@ -244,10 +303,15 @@ export interface Hypervisor {
 
 export interface IntendedBlueprint {
   readonly name: string;
-  readonly templates: readonly string[];
-  readonly clone: CloneMode;
-  /** Target of full clones; left out = the template's. */
-  readonly storage: string | undefined;
+  readonly kind: GuestKind;
+  readonly source:
+    | {
+        readonly templates: readonly string[];
+        readonly clone: CloneMode;
+        /** Target of full clones; left out = the template's. */
+        readonly storage?: string | undefined;
+      }
+    | { readonly archive: string; readonly storage: string };
   /** Of the size that machines get. */
   readonly diskGiB: number;
   readonly bridge: string;

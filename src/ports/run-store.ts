@@ -64,7 +64,7 @@ export interface MachineRow {
   vmid: number;
   node: string;
   state: MachineState;
-  smbiosUuid: string | undefined;
+  incarnation: string | undefined;
   address: string | undefined;
   link: string | undefined;
   secretRef: string | undefined;

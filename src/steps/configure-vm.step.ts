@@ -36,7 +36,7 @@ export const configureVm = defineStep<OnMachine, object>({
     );
     run.learn({
       node: guest.node,
-      ...(guest.smbiosUuid === undefined ? {} : { smbiosUuid: guest.smbiosUuid }),
+      ...(guest.incarnation === undefined ? {} : { incarnation: guest.incarnation }),
     });
     return {};
   },

@@ -7,6 +7,7 @@ import {
   type AnyEffect,
   type CoalesceUndo,
   type EffectLook,
+  type MachineSnapshot,
 } from '../plan/step.js';
 import type { FoundConnection } from '../ports/desktop-gateway.js';
 import type { TaskRef } from '../ports/hypervisor.js';
@@ -38,42 +39,47 @@ const byName = (thing: object | undefined, proof: string): EffectLook =>
 const isForeign = (error: unknown): boolean =>
   error instanceof HatcheryError && error.code === 'foreign-guest';
 
-const guest = defineEffect({
-  kind: 'guest',
-  version: 1,
-  payload: z.object({ cluster: z.string(), vmid: z.number().int(), pool: z.string() }),
-  // Each disk of a destroy takes the storage's lock; one that does not get it in 10 s is left behind by the cluster.
-  slots: ({ cluster }) => [`destroys@cluster:${cluster}`],
-  locks: ({ cluster, vmid }) => [`guest:${cluster}/${vmid}`],
-  timeout: '30m',
-  retry,
-  async look({ cluster, vmid }, ports, { machine, call }) {
-    const own = await ports.hypervisor(cluster).readOwn({ ...machine.identity, vmid }, call);
-    if (own.answer === 'none') return nothing;
-    if (own.answer !== 'ours') return { found: own.answer, why: own.why };
-    const { node, smbiosUuid, mark } = own.guest;
-    return {
-      found: 'ours',
-      proof: `guest ${vmid} on ${node} carries ${formatMark(mark)}`,
-      facts: { node, ...(smbiosUuid !== undefined && { smbiosUuid }) },
-    };
-  },
-  async undo({ cluster, vmid }, ports, run) {
-    const hypervisor = ports.hypervisor(cluster);
-    const task = run.remote[`clone-${vmid}`] as TaskRef | undefined;
-    // Our own clone first runs to its end: a guest cannot be judged, let alone removed, while it is being made.
-    const made =
-      task === undefined || run.confirmed ? undefined : await hypervisor.followTask(task, run.call);
-    await removeOurs(run.confirmed || made?.verdict === 'ok', () =>
-      hypervisor.destroyOwn(
-        { ...run.machine.identity, vmid },
-        { smbiosUuid: run.machine.smbiosUuid, deletingRun: run.runId },
-        run.call,
-      ),
-    );
-    if (made?.verdict === 'error' && made.leavesVolume) await run.noteVmid(leftNote(vmid, made.text));
-  },
-});
+const guestOf = (kind: 'guest' | 'container') =>
+  defineEffect({
+    kind,
+    version: 1,
+    payload: z.object({ cluster: z.string(), vmid: z.number().int(), pool: z.string() }),
+    // Each disk of a destroy takes the storage's lock; one that does not get it in 10 s is left behind by the cluster.
+    slots: ({ cluster }) => [`destroys@cluster:${cluster}`],
+    locks: ({ cluster, vmid }) => [`guest:${cluster}/${vmid}`],
+    timeout: '30m',
+    retry,
+    async look({ cluster, vmid }, ports, { machine, call }) {
+      const own = await ports.hypervisor(cluster).readOwn({ ...machine.identity, vmid }, call);
+      if (own.answer === 'none') return nothing;
+      if (own.answer !== 'ours') return { found: own.answer, why: own.why };
+      const { node, incarnation, mark } = own.guest;
+      return {
+        found: 'ours',
+        proof: `guest ${vmid} on ${node} carries ${formatMark(mark)}`,
+        facts: { node, ...(incarnation !== undefined && { incarnation }) },
+      };
+    },
+    async undo({ cluster, vmid }, ports, run) {
+      const hypervisor = ports.hypervisor(cluster);
+      const task = (run.remote[`clone-${vmid}`] ?? run.remote[`create-${vmid}`]) as TaskRef | undefined;
+      // Our own task first runs to its end: a guest cannot be judged, let alone removed, while it is being made.
+      const made =
+        task === undefined || run.confirmed ? undefined : await hypervisor.followTask(task, run.call);
+      await removeOurs(run.confirmed || made?.verdict === 'ok', () =>
+        hypervisor.destroyOwn(
+          { ...run.machine.identity, vmid },
+          { incarnations: incarnationsOf(run.machine), deletingRun: run.runId },
+          run.call,
+        ),
+      );
+      if (made?.verdict === 'error' && made.leavesVolume) await run.noteVmid(leftNote(vmid, made.text));
+    },
+  });
+
+/** A cloned container gets our MAC when it is configured, and until then has the one that it was first seen with. */
+const incarnationsOf = ({ incarnation, mac, identity }: MachineSnapshot): string[] =>
+  incarnation === undefined ? [] : [incarnation, ...(identity.kind === 'lxc' ? [mac] : [])];
 
 interface DhcpFilter {
   readonly service: string;
@@ -238,7 +244,8 @@ const desktopPermission = (version: number, isOurs: IsOurs) =>
 /** By `kind@version`. */
 export const EFFECTS: ReadonlyMap<string, AnyEffect> = new Map(
   [
-    guest,
+    guestOf('guest'),
+    guestOf('container'),
     dhcpFilter,
     desktopGroup,
     desktopUser,

@@ -1,6 +1,8 @@
 import { z } from 'zod';
+import { HatcheryError } from '../core/errors.js';
 import { machineInput, type MachineInput } from '../core/machine.js';
 import type { MachineSnapshot } from '../plan/step.js';
+import type { ContainerSettings } from '../ports/hypervisor.js';
 
 /** Input of every step that works on the one machine of a run. */
 export const onMachine = z.strictObject({ machine: machineInput });
@@ -13,3 +15,27 @@ export const noOutput = z.strictObject({});
 /** Name of the lock and of the guest in every message. */
 export const guestLock = (machine: MachineInput, at: MachineSnapshot): string =>
   `guest:${machine.cluster}/${at.vmid}`;
+
+/** Only machines that are clones have one. */
+export function templateOf({ name, template }: MachineInput): NonNullable<MachineInput['template']> {
+  if (template !== undefined) return template;
+  throw new HatcheryError('internal', `Unable to clone ${name}: its blueprint names no template`, {
+    hint: 'Give the blueprint a workflow that unpacks its archive: create-container instead of a clone.',
+  });
+}
+
+/** Settings of a container as its blueprint has them. */
+export function containerSettings(machine: MachineInput, { mac }: MachineSnapshot): ContainerSettings {
+  if (machine.container === undefined)
+    throw new HatcheryError('internal', `Unable to configure ${machine.name}: it is no container`, {
+      hint: 'Give its blueprint a workflow for virtual machines.',
+    });
+  return {
+    ...machine.container,
+    cores: machine.size.cores,
+    memoryMiB: machine.size.memoryMiB,
+    bridge: machine.network.bridge,
+    vlan: machine.network.vlan,
+    mac,
+  };
+}

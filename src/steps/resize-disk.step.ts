@@ -1,5 +1,5 @@
 import { defineStep } from '../plan/step.js';
-import { guestLock, noOutput, onMachine, type OnMachine } from './machine-step.js';
+import { guestLock, noOutput, onMachine, templateOf, type OnMachine } from './machine-step.js';
 import { taskFailed } from './task-failed.js';
 
 export const resizeDisk = defineStep<OnMachine, object>({
@@ -17,7 +17,7 @@ export const resizeDisk = defineStep<OnMachine, object>({
     const hypervisor = ports.hypervisor(machine.cluster);
     const task = await hypervisor.startResize(
       run.machine.identity,
-      machine.template.disk,
+      templateOf(machine).disk,
       machine.size.diskGiB,
       run.call,
     );

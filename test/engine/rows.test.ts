@@ -38,7 +38,7 @@ it('sees what the transaction before it wrote, in every table, when it had to wa
   gate.release();
   await before;
   expect(await after).toMatchObject({
-    machine: { node: 'moved', smbiosUuid: expect.any(String) as string },
+    machine: { node: 'moved', incarnation: expect.any(String) as string },
     steps: [{ error: {} }],
   });
 });

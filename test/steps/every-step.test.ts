@@ -117,11 +117,12 @@ const someMachine: MachineSnapshot = {
   vmid: 10_000,
   mac: '02:00:00:00:00:01',
   node: 'pve1',
-  smbiosUuid: undefined,
+  incarnation: undefined,
   identity: {
     deployment: '00000000-0000-4000-8000-000000000002',
     machine: '00000000-0000-4000-8000-000000000001',
     vmid: 10_000,
+    kind: 'qemu',
   },
   phoneHome: undefined,
 };

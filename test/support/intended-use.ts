@@ -19,9 +19,8 @@ export function aUse(
     blueprints: [
       {
         name: 'desk',
-        templates: ['debian-12-xfce'],
-        clone: 'linked',
-        storage: undefined,
+        kind: 'qemu',
+        source: { templates: ['debian-12-xfce'], clone: 'linked' },
         diskGiB: 40,
         bridge: 'vmbr0',
         vlan: undefined,

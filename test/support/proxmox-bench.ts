@@ -129,7 +129,8 @@ export class ProxmoxBench {
 
   async aClone(driver: ProxmoxDriver, mark: Mark): Promise<CloneRequest> {
     return {
-      template: (await driver.templates(['debian-12-xfce'], plainCall()))[0]!,
+      kind: 'qemu',
+      template: (await driver.templates('qemu', ['debian-12-xfce'], plainCall()))[0]!,
       vmid: mark.vmid,
       name: `vm-${mark.vmid}`,
       node: 'pve1',

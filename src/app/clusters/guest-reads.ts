@@ -51,8 +51,8 @@ export class GuestReads {
       .toSorted((a, b) => a.vmid - b.vmid)
       .slice(0, query.limit + 1);
     const marks = new Map<number, Mark | 'unread' | undefined>();
-    for (const { vmid, kind } of page.slice(0, query.limit))
-      if (kind === 'qemu') marks.set(vmid, await markOf(() => hypervisor.readMark(vmid, plainCall(signal))));
+    for (const { vmid } of page.slice(0, query.limit))
+      marks.set(vmid, await markOf(() => hypervisor.readMark(vmid, plainCall(signal))));
     const known = await this.machines([...marks.values()]);
     return toPage(
       page,
@@ -68,7 +68,7 @@ export class GuestReads {
     const ids = marks.flatMap((mark) => (mark === undefined || mark === 'unread' ? [] : [mark.machine]));
     const rows = await this.source.query<Known[]>(
       `select distinct on (m.id) m.id, r.id as run, m.name,
-              exists (select 1 from steps s join effects e on e.step_id = s.id where s.run_id = r.id and e.kind = 'guest' and e.released_at is not null) as "isReleased"
+              exists (select 1 from steps s join effects e on e.step_id = s.id where s.run_id = r.id and e.kind in ('guest', 'container') and e.released_at is not null) as "isReleased"
          from machines m join runs r on r.machine_id = m.id where m.id = any ($1::uuid[]) order by m.id, r.id desc`,
       [ids],
     );

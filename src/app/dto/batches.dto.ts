@@ -73,6 +73,7 @@ export const BatchPlanView = z
         node: z.string().optional(),
         storage: z.string().optional(),
         template: z.number().int().optional(),
+        archive: z.string().optional(),
         verdict: z.enum(['ok', 'conflict', 'no-capacity']),
         reason: z.string().optional(),
       }),

@@ -53,7 +53,7 @@ import type { SharedNews } from '../../ports/shared-news.js';
 import type { VmidRests } from '../../ports/vmid-rests.js';
 import type { Workers } from '../../ports/workers.js';
 import { EFFECTS } from '../../steps/effects.js';
-import { guestEffect } from '../../steps/guest-effect.js';
+import { effectOfKind } from '../../steps/guest-effect.js';
 import { STEPS } from '../../steps/index.js';
 import type { SiteConfig } from '../config/site.js';
 import { nodeHelper } from '../config/node-helper.js';
@@ -214,7 +214,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   const strays = new Map(
     clusters.map(({ name, pool, vmids }) => [
       name,
-      new StrayFinder(parts, drivers.hypervisor(name), { pool, ...vmids, effectOf: guestEffect }),
+      new StrayFinder(parts, drivers.hypervisor(name), { pool, ...vmids, effectOf: effectOfKind }),
     ]),
   );
   const caretaker = new Caretaker(parts, {
@@ -401,7 +401,7 @@ function makeDrivers(options: AssembleOptions, news: SharedNews): Drivers {
   };
 }
 
-/** Limits of slots by their name: `clones@storage:<cluster>/...`, `clones@node:<cluster>/...`, `starts@node:<cluster>/...`, `destroys@cluster:<cluster>`, `lookups@cluster:<cluster>`, `shells@dhcp:<service>`. */
+/** Limits of slots by their name: `clones@storage:<cluster>/...`, `clones@node:<cluster>/...`, `clones@source:<cluster>/<vmid>`, `creates@storage:<cluster>/...`, `creates@node:<cluster>/...`, `starts@node:<cluster>/...`, `destroys@cluster:<cluster>`, `lookups@cluster:<cluster>`, `shells@dhcp:<service>`. */
 function slotLimits(site: SiteConfig): (slot: string) => number {
   const clusters = new Map(site.clusters.map(({ definition }) => [definition.name, definition.limits]));
   const services = new Map<string, ServiceDefinition>(
@@ -415,6 +415,12 @@ function slotLimits(site: SiteConfig): (slot: string) => number {
         return limits?.clonesPerStorage ?? 1;
       case 'clones@node':
         return limits?.clonesPerNode ?? 1;
+      case 'clones@source':
+        return 1;
+      case 'creates@storage':
+        return limits?.createsPerStorage ?? 1;
+      case 'creates@node':
+        return limits?.createsPerNode ?? 1;
       case 'starts@node':
         return limits?.startsPerNode ?? 1;
       case 'destroys@cluster':

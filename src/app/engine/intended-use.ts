@@ -24,9 +24,8 @@ export async function intendedUse(
   return {
     blueprints: blueprints.map((blueprint) => ({
       name: blueprint.name,
-      templates: blueprint.source.templates,
-      clone: blueprint.source.clone,
-      storage: blueprint.source.storage,
+      kind: blueprint.kind,
+      source: blueprint.source,
       diskGiB: defaultSize(blueprint).diskGiB,
       bridge: blueprint.network.bridge,
       vlan: blueprint.network.vlan,

@@ -335,7 +335,7 @@ async function readPromises(queries: Queries, cluster: string, blueprint: string
     cores: number;
     disk: number;
   }>(
-    `select m.node, r.inputs -> 'machine' ->> 'storage' as storage, (r.inputs -> 'machine' -> 'template' ->> 'storageShared')::boolean as storage_shared,
+    `select m.node, r.inputs -> 'machine' ->> 'storage' as storage, coalesce(r.inputs #>> '{machine,storageShared}', r.inputs #>> '{machine,template,storageShared}')::boolean as storage_shared,
             (r.inputs -> 'machine' -> 'size' ->> 'memoryMiB')::int as memory, (r.inputs -> 'machine' -> 'size' ->> 'cores')::int as cores,
             (r.inputs -> 'machine' -> 'size' ->> 'diskGiB')::int as disk
        from machines m join runs r on r.machine_id = m.id and r.finished_at is null

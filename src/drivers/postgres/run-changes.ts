@@ -141,7 +141,7 @@ update machines m set state = c.state, node = c.node, smbios_uuid = c.smbios_uui
               id: machine.id,
               state: machine.state,
               node: machine.node,
-              smbios_uuid: machine.smbiosUuid,
+              smbios_uuid: machine.incarnation,
               address: machine.address,
               link: machine.link,
               secret_ref: machine.secretRef,

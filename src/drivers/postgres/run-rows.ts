@@ -236,7 +236,8 @@ const machineRow = (row: MachineSql): MachineRow => ({
   vmid: row.vmid,
   node: row.node,
   state: row.state,
-  smbiosUuid: row.smbios_uuid ?? undefined,
+  // Older builds, which may work beside this one, know the column by the name of what virtual machines have.
+  incarnation: row.smbios_uuid ?? undefined,
   address: row.address ?? undefined,
   link: row.link ?? undefined,
   secretRef: row.secret_ref ?? undefined,

@@ -130,7 +130,7 @@ export class PostgresRunStore implements RunStore {
         where s.id = $1 and n.cluster = m.cluster
           and (p.error ->> 'code' = 'permission-missing' and n.batch_id = m.batch_id
                or p.error ->> 'code' = 'no-capacity' and p.input #>> '{machine,storage}' = s.input #>> '{machine,storage}'
-                  and (s.input #>> '{machine,template,storageShared}' = 'true' or n.node = m.node))
+                  and (coalesce(s.input #>> '{machine,storageShared}', s.input #>> '{machine,template,storageShared}') = 'true' or n.node = m.node))
         limit 1`,
       [held.stepId],
     );
@@ -182,7 +182,7 @@ export class PostgresRunStore implements RunStore {
       // Ours can never come to be under a VMID that a foreign guest holds: the intents for it are closed.
       await queries.query(
         `update effects set state = 'undone', undone_at = now()
-          where kind = 'guest' and system = $1 and key = $2 and state = 'intended' and step_id in (select id from steps where run_id = $3)`,
+          where kind in ('guest', 'container') and system = $1 and key = $2 and state = 'intended' and step_id in (select id from steps where run_id = $3)`,
         [cluster, String(vmid), holder.run_id],
       );
       const [next] = await takeVmids(queries, cluster, this.sites.vmids(cluster), used, [holder.machine_id]);

@@ -1,82 +1,61 @@
 import { clusterIdentity } from '../../core/definitions.js';
-import { HatcheryError } from '../../core/errors.js';
-import { parseMark, type MarkIdentity } from '../../core/mark.js';
-import { plainCall, type Call } from '../../ports/call.js';
+import type { Call } from '../../ports/call.js';
 import type { CloneRequest, GuestRef, TaskRef, Trace } from '../../ports/hypervisor.js';
 import { writeAs, type Cluster } from './cluster.js';
 import { reasonOf } from './errors.js';
-import { foreignGuest, type GuestReads } from './guests.js';
-import type { ClusterReads } from './inventory.js';
+import { guestPath, KINDS } from './guest-kind.js';
+import type { GuestReads } from './guests.js';
+import { isRunning, isSuccess, type Making, type Makings, type MakingTasks } from './makings.js';
 import type { Tasks } from './tasks.js';
 import type { Templates } from './templates.js';
-import { parseUpid, SETTLED } from './upid.js';
-import { upid } from './wire.js';
-
-/** The node's clock and ours may differ by so much. */
-const SKEW_S = 120;
-/** How far back a clone is looked for when the request itself is told that its VMID is taken. */
-const LOOK_BACK_MS = 3_600_000;
-const SETTLE_POLLS = 2;
-const SETTLE_MS = 1_000;
-
-/** What a look at tasks and config told about one clone. */
-type Evidence = Trace<TaskRef>;
+import { parseUpid } from './upid.js';
+import { upid, type TaskRow } from './wire.js';
 
 /** Clones a template into a fixed VMID and finds out what became of a clone whose answer was lost. */
 export class Clones {
   readonly #cluster: Cluster;
-  readonly #reads: ClusterReads;
   readonly #guests: GuestReads;
   readonly #tasks: Tasks;
   readonly #templates: Templates;
-  /** VMID that a clone task of a log makes; logs do not change. */
+  readonly #makings: Makings;
+  /** VMID that a clone task makes, as its answer or its log told; that does not change. */
   readonly #madeBy = new Map<string, number>();
 
   constructor(parts: {
     cluster: Cluster;
-    reads: ClusterReads;
     guests: GuestReads;
     tasks: Tasks;
     templates: Templates;
+    makings: Makings;
   }) {
     this.#cluster = parts.cluster;
-    this.#reads = parts.reads;
     this.#guests = parts.guests;
     this.#tasks = parts.tasks;
     this.#templates = parts.templates;
+    this.#makings = parts.makings;
   }
 
-  /**
-   * Sends the clone request, unless its VMID is taken: then the guest there is looked at first.
-   * A guest with our mark is our own earlier clone and gives that clone's task; a foreign one is `foreign-guest`; what cannot be told yet is `outcome-unknown`.
-   */
+  /** See `Makings.start`. Errors besides: `template-changed`. */
   async start(request: CloneRequest, call: Call): Promise<TaskRef> {
-    const identity = this.#identityOf(request);
-    await this.#templates.verifyPinned(request.template, call.signal);
-    // A collision with another node shows only in the task's end: the shared inventory tells it before.
-    const map = await this.#reads.map(this.#reads.ageMs, call.signal);
-    if (map.guests.some((guest) => guest.vmid === request.vmid)) {
-      const earlier = await this.#resolveTaken(request, identity, call);
-      if (earlier) return earlier;
-    }
-    try {
-      return await this.#send(request, call);
-    } catch (error) {
-      // The lock or the missing config of the refusal is the template's: it may have changed since the look before.
-      if (['locked', 'config-missing'].includes(reasonOf(error) ?? ''))
-        await this.#templates.verifyNow(request.template, call.signal);
-      if (reasonOf(error) !== 'already-exists') throw error;
-      const earlier = await this.#resolveTaken(request, identity, call);
-      // Free again since the refusal: the next attempt sends.
-      if (!earlier) throw error;
-      return earlier;
-    }
+    await this.#templates.verifyPinned(request.kind, request.template, call.signal);
+    return this.#makings.start(this.#makingOf(request), () => this.#send(request, call), call);
+  }
+
+  trace(request: CloneRequest, guest: GuestRef, sinceMs: number, call: Call): Promise<Trace<TaskRef>> {
+    return this.#makings.trace(this.#makingOf(request), guest, sinceMs, call);
+  }
+
+  #makingOf(request: CloneRequest): Making {
+    const { vmid, node, description } = request;
+    const what = `clone into VMID ${vmid}`;
+    const tasks: Making['tasks'] = (sinceS, signal) => this.#cloneTasks(request, sinceS, signal);
+    return { what, noun: 'clone', vmid, node, description, tasks };
   }
 
   async #send(request: CloneRequest, call: Call): Promise<TaskRef> {
-    const { template, vmid, name, node, mode, storage, description } = request;
+    const { kind, template, vmid, name, node, mode, storage, description } = request;
     const isFull = mode === 'full';
-    const id = await writeAs(
+    const sent = writeAs(
       this.#cluster,
       upid,
       {
@@ -84,10 +63,10 @@ export class Clones {
         what: `clone template ${template.vmid} into VMID ${vmid}`,
         method: 'POST',
         node: template.node,
-        path: `/nodes/${template.node}/qemu/${template.vmid}/clone`,
+        path: `${guestPath(template.node, kind, template.vmid)}/clone`,
         params: {
           newid: vmid,
-          name,
+          [kind === 'qemu' ? 'name' : 'hostname']: name,
           full: isFull,
           pool: this.#cluster.definition.pool,
           description,
@@ -97,134 +76,57 @@ export class Clones {
       },
       call,
     );
+    const id = await sent.catch(async (error: unknown) => {
+      // The lock or the missing config of the refusal is the template's: it may have changed since the look before.
+      if (['locked', 'config-missing'].includes(reasonOf(error) ?? ''))
+        await this.#templates.verifyNow(kind, template, call.signal);
+      throw error;
+    });
     this.#noteMade(id, vmid);
-    this.#guests.expectAt(vmid, node);
-    if (!isFull) this.#tasks.noteLinkedClone(id, template.storageShared);
+    this.#guests.expectAt(vmid, { node, kind });
+    if (!isFull) this.#tasks.noteLinkedClone(id, template.storageShared && kind === 'qemu');
     return { id };
   }
 
-  /** The mark in the description is what makes the guest ours from its first moment: without it nothing is sent. */
-  #identityOf(request: CloneRequest): MarkIdentity {
-    const mark = parseMark(request.description);
-    if (mark?.vmid === request.vmid && mark.deployment === this.#cluster.deployment) return mark;
-    throw new HatcheryError(
-      'internal',
-      `Unable to clone into VMID ${request.vmid}: the description lacks the mark of this deployment`,
-    );
-  }
-
-  /** The task of our own clone into a VMID that is said to be taken; `undefined` = nobody has it any more. */
-  async #resolveTaken(
-    request: CloneRequest,
-    identity: MarkIdentity,
-    call: Call,
-  ): Promise<TaskRef | undefined> {
-    const sinceMs = this.#cluster.clock.wallMs() - LOOK_BACK_MS;
-    const evidence = await this.#look(request, identity, sinceMs, call.signal);
-    if (evidence.found === 'nothing') return undefined;
-    if (evidence.found !== 'unknown') return evidence.value;
-    throw new HatcheryError(
-      'outcome-unknown',
-      `Unable to clone into VMID ${request.vmid}: it is taken, and ${evidence.why}`,
-      { retry: 'later' },
-    );
-  }
-
-  /** `nothing` only when two looks, a settle time apart, agree on it. Errors: `foreign-guest`. */
-  async trace(request: CloneRequest, guest: GuestRef, sinceMs: number, call: Call): Promise<Trace<TaskRef>> {
-    const settleMs = Math.max(200, SETTLE_MS * this.#cluster.remoteTimeScale);
-    for (let poll = 1; ; poll += 1) {
-      const evidence = await this.#look(request, guest, sinceMs, call.signal);
-      if (evidence.found !== 'nothing' || poll > SETTLE_POLLS) return evidence;
-      await this.#cluster.clock.sleep(settleMs, call.signal);
-    }
-  }
-
-  async #look(
-    request: CloneRequest,
-    guest: GuestRef,
-    sinceMs: number,
-    signal: AbortSignal,
-  ): Promise<Evidence> {
-    const { vmid, node } = request;
-    const tasks = await this.#cloneTasks(request, sinceMs, signal);
-    if ('why' in tasks) return { found: 'unknown', ...tasks };
-    if (tasks.running !== undefined) return { found: 'running', value: { id: tasks.running } };
-    const own = await this.#guests.readOwn(guest, plainCall(signal), { withPool: true });
-    switch (own.answer) {
-      case 'foreign':
-        throw foreignGuest(`clone into VMID ${vmid}`, vmid, own.why);
-      case 'unknown':
-        return { found: 'unknown', why: own.why, ...(own.cause && { cause: own.cause }) };
-      case 'none':
-        if (tasks.ended.some((task) => task.isOk))
-          return { found: 'unknown', why: `a clone into VMID ${vmid} succeeded, but the guest is gone` };
-        return { found: 'nothing' };
-      case 'ours': {
-        const made = own.guest;
-        if (made.lock !== undefined)
-          return {
-            found: 'unknown',
-            why: `guest ${vmid} is locked (${made.lock}), and no clone of it runs`,
-          };
-        // The task that succeeded; else the last one that failed, whose verdict says why the guest is not whole.
-        const ended = tasks.ended.find((task) => task.isOk) ?? tasks.ended[0];
-        if (ended) return { found: 'done', value: { id: ended.id } };
-        if (made.node !== node)
-          return { found: 'unknown', why: `guest ${vmid} is on ${made.node} instead of ${node}` };
-        if (made.pool !== this.#cluster.definition.pool)
-          return {
-            found: 'unknown',
-            why: `guest ${vmid} is not in the pool ${this.#cluster.definition.pool}`,
-          };
-        return { found: 'done', value: { id: `${SETTLED}${vmid}` } };
-      }
-    }
-  }
-
-  /** Our clone tasks of this template whose log names the VMID, newest first. The log line proves no success: a loser prints it too. */
-  async #cloneTasks(
-    request: CloneRequest,
-    sinceMs: number,
-    signal: AbortSignal,
-  ): Promise<
-    | { running: string | undefined; ended: { id: string; isOk: boolean }[] }
-    | { why: string; cause?: HatcheryError }
-  > {
-    const since = Math.max(0, Math.floor(sinceMs / 1_000) - SKEW_S);
-    const { template, vmid } = request;
-    const ended: { id: string; isOk: boolean; startedAtS: number }[] = [];
-    let running: string | undefined;
-    try {
-      const rows = await this.#tasks.list(
-        template.node,
-        { since, vmid: template.vmid, typefilter: 'qmclone' },
-        signal,
+  /**
+   * Our clone tasks of this template that made the VMID, newest first. Of a virtual machine the log names it, which proves no success: a loser
+   * prints it too. Of a container no log does, and the template makes one at a time.
+   */
+  async #cloneTasks(request: CloneRequest, since: number, signal: AbortSignal): Promise<MakingTasks> {
+    const { kind, template, vmid } = request;
+    const typefilter = KINDS[kind].cloneTask;
+    const rows = await this.#tasks.list(template.node, { since, vmid: template.vmid, typefilter }, signal);
+    const ours = rows.filter(({ upid: id }) => {
+      const task = parseUpid(id);
+      return (
+        task?.type === typefilter &&
+        task.id === String(template.vmid) &&
+        task.user === clusterIdentity(this.#cluster.definition).id
       );
-      for (const row of rows) {
-        const task = parseUpid(row.upid);
-        if (
-          task?.type !== 'qmclone' ||
-          task.id !== String(template.vmid) ||
-          task.user !== clusterIdentity(this.#cluster.definition).id
-        )
-          continue;
-        const isRunning = row.endtime === undefined && (row.status === undefined || row.status === 'RUNNING');
-        const made = await this.#vmidOf(row.upid, signal);
-        if (made === undefined && isRunning)
-          return { why: 'a clone of this template runs whose log does not name its VMID yet' };
-        if (made !== vmid) continue;
-        if (isRunning) running = row.upid;
-        else ended.push({ id: row.upid, isOk: isSuccess(row.status), startedAtS: task.startedAtS });
-      }
-      return { running, ended: ended.sort((a, b) => b.startedAtS - a.startedAtS) };
-    } catch (error) {
-      if (signal.aborted || !(error instanceof HatcheryError) || error.retry !== 'later') throw error;
-      return { why: error.message, cause: error };
+    });
+    if (kind === 'lxc') {
+      const runs = ours.find((row) => isRunning(row) && (this.#madeBy.get(row.upid) ?? vmid) === vmid);
+      return { running: undefined, maybeRunning: runs?.upid, ended: [] };
     }
+    let running: string | undefined;
+    const ended: { id: string; isOk: boolean; startedAtS: number }[] = [];
+    for (const row of ours) {
+      const made = await this.#vmidOf(row, signal);
+      if (made === undefined && isRunning(row))
+        return { why: 'a clone of this template runs whose log does not name its VMID yet' };
+      if (made !== vmid) continue;
+      if (isRunning(row)) running = row.upid;
+      else
+        ended.push({
+          id: row.upid,
+          isOk: isSuccess(row),
+          startedAtS: parseUpid(row.upid)?.startedAtS ?? 0,
+        });
+    }
+    return { running, ended: ended.sort((a, b) => b.startedAtS - a.startedAtS) };
   }
 
-  async #vmidOf(id: string, signal: AbortSignal): Promise<number | undefined> {
+  async #vmidOf({ upid: id }: TaskRow, signal: AbortSignal): Promise<number | undefined> {
     const known = this.#madeBy.get(id);
     if (known !== undefined) return known;
     const { lines } = await this.#tasks.log(id, 0, signal);
@@ -240,8 +142,4 @@ export class Clones {
     const oldest = this.#madeBy.keys().next().value;
     if (this.#madeBy.size > 5_000 && oldest !== undefined) this.#madeBy.delete(oldest);
   }
-}
-
-function isSuccess(status: string | undefined): boolean {
-  return status === 'OK' || /^WARNINGS: \d+$/.test(status ?? '');
 }

@@ -4,14 +4,24 @@ import type { Call } from '../../ports/call.js';
 import type { GuestRef, TaskRef, TaskVerdict } from '../../ports/hypervisor.js';
 import { writeAs, type Cluster } from './cluster.js';
 import { reasonOf } from './errors.js';
-import { smbiosUuidOf } from './guest-config.js';
-import { foreignGuest, needOwned, type GuestReads, type Owned, type OwnedLookup } from './guests.js';
+import { incarnationOf } from './guest-config.js';
+import { guestPath, KINDS } from './guest-kind.js';
+import type { WriteRequest } from './http.js';
+import {
+  foreignGuest,
+  needOwned,
+  type GuestPlace,
+  type GuestReads,
+  type Owned,
+  type OwnedLookup,
+} from './guests.js';
 import type { Tasks } from './tasks.js';
 import { parseUpid } from './upid.js';
 import { upid } from './wire.js';
 
 export interface DestroyOptions {
-  readonly smbiosUuid: string | undefined;
+  /** Any of them; none = never read. */
+  readonly incarnations: readonly string[];
   readonly deletingRun: string;
 }
 
@@ -41,15 +51,15 @@ export class SafeDelete {
     if (first.answer === 'none') return { existed: false };
     const owned = needSame(what, vmid, options, first);
     const isResumed = owned.mark.deleting === options.deletingRun;
-    const underWay = isResumed ? await this.#runningDestroy(owned.node, vmid, call) : undefined;
+    const underWay = isResumed ? await this.#runningDestroy(owned, vmid, call) : undefined;
     if (underWay === undefined) {
       refuseProtected(what, owned);
       if (!isResumed) await this.#markDeleting(what, owned, options, call);
-      await this.#stop(owned.node, vmid, call);
+      await this.#stop(owned, vmid, call);
       // Somebody may have changed hands with the id while it stopped.
       const read = await this.#guests.readOwned(guest, call.signal);
       const last = needSame(what, vmid, options, read);
-      const task = await this.#sendDelete(what, vmid, last.node, call);
+      const task = await this.#sendDelete(what, vmid, last, call);
       if (task) refuseFailure(what, task, await this.#tasks.follow(task, call));
     } else {
       refuseFailure(what, underWay, await this.#tasks.follow(underWay, call));
@@ -61,31 +71,47 @@ export class SafeDelete {
   /** The digest makes it a compare-and-set, the only one that the API offers: whoever changed the guest since our read stops the delete. */
   async #markDeleting(
     what: string,
-    { node, config, mark }: Owned,
+    { node, kind, config, mark }: Owned,
     { deletingRun }: DestroyOptions,
     call: Call,
   ): Promise<void> {
     const human = (config.description ?? '').trimEnd().split('\n').slice(0, -1).join('\n');
     const description = describeWithMark(human, { ...mark, deleting: deletingRun });
-    const path = `/nodes/${node}/qemu/${mark.vmid}/config`;
+    const path = `${guestPath(node, kind, mark.vmid)}/config`;
     await this.#cluster.http.write(
       { op: 'config-write', what, method: 'PUT', node, path, params: { description, digest: config.digest } },
       call,
     );
   }
 
-  async #stop(node: string, vmid: number, call: Call): Promise<void> {
-    if ((await this.#guests.status(node, vmid, call.signal)) === 'stopped') return;
+  async #stop({ node, kind }: GuestPlace, vmid: number, call: Call): Promise<void> {
+    if ((await this.#guests.status({ node, kind }, vmid, call.signal)) === 'stopped') return;
     const what = `stop guest ${vmid}`;
-    const path = `/nodes/${node}/qemu/${vmid}/status/stop`;
-    const id = await writeAs(this.#cluster, upid, { op: 'stop', what, method: 'POST', node, path }, call);
+    const path = `${guestPath(node, kind, vmid)}/status/stop`;
+    const id = await this.#sendStop({ op: 'stop', what, method: 'POST', node, path }, call);
+    if (id === undefined) return;
     // Whoever starts it again makes the cluster refuse the DELETE.
     refuseFailure(what, { id }, await this.#tasks.follow({ id }, call));
   }
 
+  /** `undefined` = off before our request came, which only a container is refused for. */
+  async #sendStop(request: WriteRequest, call: Call): Promise<string | undefined> {
+    try {
+      return await writeAs(this.#cluster, upid, request, call);
+    } catch (error) {
+      if (reasonOf(error) === 'not-running') return undefined;
+      throw error;
+    }
+  }
+
   /** `undefined` = gone before our request came. */
-  async #sendDelete(what: string, vmid: number, node: string, call: Call): Promise<TaskRef | undefined> {
-    const path = `/nodes/${node}/qemu/${vmid}`;
+  async #sendDelete(
+    what: string,
+    vmid: number,
+    { node, kind }: GuestPlace,
+    call: Call,
+  ): Promise<TaskRef | undefined> {
+    const path = guestPath(node, kind, vmid);
     const request = { op: 'destroy', what, method: 'DELETE', node, path, params: { purge: true } } as const;
     try {
       return { id: await writeAs(this.#cluster, upid, request, call) };
@@ -96,13 +122,14 @@ export class SafeDelete {
   }
 
   /** A DELETE that an earlier attempt sent and that still works: a second one would only wait for its lock. */
-  async #runningDestroy(node: string, vmid: number, call: Call): Promise<TaskRef | undefined> {
+  async #runningDestroy({ node, kind }: GuestPlace, vmid: number, call: Call): Promise<TaskRef | undefined> {
+    const typefilter = KINDS[kind].destroyTask;
     const since = Math.floor(this.#cluster.clock.wallMs() / 1_000) - LOOK_BACK_S;
-    const rows = await this.#tasks.list(node, { since, vmid, typefilter: 'qmdestroy' }, call.signal);
+    const rows = await this.#tasks.list(node, { since, vmid, typefilter }, call.signal);
     const running = rows.find((row) => {
       const task = parseUpid(row.upid);
       const isRunning = row.endtime === undefined && (row.status === undefined || row.status === 'RUNNING');
-      return isRunning && task?.type === 'qmdestroy' && task.id === String(vmid);
+      return isRunning && task?.type === typefilter && task.id === String(vmid);
     });
     return running && { id: running.upid };
   }
@@ -124,19 +151,20 @@ export class SafeDelete {
 }
 
 /** Mark and incarnation both match. */
-function needSame(what: string, vmid: number, { smbiosUuid }: DestroyOptions, read: OwnedLookup): Owned {
+function needSame(what: string, vmid: number, { incarnations }: DestroyOptions, read: OwnedLookup): Owned {
   const owned = needOwned(what, vmid, read);
-  const seen = smbiosUuidOf(owned.config);
-  if (smbiosUuid === undefined || seen === smbiosUuid.toLowerCase()) return owned;
-  const why = `it bears our mark but is another incarnation (${seen ?? 'no SMBIOS UUID'} instead of ${smbiosUuid})`;
+  const seen = incarnationOf(owned);
+  if (incarnations.length === 0 || incarnations.some((one) => one.toLowerCase() === seen)) return owned;
+  const lacks = owned.kind === 'qemu' ? 'no SMBIOS UUID' : 'no MAC';
+  const why = `it bears our mark but is another incarnation (${seen ?? lacks} instead of ${incarnations.join(' or ')})`;
   throw foreignGuest(what, vmid, why);
 }
 
-function refuseProtected(what: string, { config, node, mark }: Owned): void {
+function refuseProtected(what: string, { config, node, kind, mark }: Owned): void {
   if (!config.protection) return;
   throw new HatcheryError('remote-refused', `Unable to ${what}: somebody protected it`, {
     retry: 'after-fix',
-    hint: `ask why; an admin takes the protection off on ${node}: qm set ${mark.vmid} --protection 0`,
+    hint: `ask why; an admin takes the protection off on ${node}: ${KINDS[kind].tool} set ${mark.vmid} --protection 0`,
     facts: { reason: 'protected' },
   });
 }

@@ -111,7 +111,11 @@ const KNOWN: readonly (readonly [string, string, string, string | undefined])[] 
     'agent-silent',
   ],
   ['VM 105 is running - destroy failed', 'remote-refused', 'later', 'still-running'],
+  ['CT 105 already running', 'remote-refused', 'later', 'already-running'],
+  ['CT 105 not running', 'remote-refused', 'later', 'not-running'],
+  ['unable to destroy CT 105 - container is running', 'remote-refused', 'later', 'still-running'],
   ["can't remove VM 105 - protection mode enabled", 'remote-refused', 'after-fix', 'protected'],
+  ["can't remove CT 105 - protection mode enabled", 'remote-refused', 'after-fix', 'protected'],
 ];
 
 describe('sentences of the remote side', () => {

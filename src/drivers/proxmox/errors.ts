@@ -10,6 +10,8 @@ export type RemoteReason =
   | 'task-missing'
   | 'agent-silent'
   | 'still-running'
+  | 'already-running'
+  | 'not-running'
   | 'node-unreachable'
   | 'protected'
   | 'pool-missing'
@@ -60,7 +62,7 @@ export const TEXT_RULES: readonly TextRule[] = [
     text: /^(?:VM|CT) is locked \([a-z-]+\)$/,
     emitter: 'PVE::AbstractConfig check_lock',
     ...BUSY,
-    hint: 'wait for the job that holds it; if nothing runs any more, an admin unlocks with: qm unlock <VMID>',
+    hint: 'wait for the job that holds it; if nothing runs any more, an admin unlocks with: qm unlock <VMID> (pct unlock for a container)',
   },
   {
     text: /'[^']+'-locked command timed out - aborting/,
@@ -167,12 +169,33 @@ export const TEXT_RULES: readonly TextRule[] = [
     reason: 'still-running',
   },
   {
-    text: /^can't remove VM \d+ - protection mode enabled$/,
+    text: /^CT \d+ already running$/,
+    emitter: 'PVE::API2::LXC::Status vm_start',
+    code: 'remote-refused',
+    retry: 'later',
+    reason: 'already-running',
+  },
+  {
+    text: /^CT \d+ not running$/,
+    emitter: 'PVE::API2::LXC::Status vm_stop',
+    code: 'remote-refused',
+    retry: 'later',
+    reason: 'not-running',
+  },
+  {
+    text: /^unable to destroy CT \d+ - container is running$/,
+    emitter: 'PVE::API2::LXC destroy_vm',
+    code: 'remote-refused',
+    retry: 'later',
+    reason: 'still-running',
+  },
+  {
+    text: /^can't remove (?:VM|CT) \d+ - protection mode enabled$/,
     emitter: 'PVE::AbstractConfig check_protection',
     code: 'remote-refused',
     retry: 'after-fix',
     reason: 'protected',
-    hint: 'somebody protected this guest: ask why, then an admin runs qm set <VMID> --protection 0',
+    hint: 'somebody protected this guest: ask why, then an admin runs qm set <VMID> --protection 0 (pct set for a container)',
   },
 ];
 

@@ -1,16 +1,13 @@
 import { isOwnMark, parseMark, type Mark, type MarkIdentity } from '../../core/mark.js';
 import type { GuestSettings, OwnGuest } from '../../ports/hypervisor.js';
-import type { VmConfig } from './wire.js';
+import { containerMacOf, volumesOf } from './container-config.js';
+import { parseProperties, sizeGiB } from './properties.js';
+import type { ContainerConfig, VmConfig } from './wire.js';
 
-/** `a=1,b=2` in order; a first part without `=` (the default key of most property strings) is under ''. */
-export function parseProperties(text: string): Map<string, string> {
-  return new Map(
-    text.split(',').map((part) => {
-      const equals = part.indexOf('=');
-      return equals < 0 ? ['', part] : [part.slice(0, equals), part.slice(equals + 1)];
-    }),
-  );
-}
+/** A config as the cluster gives it. */
+export type GuestConfig =
+  | { readonly kind: 'qemu'; readonly config: VmConfig }
+  | { readonly kind: 'lxc'; readonly config: ContainerConfig };
 
 export interface Drive {
   /** `ceph:vm-105-disk-0`. */
@@ -42,25 +39,22 @@ export function drivesOf(config: VmConfig): Map<string, Drive> {
   return drives;
 }
 
-const UNIT_GIB = { '': 1 / 1024 ** 3, K: 1 / 1024 ** 2, M: 1 / 1024, G: 1, T: 1024 } as const;
-
-/** `20G` in GiB; `undefined` when it is no size. */
-function sizeGiB(text: string | undefined): number | undefined {
-  const match = /^([0-9]+(?:\.[0-9]+)?)([KMGT]?)$/.exec(text ?? '');
-  return match ? Number(match[1]) * UNIT_GIB[match[2] as keyof typeof UNIT_GIB] : undefined;
-}
-
 const NET_MODEL = /^(virtio|e1000e?|e1000-82540em|rtl8139|vmxnet3|ne2k_(?:pci|isa)|i8255[0-9a-z]+|pcnet)$/;
 
-/** MAC address of a network device in lower case. */
+/** MAC address of a virtual machine's network device in lower case. */
 export function macOf(net: string | undefined): string | undefined {
   for (const [key, value] of parseProperties(net ?? ''))
     if (NET_MODEL.test(key) || key === 'macaddr') return value.toLowerCase();
   return undefined;
 }
 
-/** UUID of `smbios1`, which is new with every clone: half of a guest's incarnation. */
-export function smbiosUuidOf(config: VmConfig): string | undefined {
+/** What is new with every guest that is made, whatever its config was copied from. */
+export function incarnationOf({ kind, config }: GuestConfig): string | undefined {
+  return kind === 'qemu' ? smbiosUuidOf(config) : containerMacOf(config.net0);
+}
+
+/** UUID of `smbios1`. */
+function smbiosUuidOf(config: VmConfig): string | undefined {
   return parseProperties(config.smbios1 ?? '')
     .get('uuid')
     ?.toLowerCase();
@@ -73,7 +67,10 @@ export type Ownership =
   | { readonly owner: 'unknown'; readonly why: string };
 
 /** Reads the mark of a config and compares it with the identity that we expect there. Pure. */
-export function ownershipOf(config: VmConfig, identity: MarkIdentity): Ownership {
+export function ownershipOf(
+  config: Pick<VmConfig, 'description' | 'lock'>,
+  identity: MarkIdentity,
+): Ownership {
   const mark = parseMark(config.description);
   if (mark !== undefined) {
     if (isOwnMark(mark, identity)) return { owner: 'ours', mark };
@@ -97,27 +94,46 @@ function foreignMark(mark: Mark, identity: MarkIdentity): string {
 
 /** A guest of ours as the port shows it. */
 export function ownGuest(
-  config: VmConfig,
+  seen: GuestConfig,
   mark: Mark,
   place: { readonly node: string; readonly pool: string | undefined },
 ): OwnGuest {
-  return {
+  const { kind, config } = seen;
+  const both = {
     vmid: mark.vmid,
     node: place.node,
     mark,
     lock: config.lock,
     pool: place.pool,
-    smbiosUuid: smbiosUuidOf(config),
+    incarnation: incarnationOf(seen),
+    memoryMiB: config.memory,
+    configDigest: config.digest,
+  };
+  if (kind === 'lxc')
+    return {
+      ...both,
+      kind,
+      name: config.hostname,
+      cores: config.cores,
+      mac: containerMacOf(config.net0),
+      ciUser: undefined,
+      disks: Object.fromEntries(
+        [...volumesOf(config)].map(([key, { volume, sizeGiB: size }]) => [key, { volume, sizeGiB: size }]),
+      ),
+      cloudInitDrives: 0,
+    };
+  const drives = drivesOf(config);
+  return {
+    ...both,
+    kind,
     name: config.name,
     cores: config.cores === undefined ? undefined : config.cores * (config.sockets ?? 1),
-    memoryMiB: config.memory,
     mac: macOf(config.net0),
     ciUser: config.ciuser,
     disks: Object.fromEntries(
-      [...drivesOf(config)].map(([key, { volume, sizeGiB: size }]) => [key, { volume, sizeGiB: size }]),
+      [...drives].map(([key, { volume, sizeGiB: size }]) => [key, { volume, sizeGiB: size }]),
     ),
-    cloudInitDrives: [...drivesOf(config).values()].filter((drive) => drive.isCloudInit).length,
-    configDigest: config.digest,
+    cloudInitDrives: [...drives.values()].filter((drive) => drive.isCloudInit).length,
   };
 }
 

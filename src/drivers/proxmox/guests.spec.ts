@@ -160,9 +160,33 @@ describe('reading a guest of ours', () => {
     expect(await read(DOWN)).toBe('unknown');
   });
 
+  it('reads a container as one, with its MAC as what tells it from others', async () => {
+    const { guests } = aCluster({
+      '/cluster/resources': [node, row({ type: 'lxc' })],
+      '/nodes/pve1/lxc/10001/config': {
+        ...config,
+        hostname: 'ct-alice',
+        rootfs: 'ceph:vm-10001-disk-0,size=10G',
+        mp0: '/mnt/home,mp=/home',
+        net0: 'name=eth0,bridge=vmbr0,hwaddr=02:00:00:00:00:0A,ip=dhcp,type=veth',
+      },
+    });
+    expect(await guests.readOwn({ ...mark, kind: 'lxc' }, plainCall())).toMatchObject({
+      answer: 'ours',
+      guest: {
+        kind: 'lxc',
+        name: 'ct-alice',
+        incarnation: '02:00:00:00:00:0a',
+        mac: '02:00:00:00:00:0a',
+        disks: { rootfs: { volume: 'ceph:vm-10001-disk-0', sizeGiB: 10 } },
+      },
+    });
+  });
+
   it('does not take a container for it, nor a node that is away for an empty one', async () => {
     const container = aCluster({ '/cluster/resources': [node, row({ type: 'lxc' })] });
-    expect((await container.guests.readOwn(mark, plainCall())).answer).toBe('foreign');
+    const machine = { ...mark, kind: 'qemu' } as const;
+    expect((await container.guests.readOwn(machine, plainCall())).answer).toBe('foreign');
     const away = aCluster({ '/cluster/resources': [node, row()], [CONFIG]: DOWN });
     expect((await away.guests.readOwn(mark, plainCall())).answer).toBe('unknown');
   });

@@ -1,12 +1,13 @@
 import { HatcheryError } from '../../core/errors.js';
 import { parseMark, type Mark, type MarkIdentity } from '../../core/mark.js';
 import type { Call } from '../../ports/call.js';
-import type { GuestInfo, GuestRef, OwnLookup, VmidLookup } from '../../ports/hypervisor.js';
+import type { GuestInfo, GuestKind, GuestRef, OwnLookup, VmidLookup } from '../../ports/hypervisor.js';
 import { readAs, type Cluster } from './cluster.js';
 import { reasonOf } from './errors.js';
-import { ownershipOf, ownGuest } from './guest-config.js';
+import { ownershipOf, ownGuest, type GuestConfig } from './guest-config.js';
+import { guestPath, KINDS } from './guest-kind.js';
 import type { ClusterReads } from './inventory.js';
-import { guestStatus, nextId, vmConfig, type VmConfig } from './wire.js';
+import { containerConfig, guestStatus, nextId, vmConfig } from './wire.js';
 
 const KNOWN_PLACES = 5_000;
 /** Configs that were just read, kept for the write that follows. */
@@ -15,18 +16,22 @@ const KEPT_MS = 30_000;
 /** How long a write that carried a digest proves whose guest it went to. */
 const WRITTEN_MS = 3_000;
 
+/** Where a guest is, and of which kind. */
+export interface GuestPlace {
+  readonly node: string;
+  readonly kind: GuestKind;
+}
+
+type Seen = GuestConfig & { readonly node: string };
+
 type Found =
-  | { readonly found: 'config'; readonly node: string; readonly config: VmConfig }
-  | { readonly found: 'container'; readonly node: string }
+  | { readonly found: 'config'; readonly seen: Seen }
+  | ({ readonly found: 'other-kind' } & GuestPlace)
   | { readonly found: 'none' }
   | { readonly found: 'unknown'; readonly why: string; readonly cause?: HatcheryError };
 
 /** A guest that was just read and bears our mark. */
-export interface Owned {
-  readonly node: string;
-  readonly config: VmConfig;
-  readonly mark: Mark;
-}
+export type Owned = Seen & { readonly mark: Mark };
 
 /** As `OwnLookup`, with the config instead of what the port shows of it. */
 export type OwnedLookup =
@@ -37,10 +42,10 @@ export class GuestReads {
   readonly #cluster: Cluster;
   readonly #reads: ClusterReads;
   /** Where a guest was last seen; a hint that saves an inventory read, checked by each config read. */
-  readonly #places = new Map<number, string>();
+  readonly #places = new Map<number, GuestPlace>();
   readonly #kept = new Map<
     number,
-    { readonly node: string; readonly config: VmConfig; readonly at: number; readonly isWritten: boolean }
+    { readonly seen: Seen; readonly at: number; readonly isWritten: boolean }
   >();
 
   constructor(cluster: Cluster, reads: ClusterReads) {
@@ -74,11 +79,11 @@ export class GuestReads {
   ): Promise<OwnLookup> {
     const judged = await this.readOwned(guest, signal);
     if (judged.answer !== 'ours') return judged;
-    const { node, config, mark } = judged.owned;
-    this.#keep(guest.vmid, { node, config, isWritten: false });
+    const { mark, ...seen } = judged.owned;
+    this.#keep(guest.vmid, { seen, isWritten: false });
     try {
       const pool = withPool ? await this.#poolOf(guest.vmid, signal) : undefined;
-      return { answer: 'ours', guest: ownGuest(config, mark, { node, pool }) };
+      return { answer: 'ours', guest: ownGuest(seen, mark, { node: seen.node, pool }) };
     } catch (error) {
       return { answer: 'unknown', ...unread(error, signal) };
     }
@@ -98,8 +103,8 @@ export class GuestReads {
   }
 
   /** The cluster has just accepted a write with the digest of this config: until then it was exactly this guest, and it was ours. */
-  noteWritten({ node, config, mark }: Owned): void {
-    this.#keep(mark.vmid, { node, config, isWritten: true });
+  noteWritten({ mark, ...seen }: Owned): void {
+    this.#keep(mark.vmid, { seen, isWritten: true });
   }
 
   /**
@@ -115,14 +120,14 @@ export class GuestReads {
     this.#kept.delete(guest.vmid);
     if (kept?.isWritten !== isWritten || this.#cluster.clock.monotonicMs() - kept.at > maxAgeMs)
       return undefined;
-    const judged = judge({ found: 'config', node: kept.node, config: kept.config }, guest);
-    return judged.answer === 'ours' && kept.config.lock === undefined ? judged.owned : undefined;
+    const judged = judge({ found: 'config', seen: kept.seen }, guest);
+    return judged.answer === 'ours' && kept.seen.config.lock === undefined ? judged.owned : undefined;
   }
 
   /** Errors: `cluster-unreachable` when it cannot be told. */
   async readMark(vmid: number, signal: AbortSignal): Promise<Mark | undefined> {
     const found = await this.#find({ vmid }, signal);
-    if (found.found === 'config') return parseMark(found.config.description);
+    if (found.found === 'config') return parseMark(found.seen.config.description);
     if (found.found === 'unknown')
       throw new HatcheryError(
         'cluster-unreachable',
@@ -140,28 +145,32 @@ export class GuestReads {
   }
 
   /** Live, from the node that runs it. */
-  async status(node: string, vmid: number, signal: AbortSignal): Promise<'running' | 'stopped' | 'unknown'> {
-    const path = `/nodes/${node}/qemu/${vmid}/status/current`;
+  async status(
+    { node, kind }: GuestPlace,
+    vmid: number,
+    signal: AbortSignal,
+  ): Promise<'running' | 'stopped' | 'unknown'> {
+    const path = `${guestPath(node, kind, vmid)}/status/current`;
     const what = `read the status of guest ${vmid}`;
     const { status } = await readAs(this.#cluster, guestStatus, { op: 'guest-status', what, path }, signal);
     return status === 'running' || status === 'stopped' ? status : 'unknown';
   }
 
-  /** The node of a guest by what was seen last, else by the shared inventory; `undefined` = nobody knows it. */
-  async place({ vmid, node }: GuestRef, signal: AbortSignal): Promise<string | undefined> {
-    return this.#places.get(vmid) ?? node ?? (await this.#row(vmid, this.#reads.ageMs, signal))?.node;
+  /** Where a guest is by what was seen last, else by the shared inventory; `undefined` = nobody knows it. */
+  async place(guest: GuestRef, signal: AbortSignal): Promise<GuestPlace | undefined> {
+    return this.#lastSeen(guest) ?? (await this.#row(guest.vmid, this.#reads.ageMs, signal));
   }
 
   /** It is not where it was looked for: a new inventory tells where the next question goes. */
   async relocate(vmid: number, signal: AbortSignal): Promise<void> {
     this.#places.delete(vmid);
     const row = await this.#row(vmid, 0, signal);
-    if (row) this.#remember(vmid, row.node);
+    if (row) this.#remember(vmid, row);
   }
 
   /** A guest is about to appear there; while it is being made it may still be elsewhere, which a read finds out. */
-  expectAt(vmid: number, node: string): void {
-    this.#remember(vmid, node);
+  expectAt(vmid: number, place: GuestPlace): void {
+    this.#remember(vmid, place);
   }
 
   /** Live absence: the cluster's own id table, which knows the configs of both kinds on all nodes, calls the id free. */
@@ -169,11 +178,18 @@ export class GuestReads {
     return (await this.#isTaken(vmid, signal)).answer === 'free';
   }
 
-  async #find({ vmid, node }: Pick<GuestRef, 'vmid' | 'node'>, signal: AbortSignal): Promise<Found> {
+  /** What was seen last, unless it is of another kind than the guest that is meant: the id may have changed hands since. */
+  #lastSeen({ vmid, node, kind }: Pick<GuestRef, 'vmid' | 'node' | 'kind'>): GuestPlace | undefined {
+    const known = this.#places.get(vmid);
+    if (known !== undefined && (kind === undefined || known.kind === kind)) return known;
+    return node === undefined ? undefined : { node, kind: kind ?? 'qemu' };
+  }
+
+  async #find(guest: Pick<GuestRef, 'vmid' | 'node' | 'kind'>, signal: AbortSignal): Promise<Found> {
+    const { vmid } = guest;
     try {
-      const seen = this.#places.get(vmid) ?? node;
-      const row = seen === undefined ? await this.#row(vmid, this.#reads.ageMs, signal) : undefined;
-      const first = await this.#at(vmid, seen ?? row?.node, row?.kind, signal);
+      const seen = this.#lastSeen(guest) ?? (await this.#row(vmid, this.#reads.ageMs, signal));
+      const first = await this.#at(guest, seen, signal);
       if (first) return first;
       const taken = await this.#isTaken(vmid, signal);
       if (taken.answer === 'free') return { found: 'none' };
@@ -182,7 +198,7 @@ export class GuestReads {
         return { found, ...unknown };
       }
       const fresh = await this.#row(vmid, 0, signal);
-      const second = await this.#at(vmid, fresh?.node, fresh?.kind, signal);
+      const second = await this.#at(guest, fresh, signal);
       return (
         second ?? { found: 'unknown', why: `guest ${vmid} exists, but its config is not to be seen yet` }
       );
@@ -193,17 +209,17 @@ export class GuestReads {
 
   /** `undefined` = no config there. */
   async #at(
-    vmid: number,
-    node: string | undefined,
-    kind: GuestInfo['kind'] | undefined,
+    { vmid, kind: wanted }: Pick<GuestRef, 'vmid' | 'kind'>,
+    place: GuestPlace | undefined,
     signal: AbortSignal,
   ): Promise<Found | undefined> {
-    if (node === undefined) return undefined;
-    if (kind === 'lxc') return { found: 'container', node };
+    if (place === undefined) return undefined;
+    const { node, kind } = place;
+    if (wanted !== undefined && wanted !== kind) return { found: 'other-kind', node, kind };
     try {
-      const config = await this.#readConfig(node, vmid, signal);
-      this.#remember(vmid, node);
-      return { found: 'config', node, config };
+      const seen = await this.#readConfig(place, vmid, signal);
+      this.#remember(vmid, { node, kind });
+      return { found: 'config', seen };
     } catch (error) {
       if (reasonOf(error) !== 'config-missing') throw error;
       this.#places.delete(vmid);
@@ -211,14 +227,12 @@ export class GuestReads {
     }
   }
 
-  #readConfig(node: string, vmid: number, signal: AbortSignal): Promise<VmConfig> {
+  async #readConfig({ node, kind }: GuestPlace, vmid: number, signal: AbortSignal): Promise<Seen> {
     const what = `read the config of guest ${vmid} on ${node}`;
-    return readAs(
-      this.#cluster,
-      vmConfig,
-      { op: 'config-read', what, path: `/nodes/${node}/qemu/${vmid}/config` },
-      signal,
-    );
+    const request = { op: 'config-read', what, path: `${guestPath(node, kind, vmid)}/config` };
+    return kind === 'qemu'
+      ? { node, kind, config: await readAs(this.#cluster, vmConfig, request, signal) }
+      : { node, kind, config: await readAs(this.#cluster, containerConfig, request, signal) };
   }
 
   /** Asks the id table, which knows both kinds on all nodes and guests that we may not see; "free" counts only with quorum. */
@@ -258,16 +272,16 @@ export class GuestReads {
     return (await this.#reads.poolMembers(0, signal)).has(vmid) ? own : undefined;
   }
 
-  #keep(vmid: number, seen: { node: string; config: VmConfig; isWritten: boolean }): void {
+  #keep(vmid: number, { seen, isWritten }: { seen: Seen; isWritten: boolean }): void {
     this.#kept.delete(vmid);
-    this.#kept.set(vmid, { ...seen, at: this.#cluster.clock.monotonicMs() });
+    this.#kept.set(vmid, { seen, isWritten, at: this.#cluster.clock.monotonicMs() });
     const oldest = this.#kept.keys().next().value;
     if (this.#kept.size > KEPT_CONFIGS && oldest !== undefined) this.#kept.delete(oldest);
   }
 
-  #remember(vmid: number, node: string): void {
+  #remember(vmid: number, { node, kind }: GuestPlace): void {
     this.#places.delete(vmid);
-    this.#places.set(vmid, node);
+    this.#places.set(vmid, { node, kind });
     const oldest = this.#places.keys().next().value;
     if (this.#places.size > KNOWN_PLACES && oldest !== undefined) this.#places.delete(oldest);
   }
@@ -303,12 +317,15 @@ function judge(found: Found, identity: MarkIdentity): OwnedLookup {
       const { found: answer, ...unknown } = found;
       return { answer, ...unknown };
     }
-    case 'container':
-      return { answer: 'foreign', why: `VMID ${identity.vmid} is a container on ${found.node}` };
+    case 'other-kind':
+      return {
+        answer: 'foreign',
+        why: `VMID ${identity.vmid} is a ${KINDS[found.kind].noun} on ${found.node}`,
+      };
     case 'config': {
-      const ownership = ownershipOf(found.config, identity);
+      const ownership = ownershipOf(found.seen.config, identity);
       if (ownership.owner !== 'ours') return { answer: ownership.owner, why: ownership.why };
-      return { answer: 'ours', owned: { node: found.node, config: found.config, mark: ownership.mark } };
+      return { answer: 'ours', owned: { ...found.seen, mark: ownership.mark } };
     }
   }
 }
@@ -321,10 +338,10 @@ export function foreignGuest(what: string, vmid: number, why: string): HatcheryE
   });
 }
 
-function lockedGuest(what: string, vmid: number, { config, node }: Owned): HatcheryError {
+function lockedGuest(what: string, vmid: number, { config, node, kind }: Owned): HatcheryError {
   return new HatcheryError('lock-timeout', `Unable to ${what}: guest ${vmid} is locked (${config.lock})`, {
     retry: 'later',
-    hint: `wait for the job that holds the lock; if nothing runs any more, an admin unlocks on ${node}: qm unlock ${vmid}`,
+    hint: `wait for the job that holds the lock; if nothing runs any more, an admin unlocks on ${node}: ${KINDS[kind].tool} unlock ${vmid}`,
     facts: { reason: 'locked', lock: config.lock },
   });
 }

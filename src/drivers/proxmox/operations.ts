@@ -1,15 +1,37 @@
 import { HatcheryError } from '../../core/errors.js';
 import type { Call } from '../../ports/call.js';
-import type { GuestRef, GuestSettings, OwnGuest, TaskRef } from '../../ports/hypervisor.js';
-import { addressOf } from './address.js';
+import type {
+  ContainerSettings,
+  GuestRef,
+  GuestSettings,
+  OwnGuest,
+  TaskRef,
+} from '../../ports/hypervisor.js';
+import { addressOf, ofContainer } from './address.js';
 import { readAs, writeAs, type Cluster } from './cluster.js';
+import { containerChange, volumesOf } from './container-config.js';
 import { reasonOf } from './errors.js';
-import { drivesOf, settingsChange, smbiosUuidOf } from './guest-config.js';
-import type { GuestReads, Owned } from './guests.js';
+import { drivesOf, incarnationOf, settingsChange } from './guest-config.js';
+import { guestPath } from './guest-kind.js';
+import type { GuestPlace, GuestReads, Owned } from './guests.js';
 import { phoneHomeKeys } from './phone-home.js';
-import { agentInterfaces, upid, upidOrNull } from './wire.js';
+import {
+  agentInterfaces,
+  containerInterfaces,
+  upid,
+  upidOrNull,
+  type AgentInterface,
+  type VmConfig,
+} from './wire.js';
 
-type Incarnation = Pick<OwnGuest, 'node' | 'smbiosUuid'>;
+type Incarnation = Pick<OwnGuest, 'node' | 'incarnation'>;
+
+/** Keys to set and to delete; both empty = nothing to do. */
+interface Change {
+  readonly set: Readonly<Record<string, string | number>>;
+  readonly remove: readonly string[];
+}
+const NOTHING: Change = { set: {}, remove: [] };
 
 /**
  * What is done to a guest of ours between clone and delete. Each reads the config and its mark right before it writes; only a write that
@@ -25,32 +47,47 @@ export class Operations {
   }
 
   async configure(guest: GuestRef, settings: GuestSettings, call: Call): Promise<Incarnation> {
+    const changeOf = (seen: Owned): Change =>
+      seen.kind === 'qemu' ? this.#settingsOf(seen.config, settings) : NOTHING;
+    const owned = await this.#change({ ...guest, kind: 'qemu' }, changeOf, call);
+    return { node: owned.node, incarnation: incarnationOf(owned) };
+  }
+
+  #settingsOf(config: VmConfig, settings: GuestSettings): Change {
+    const { set, remove } = settingsChange(config, settings);
+    const { vendorData } = this.#cluster.definition;
+    const { phoneHomeToken } = settings;
+    if (phoneHomeToken === undefined || vendorData === undefined) return { set, remove };
+    return { set: { ...set, ...phoneHomeKeys(config, phoneHomeToken, vendorData) }, remove };
+  }
+
+  /** From then on its MAC is the one that we gave it, which is what tells it from others. */
+  async configureContainer(guest: GuestRef, settings: ContainerSettings, call: Call): Promise<Incarnation> {
+    const changeOf = (seen: Owned): Change =>
+      seen.kind === 'lxc' ? { set: containerChange(seen.config, settings), remove: [] } : NOTHING;
+    const { node } = await this.#change({ ...guest, kind: 'lxc' }, changeOf, call);
+    return { node, incarnation: settings.mac.toLowerCase() };
+  }
+
+  /** Writes what `changeOf` says, with the digest of the config that it was told; gives the guest as it was before. */
+  async #change(guest: GuestRef, changeOf: (owned: Owned) => Change, call: Call): Promise<Owned> {
     const what = `configure guest ${guest.vmid}`;
     const kept = this.#guests.takeKept(guest);
     if (kept) {
       try {
-        if (await this.#writeSettings(what, kept, settings, call)) return incarnationOf(kept);
+        if (await this.#write(what, kept, changeOf(kept), call)) return kept;
       } catch (error) {
         if (reasonOf(error) !== 'digest-mismatch' && reasonOf(error) !== 'config-missing') throw error;
       }
     }
     const owned = await this.#guests.need(what, guest, call.signal);
-    await this.#writeSettings(what, owned, settings, call);
-    return incarnationOf(owned);
+    await this.#write(what, owned, changeOf(owned), call);
+    return owned;
   }
 
   /** Gives whether anything was to be written. */
-  async #writeSettings(what: string, owned: Owned, settings: GuestSettings, call: Call): Promise<boolean> {
-    const { node, config, mark } = owned;
-    const { set: own, remove } = settingsChange(config, settings);
-    const { vendorData } = this.#cluster.definition;
-    const { phoneHomeToken } = settings;
-    const set = {
-      ...own,
-      ...(phoneHomeToken && vendorData !== undefined
-        ? phoneHomeKeys(config, phoneHomeToken, vendorData)
-        : {}),
-    };
+  async #write(what: string, owned: Owned, { set, remove }: Change, call: Call): Promise<boolean> {
+    const { node, kind, config, mark } = owned;
     if (Object.keys(set).length + remove.length === 0) return false;
     await this.#cluster.http.write(
       {
@@ -58,7 +95,7 @@ export class Operations {
         what,
         method: 'PUT',
         node,
-        path: `/nodes/${node}/qemu/${mark.vmid}/config`,
+        path: `${guestPath(node, kind, mark.vmid)}/config`,
         params: { ...set, ...(remove.length > 0 && { delete: remove.join(',') }), digest: config.digest },
       },
       call,
@@ -75,8 +112,9 @@ export class Operations {
   ): Promise<TaskRef | undefined> {
     const what = `grow ${disk} of guest ${guest.vmid} to ${sizeGiB} GiB`;
     const written = this.#guests.takeWritten(guest);
-    const { node, config } = written ?? (await this.#guests.need(what, guest, call.signal));
-    const drive = drivesOf(config).get(disk);
+    const owned = written ?? (await this.#guests.need(what, guest, call.signal));
+    const { node, kind, config } = owned;
+    const drive = (owned.kind === 'qemu' ? drivesOf(owned.config) : volumesOf(owned.config)).get(disk);
     if (!drive) throw new HatcheryError('remote-refused', `Unable to ${what}: it has no such disk`);
     if (drive.sizeGiB === sizeGiB) return undefined;
     if (drive.sizeGiB !== undefined && drive.sizeGiB > sizeGiB)
@@ -92,7 +130,7 @@ export class Operations {
       what,
       method: 'PUT',
       node,
-      path: `/nodes/${node}/qemu/${guest.vmid}/resize`,
+      path: `${guestPath(node, kind, guest.vmid)}/resize`,
       params: { disk, size: `${sizeGiB}G`, ...(written === undefined && { digest: config.digest }) },
     } as const;
     const id = await writeAs(this.#cluster, upidOrNull, request, call).catch(async (error: unknown) => {
@@ -112,30 +150,27 @@ export class Operations {
   ): Promise<TaskRef | undefined> {
     const { vmid } = guest;
     const what = `start guest ${vmid}`;
-    const { node } = await this.#guests.need(what, guest, call.signal);
-    if (isRepeat && (await this.#guests.status(node, vmid, call.signal)) === 'running') return undefined;
-    const path = `/nodes/${node}/qemu/${vmid}/status/start`;
+    const { node, kind } = await this.#guests.need(what, guest, call.signal);
+    if (isRepeat && (await this.#guests.status({ node, kind }, vmid, call.signal)) === 'running')
+      return undefined;
+    const path = `${guestPath(node, kind, vmid)}/status/start`;
     const request = { op: 'start', what, method: 'POST', node, path } as const;
-    return { id: await writeAs(this.#cluster, upid, request, call) };
+    try {
+      return { id: await writeAs(this.#cluster, upid, request, call) };
+    } catch (error) {
+      // A virtual machine that runs already gives a task that says so; a container is refused at once.
+      if (reasonOf(error) === 'already-running') return undefined;
+      throw error;
+    }
   }
 
   /** The MAC is ours alone, so an answer of a wrong guest shows no address: no config read is spent on it. */
   async guestAddress(guest: GuestRef, mac: string, call: Call): Promise<string | undefined> {
     const { vmid } = guest;
-    const node = await this.#guests.place(guest, call.signal);
-    if (node === undefined) return undefined;
+    const place = await this.#guests.place(guest, call.signal);
+    if (place === undefined) return undefined;
     try {
-      const { result } = await readAs(
-        this.#cluster,
-        agentInterfaces,
-        {
-          op: 'agent-interfaces',
-          what: `ask guest ${vmid} for its address`,
-          path: `/nodes/${node}/qemu/${vmid}/agent/network-get-interfaces`,
-        },
-        call.signal,
-      );
-      return addressOf(result, mac);
+      return addressOf(await this.#interfaces(place, vmid, call.signal), mac);
     } catch (error) {
       const reason = reasonOf(error);
       // Moved to another node: the next question finds it there.
@@ -144,6 +179,20 @@ export class Operations {
       throw error;
     }
   }
-}
 
-const incarnationOf = ({ node, config }: Owned): Incarnation => ({ node, smbiosUuid: smbiosUuidOf(config) });
+  /** Of a virtual machine as its agent tells, of a container as its node does. */
+  async #interfaces(
+    { node, kind }: GuestPlace,
+    vmid: number,
+    signal: AbortSignal,
+  ): Promise<readonly AgentInterface[]> {
+    const what = `ask guest ${vmid} for its address`;
+    const path = guestPath(node, kind, vmid);
+    if (kind === 'lxc') {
+      const request = { op: 'container-interfaces', what, path: `${path}/interfaces` };
+      return ofContainer(await readAs(this.#cluster, containerInterfaces, request, signal));
+    }
+    const request = { op: 'agent-interfaces', what, path: `${path}/agent/network-get-interfaces` };
+    return (await readAs(this.#cluster, agentInterfaces, request, signal)).result;
+  }
+}

@@ -1,5 +1,5 @@
 import type { Secret } from '../../ports/secrets.js';
-import { parseProperties } from './guest-config.js';
+import { parseProperties } from './properties.js';
 import type { VmConfig } from './wire.js';
 
 /**

@@ -4,8 +4,12 @@ import type { Mark } from '../../core/mark.js';
 import type { Call } from '../../ports/call.js';
 import type { Clock } from '../../ports/clock.js';
 import type {
+  ArchiveInfo,
   CheckFinding,
   CloneRequest,
+  ContainerSettings,
+  CreateRequest,
+  GuestKind,
   GuestRef,
   GuestSettings,
   Hypervisor,
@@ -24,12 +28,15 @@ import type {
 import type { Secret } from '../../ports/secrets.js';
 import { noNews, type SharedNews } from '../../ports/shared-news.js';
 import { checkCluster } from './check/check.js';
+import { Archives } from './archives.js';
 import { Clones } from './clone.js';
 import type { Cluster, DriverLog } from './cluster.js';
+import { Creates } from './create.js';
 import { SafeDelete, type DestroyOptions } from './destroy.js';
 import { GuestReads } from './guests.js';
 import { ProxmoxHttp, timeoutsFor, type CallMetrics, type TimeoutsMs } from './http.js';
 import { ClusterReads } from './inventory.js';
+import { Makings } from './makings.js';
 import { Operations } from './operations.js';
 import { recordCluster } from './record/record.js';
 import { standingOf } from './standing.js';
@@ -68,7 +75,9 @@ export class ProxmoxDriver implements Hypervisor {
   readonly #guests: GuestReads;
   readonly #tasks: Tasks;
   readonly #templates: Templates;
+  readonly #archives: Archives;
   readonly #clones: Clones;
+  readonly #creates: Creates;
   readonly #operations: Operations;
   readonly #deletes: SafeDelete;
 
@@ -83,13 +92,11 @@ export class ProxmoxDriver implements Hypervisor {
     this.#guests = new GuestReads(cluster, this.#reads);
     this.#tasks = new Tasks(cluster);
     this.#templates = new Templates(cluster, this.#reads, this.#tasks);
-    this.#clones = new Clones({
-      cluster,
-      reads: this.#reads,
-      guests: this.#guests,
-      tasks: this.#tasks,
-      templates: this.#templates,
-    });
+    this.#archives = new Archives(cluster, this.#reads);
+    const makings = new Makings(cluster, this.#reads, this.#guests);
+    const parts = { cluster, guests: this.#guests, tasks: this.#tasks, makings };
+    this.#clones = new Clones({ ...parts, templates: this.#templates });
+    this.#creates = new Creates(parts);
     this.#operations = new Operations(cluster, this.#guests);
     this.#deletes = new SafeDelete(cluster, this.#guests, this.#tasks);
   }
@@ -101,8 +108,12 @@ export class ProxmoxDriver implements Hypervisor {
     );
   }
 
-  templates(names: readonly string[], call: Call): Promise<readonly TemplateInfo[]> {
-    return this.#templates.byNames(names, call.signal);
+  templates(kind: GuestKind, names: readonly string[], call: Call): Promise<readonly TemplateInfo[]> {
+    return this.#templates.byNames(kind, names, call.signal);
+  }
+
+  archives(name: string, call: Call): Promise<readonly ArchiveInfo[]> {
+    return this.#archives.named(name, call.signal);
   }
 
   lookupVmid(vmid: number, call: Call, options: { isLive?: boolean } = {}): Promise<VmidLookup> {
@@ -125,6 +136,14 @@ export class ProxmoxDriver implements Hypervisor {
     return this.#clones.trace(request, guest, sinceMs, call);
   }
 
+  startCreate(request: CreateRequest, call: Call): Promise<TaskRef> {
+    return this.#creates.start(request, call);
+  }
+
+  traceCreate(request: CreateRequest, guest: GuestRef, sinceMs: number, call: Call): Promise<Trace<TaskRef>> {
+    return this.#creates.trace(request, guest, sinceMs, call);
+  }
+
   followTask(task: TaskRef, call: Call, onProgress?: (progress: TaskProgress) => void): Promise<TaskVerdict> {
     return this.#tasks.follow(task, call, onProgress);
   }
@@ -137,8 +156,16 @@ export class ProxmoxDriver implements Hypervisor {
     guest: GuestRef,
     settings: GuestSettings,
     call: Call,
-  ): Promise<Pick<OwnGuest, 'node' | 'smbiosUuid'>> {
+  ): Promise<Pick<OwnGuest, 'node' | 'incarnation'>> {
     return this.#operations.configure(guest, settings, call);
+  }
+
+  configureContainer(
+    guest: GuestRef,
+    settings: ContainerSettings,
+    call: Call,
+  ): Promise<Pick<OwnGuest, 'node' | 'incarnation'>> {
+    return this.#operations.configureContainer(guest, settings, call);
   }
 
   startResize(guest: GuestRef, disk: string, sizeGiB: number, call: Call): Promise<TaskRef | undefined> {

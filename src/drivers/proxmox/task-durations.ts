@@ -6,6 +6,12 @@ const FIRST_GUESS_MS: Readonly<Record<string, number>> = {
   qmstart: 2_800,
   qmstop: 1_000,
   qmdestroy: 2_000,
+  vzcreate: 8_000,
+  'linked vzclone': 2_000,
+  vzclone: 10_000,
+  vzstart: 2_500,
+  vzstop: 1_000,
+  vzdestroy: 1_500,
 };
 const OTHER_MS = 1_000;
 const LEAST_MS = 20;

@@ -45,8 +45,9 @@ export class Tasks {
     this.#durations = new TaskDurations(cluster.remoteTimeScale);
   }
 
-  noteLinkedClone(upid: string, isShared: boolean): void {
-    if (isShared && this.#measurable++ % MEASURED_ONE_OF === 0) this.#measured.add(upid);
+  /** `isMeasurable`: its log tells how long it waited for a lock that limits clones. */
+  noteLinkedClone(upid: string, isMeasurable: boolean): void {
+    if (isMeasurable && this.#measurable++ % MEASURED_ONE_OF === 0) this.#measured.add(upid);
     this.#linked.add(upid);
     const oldest = this.#linked.values().next().value;
     if (this.#linked.size > 1_000 && oldest !== undefined) this.#linked.delete(oldest);

@@ -27,6 +27,8 @@ export function parseUpid(text: string): Upid | undefined {
 /** Stands for a task whose UPID is lost and whose success is proven by what it made; following it gives `ok` at once. */
 export const SETTLED = 'settled:';
 
+const MAKES_VOLUMES: ReadonlySet<string> = new Set(['qmclone', 'vzclone', 'vzcreate']);
+
 /** Reads the exit text of an ended task. */
 export function verdictOf(exitText: string, type: string): TaskVerdict {
   const text = cleanText(exitText);
@@ -38,14 +40,16 @@ export function verdictOf(exitText: string, type: string): TaskVerdict {
     return { verdict: 'unknown', text: text || 'no exit status' };
   // PVE::QemuServer vm_start: what was to be reached is there.
   if (type === 'qmstart' && /^VM \d+ already running$/.test(text)) return { verdict: 'ok', warnings: 0 };
-  const { code, retry, reason } = readText(text.replace(/^clone failed: /, ''));
+  const { code, retry, reason } = readText(
+    text.replace(/^(?:clone failed: |unable to create CT \d+ - )/, ''),
+  );
   return {
     verdict: 'error',
     text,
     code,
     retry,
     // Without quorum a clone that fails cannot free what it has made.
-    ...((reason === 'volume-left' || (type === 'qmclone' && code === 'cluster-no-quorum')) && {
+    ...((reason === 'volume-left' || (MAKES_VOLUMES.has(type) && code === 'cluster-no-quorum')) && {
       leavesVolume: true,
     }),
     ...(type === 'qmclone' && isStorageTimeOut(text) && { lockWaited: { waitMs: LOCK_MS, timedOut: true } }),

@@ -101,18 +101,27 @@ export const taskStatus = z.looseObject({ status: z.string().optional(), exitsta
 
 export const logLines = z.array(z.looseObject({ n: integer, t: z.string().nullable().optional() }));
 
-export const vmConfig = z.looseObject({
+/** What the configs of both kinds say. */
+const guestConfig = {
   digest: z.string(),
-  name: text.optional(),
   description: text.optional(),
   lock: z.string().optional(),
   template: flag,
   protection: flag,
   cores: integer.optional(),
-  sockets: integer.optional(),
   memory: number.optional(),
-  balloon: number.optional(),
   net0: z.string().optional(),
+  hookscript: z.string().optional(),
+};
+
+/** Of a guest of either kind, to see whose it is. */
+export const markedConfig = z.looseObject(guestConfig);
+
+export const vmConfig = z.looseObject({
+  ...guestConfig,
+  name: text.optional(),
+  sockets: integer.optional(),
+  balloon: number.optional(),
   agent: text.optional(),
   smbios1: z.string().optional(),
   cicustom: z.string().optional(),
@@ -121,9 +130,20 @@ export const vmConfig = z.looseObject({
   ipconfig0: z.string().optional(),
   boot: z.string().optional(),
   bootdisk: z.string().optional(),
-  hookscript: z.string().optional(),
 });
 export type VmConfig = z.infer<typeof vmConfig>;
+
+export const containerConfig = z.looseObject({
+  ...guestConfig,
+  hostname: text.optional(),
+  swap: number.optional(),
+  rootfs: z.string().optional(),
+  features: z.string().optional(),
+  unprivileged: flag,
+  /** The lines of its file that the API does not know, key and value. */
+  lxc: z.array(z.tuple([z.string(), z.string()])).optional(),
+});
+export type ContainerConfig = z.infer<typeof containerConfig>;
 
 export const guestStatus = z.looseObject({ status: z.string() });
 export const nextId = vmid;
@@ -154,6 +174,9 @@ export const nodeStorages = z.array(
 );
 export type NodeStorage = z.infer<typeof nodeStorages>[number];
 export const volumes = z.array(z.looseObject({ volid: z.string(), vmid: vmid.optional() }));
+export const archiveVolumes = z.array(
+  z.looseObject({ volid: z.string().regex(/^[^:\s]+:vztmpl\/[^/\s]+$/) }),
+);
 export const permissions = z.record(z.string(), z.record(z.string(), z.unknown()));
 
 export const pools = z.array(
@@ -173,3 +196,17 @@ export const agentInterfaces = z.object({
   ),
 });
 export type AgentInterface = z.infer<typeof agentInterfaces>['result'][number];
+
+/** As the node sees them; `hwaddr`, `inet` and `inet6` alone before 8.3, nothing while the container is off. */
+export const containerInterfaces = z
+  .array(
+    z.looseObject({
+      name: z.string().optional(),
+      'hardware-address': z.string().optional(),
+      hwaddr: z.string().optional(),
+      inet: z.string().optional(),
+      inet6: z.string().optional(),
+      'ip-addresses': z.array(z.looseObject({ 'ip-address': z.string().optional() })).optional(),
+    }),
+  )
+  .nullable();

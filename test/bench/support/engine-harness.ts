@@ -266,6 +266,7 @@ export class EngineHarness {
 /** As large as that of a real class. */
 const machineInput = (row: number, login: string): MachineInput => ({
   id: randomUUID(),
+  kind: 'qemu',
   name: `vm-${row}`,
   cluster: 'main',
   node: 'pve1',

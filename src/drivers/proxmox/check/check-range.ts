@@ -4,9 +4,10 @@ import { countVmids } from '../../../core/vmids.js';
 import type { CheckFinding, GuestInfo, IntendedUse } from '../../../ports/hypervisor.js';
 import { readAs, type Cluster } from '../cluster.js';
 import { reasonOf } from '../errors.js';
+import { guestPath, KINDS } from '../guest-kind.js';
 import type { ClusterReads } from '../inventory.js';
 import { readRights } from '../standing.js';
-import { vmConfig, volumes } from '../wire.js';
+import { markedConfig, volumes } from '../wire.js';
 import type { UsedStorage } from './check-storages.js';
 import { bad, doubtful, good, listed } from './findings.js';
 
@@ -39,7 +40,7 @@ export async function checkRange(
   const strangers = guests.filter(
     ({ vmid, pool: of }) => !use.vmids.has(vmid) && ((vmid >= vmids.from && vmid <= vmids.to) || of === pool),
   );
-  const candidates = strangers.filter((guest) => guest.kind === 'qemu' && !guest.template);
+  const candidates = strangers.filter((guest) => !guest.template);
   const looks = await Promise.all(
     candidates.slice(0, READS_PER_CHECK).map((guest) => lookAt(cluster, guest, signal)),
   );
@@ -73,11 +74,11 @@ interface Look {
 }
 
 async function lookAt(cluster: Cluster, guest: GuestInfo, signal: AbortSignal): Promise<Look> {
-  const { vmid, node } = guest;
-  const path = `/nodes/${node}/qemu/${vmid}/config`;
+  const { vmid, node, kind } = guest;
+  const path = `${guestPath(node, kind, vmid)}/config`;
   const request = { op: 'guest-config', what: `read the config of guest ${vmid} on ${node}`, path };
   try {
-    const mark = parseMark((await readAs(cluster, vmConfig, request, signal)).description);
+    const mark = parseMark((await readAs(cluster, markedConfig, request, signal)).description);
     // A copied description names another guest: it proves nothing about this one.
     if (mark?.vmid !== vmid) return { guest, kind: 'stranger' };
     if (mark.deployment === cluster.deployment) return { guest, kind: 'orphan' };
@@ -102,11 +103,12 @@ function room(cluster: Cluster, guests: readonly GuestInfo[], use: IntendedUse):
   return free < total * LOW_SHARE ? doubtful(subject, detail, remedy) : good(subject, detail);
 }
 
-function orphan({ vmid, node }: GuestInfo): CheckFinding {
+function orphan({ vmid, node, kind }: GuestInfo): CheckFinding {
+  const { tool } = KINDS[kind];
   return doubtful(
     `guest ${vmid} on ${node}`,
     'it bears our mark, and no machine of ours counts on it',
-    `its undo is opened again by itself within minutes; if it stays, look at it (qm config ${vmid}) and delete it: qm destroy ${vmid} --purge`,
+    `its undo is opened again by itself within minutes; if it stays, look at it (${tool} config ${vmid}) and delete it: ${tool} destroy ${vmid} --purge`,
   );
 }
 

@@ -20,8 +20,9 @@ export function usedStorages(looks: readonly TemplateLook[], nodes: readonly str
   const found = new Map<string, { nodes: Set<string>; blueprints: Set<string> }>();
   for (const { blueprint, template } of looks) {
     if (template === undefined) continue;
-    const isLinked = blueprint.clone === 'linked';
-    const id = isLinked ? template.storage : (blueprint.storage ?? template.storage);
+    const { clone, storage } = blueprint.source;
+    const isLinked = clone === 'linked';
+    const id = isLinked ? template.storage : (storage ?? template.storage);
     const entry = found.get(id) ?? { nodes: new Set(), blueprints: new Set() };
     for (const node of isLinked && !template.storageShared ? [template.node] : nodes) entry.nodes.add(node);
     entry.blueprints.add(blueprint.name);

@@ -1,11 +1,17 @@
 import { HatcheryError } from '../../../core/errors.js';
-import type { CheckFinding, IntendedBlueprint, TemplateInfo } from '../../../ports/hypervisor.js';
+import type { CheckFinding, GuestKind, IntendedBlueprint, TemplateInfo } from '../../../ports/hypervisor.js';
+import { KINDS } from '../guest-kind.js';
 import type { Templates } from '../templates.js';
 import { bad, doubtful, good, guarded } from './findings.js';
 
+/** One whose machines are clones. */
+export type CloningBlueprint = IntendedBlueprint & {
+  readonly source: Extract<IntendedBlueprint['source'], { clone: unknown }>;
+};
+
 /** What the blueprints clone, as far as it is there. */
 export interface TemplateLook {
-  readonly blueprint: IntendedBlueprint;
+  readonly blueprint: CloningBlueprint;
   readonly template: TemplateInfo | undefined;
   readonly findings: readonly CheckFinding[];
 }
@@ -15,14 +21,18 @@ export async function lookAtTemplates(
   blueprints: readonly IntendedBlueprint[],
   signal: AbortSignal,
 ): Promise<readonly TemplateLook[]> {
-  const pairs = blueprints.flatMap((blueprint) => blueprint.templates.map((name) => ({ blueprint, name })));
+  const pairs = blueprints.flatMap(({ source, ...blueprint }) =>
+    'templates' in source
+      ? source.templates.map((name) => ({ blueprint: { ...blueprint, source }, name }))
+      : [],
+  );
   const looks = await Promise.all(
     pairs.map(async ({ blueprint, name }): Promise<TemplateLook[]> => {
       const subject = `template ${name} of blueprint ${blueprint.name}`;
       let copies: readonly TemplateInfo[] = [];
       const findings = await guarded(subject, signal, async () => {
         try {
-          copies = await templates.byNames([name], signal);
+          copies = await templates.byNames(blueprint.kind, [name], signal);
         } catch (error) {
           if (!(error instanceof HatcheryError) || error.code !== 'not-found') throw error;
           const seen = error.hint ?? 'none';
@@ -30,7 +40,7 @@ export async function lookAtTemplates(
             bad(
               subject,
               error.message,
-              `make it (qm template <VMID>), or name another one in the blueprint; ${seen}`,
+              `make it (${KINDS[blueprint.kind].tool} template <VMID>), or name another one in the blueprint; ${seen}`,
             ),
           ];
         }
@@ -46,10 +56,12 @@ export async function lookAtTemplates(
   return looks.flat();
 }
 
-function findingsOf(subject: string, template: TemplateInfo, blueprint: IntendedBlueprint): CheckFinding[] {
+function findingsOf(subject: string, template: TemplateInfo, blueprint: CloningBlueprint): CheckFinding[] {
   const { vmid, node, disk, diskGiB, storage, digest, problems } = template;
   const at = `${vmid} on ${node}`;
-  const found = problems.map((problem) => bad(subject, `${at}: ${problem}`, remedyOf(problem, template)));
+  const found = problems.map((problem) =>
+    bad(subject, `${at}: ${problem}`, remedyOf(problem, template, blueprint.kind)),
+  );
   if (blueprint.diskGiB < diskGiB)
     found.push(
       bad(
@@ -60,7 +72,7 @@ function findingsOf(subject: string, template: TemplateInfo, blueprint: Intended
     );
   if (found.length > 0) return found;
   const detail = `${at}, ${disk} of ${diskGiB} GiB on ${storage}, digest ${digest.slice(0, 12)}`;
-  if (blueprint.clone === 'linked' && !template.storageShared)
+  if (blueprint.source.clone === 'linked' && !template.storageShared)
     return [
       doubtful(
         subject,
@@ -71,13 +83,14 @@ function findingsOf(subject: string, template: TemplateInfo, blueprint: Intended
   return [good(subject, detail)];
 }
 
-function remedyOf(problem: string, { vmid, node }: TemplateInfo): string {
+function remedyOf(problem: string, { vmid, node }: TemplateInfo, kind: GuestKind): string {
+  const { tool } = KINDS[kind];
   if (problem.includes('cloud-init'))
     return `on ${node}: qm set ${vmid} --ide2 <storage>:cloudinit (and no second one)`;
   if (problem.includes('agent')) return `on ${node}: qm set ${vmid} --agent 1`;
   if (problem.includes('locked'))
-    return `wait for the job that holds it; if none runs, on ${node}: qm unlock ${vmid}`;
+    return `wait for the job that holds it; if none runs, on ${node}: ${tool} unlock ${vmid}`;
   if (problem.includes('hook script'))
-    return `on ${node}: qm set ${vmid} --delete hookscript; or add it to hookScripts of the cluster's file after reading it`;
-  return `mend it on ${node}, see: qm config ${vmid}`;
+    return `on ${node}: ${tool} set ${vmid} --delete hookscript (lxc.hook lines: in its config file); or add it to hookScripts of the cluster's file after reading it`;
+  return `mend it on ${node}, see: ${tool} config ${vmid}`;
 }
