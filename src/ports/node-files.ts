@@ -40,8 +40,8 @@ export interface NodeFile {
   readonly mode: FileMode | undefined;
 }
 
-/** 0600, 0644, 0755. */
-export type FileMode = 'private' | 'readable' | 'runnable';
+/** 0600, 0644, 0755; `guest` = 0600 of the root of unprivileged containers, which is the node's id 100000. */
+export type FileMode = 'private' | 'readable' | 'runnable' | 'guest';
 
 /** `count` ids from `start` on. */
 export interface IdRange {
@@ -69,14 +69,19 @@ export interface NodeFiles {
     change: { readonly digest: string; readonly lines: readonly RawLine[] },
     call: Call,
   ): Promise<ContainerConfigFile>;
-  /** Writes beside it, then renames; at most 1 MiB. Nothing is written when the same file is there. Gives what was read back. */
+  /**
+   * Writes beside it, then renames; at most 1 MiB. Nothing is written when the same file is there, or any of this mode with `keeps`: somebody
+   * else writes on in it. Gives what was read back.
+   */
   putFile(
     file: NodeFileRef,
-    content: { readonly bytes: Buffer; readonly mode: FileMode },
+    content: { readonly bytes: Buffer; readonly mode: FileMode; readonly keeps?: boolean },
     call: Call,
   ): Promise<NodeFile>;
   /** `undefined` = not there. A link or anything else that is no plain file is `remote-refused`. */
   readFile(file: NodeFileRef, call: Call): Promise<(NodeFile & { readonly bytes: Buffer }) | undefined>;
+  /** The last 16 KiB of each report that is there, by name; text of containers, in whatever state. At most 1,000. */
+  readReports(node: string, names: readonly string[], call: Call): Promise<ReadonlyMap<string, string>>;
   removeFile(file: NodeFileRef, call: Call): Promise<{ existed: boolean }>;
   /** What `root` may map into containers there: its lines of `/etc/subuid` and `/etc/subgid`. */
   idRanges(node: string, call: Call): Promise<{ uid: readonly IdRange[]; gid: readonly IdRange[] }>;

@@ -166,6 +166,22 @@ export function nodeFilesContract(name: string, start: () => Promise<NodeFilesSe
       expect((await at.files.readFile(hook, call))?.bytes).toEqual(bytes);
     });
 
+    it('gives a container files of its own, and leaves alone what it writes into them', async () => {
+      const report = ref('105.first-boot', { in: 'reports' });
+      const empty = { bytes: Buffer.alloc(0), mode: 'guest', keeps: true } as const;
+      const put = await at.files.putFile(report, empty, call);
+      expect(put.mode).toBe('guest');
+      await at.files.putFile(report, { bytes: Buffer.from('done\n'), mode: 'guest' }, call);
+      await at.files.putFile(report, empty, call);
+      const tails = await at.files.readReports(at.node, [report.name, 'none'], call);
+      expect([...tails]).toEqual([[report.name, 'done\n']]);
+      const long = Buffer.from(`${'x'.repeat(20_000)}\ndone\n`);
+      await at.files.putFile(report, { bytes: long, mode: 'guest' }, call);
+      const tail = (await at.files.readReports(at.node, [report.name], call)).get(report.name)!;
+      expect([tail.length, tail.slice(-6)]).toEqual([16_384, '\ndone\n']);
+      await at.files.removeFile(report, call);
+    });
+
     it('puts snippets where the storage has them, under names of ours', async () => {
       const place = { in: 'snippets', storage: at.storage } as const;
       const content = { bytes: Buffer.from('#cloud-config\n'), mode: 'readable' } as const;

@@ -41,7 +41,7 @@ const file = z
   .object({
     path: z.string(),
     sha256: z.string(),
-    mode: z.enum(['private', 'readable', 'runnable']).optional().catch(undefined),
+    mode: z.enum(['private', 'readable', 'runnable', 'guest']).optional().catch(undefined),
   })
   .transform(({ mode, ...rest }) => ({ ...rest, mode }));
 const maybe = <T extends z.ZodRawShape>(there: T) =>
@@ -56,6 +56,7 @@ const SHAPES = {
   rawLines: z.object({ config }),
   put: z.object({ file }),
   read: maybe({ file, content: z.base64() }),
+  reports: z.object({ tails: z.record(z.string(), z.base64()) }),
   remove: z.object({ existed: z.boolean() }),
   ids: z.object({ uid: ranges, gid: ranges }),
   resolve: maybe({ path: z.string(), isDirectory: z.boolean(), mount: z.string() }),
@@ -131,11 +132,16 @@ export class SshNodeFiles implements NodeFiles {
 
   async putFile(
     ref: NodeFileRef,
-    { bytes, mode }: { readonly bytes: Buffer; readonly mode: FileMode },
+    {
+      bytes,
+      mode,
+      keeps = false,
+    }: { readonly bytes: Buffer; readonly mode: FileMode; readonly keeps?: boolean },
     call: Call,
   ): Promise<NodeFile> {
     const sha256 = createHash('sha256').update(bytes).digest('hex');
-    const request = { op: 'file.put', ...placeOf(ref), mode, sha256, content: bytes.toString('base64') };
+    const content = bytes.toString('base64');
+    const request = { op: 'file.put', ...placeOf(ref), mode, keeps, sha256, content };
     const answer = await this.#helper.ask(
       SHAPES.put,
       { node: ref.node, what: `put ${ref.name}`, isWrite: true, request },
@@ -152,6 +158,21 @@ export class SshNodeFiles implements NodeFiles {
       call,
     );
     return answer.found ? { ...answer.file, bytes: Buffer.from(answer.content, 'base64') } : undefined;
+  }
+
+  async readReports(
+    node: string,
+    names: readonly string[],
+    call: Call,
+  ): Promise<ReadonlyMap<string, string>> {
+    const { tails } = await this.#helper.ask(
+      SHAPES.reports,
+      { node, what: 'read reports', isWrite: false, request: { op: 'reports.read', names } },
+      call,
+    );
+    return new Map(
+      Object.entries(tails).map(([name, tail]) => [name, Buffer.from(tail, 'base64').toString('utf8')]),
+    );
   }
 
   async removeFile(ref: NodeFileRef, call: Call): Promise<{ existed: boolean }> {
