@@ -34,6 +34,18 @@ const fileSpec = z.strictObject({
   node: z.string().optional(),
   text: z.string().default(''),
 });
+const templateSpec = z.strictObject({
+  vmid,
+  node: z.string(),
+  name: z.string(),
+  storage: z.string().default('ceph'),
+  diskGiB: z.number().int().default(8),
+  usedGiB: z.number().default(3),
+  pool: z.string().optional(),
+});
+type TemplateSpec = z.output<typeof templateSpec>;
+const CONTAINER_TEMPLATE = 'debian-12-desktop-lxc';
+const ARCHIVE = 'local:vztmpl/debian-12-standard_12.12-1_amd64.tar.zst';
 const nodeSpec = z.union([
   z.string().transform((name) => ({ name, cores: 128, memoryMiB: 1_048_576 })),
   z.strictObject({
@@ -62,20 +74,13 @@ const worldSpecSchema = z.strictObject({
   storages: z.array(storageSpec).prefault([
     { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 40_960 },
     { id: 'local-lvm', type: 'lvmthin', shared: false, sizeGiB: 1_024 },
+    { id: 'local', type: 'dir', shared: false, sizeGiB: 100, content: ['iso', 'vztmpl', 'snippets'] },
   ]),
   templates: z
-    .array(
-      z.strictObject({
-        vmid,
-        node: z.string(),
-        name: z.string(),
-        storage: z.string().default('ceph'),
-        diskGiB: z.number().int().default(8),
-        usedGiB: z.number().default(3),
-        pool: z.string().optional(),
-      }),
-    )
-    .default([{ vmid: 9000, node: 'pve1', name: 'debian-12-xfce', storage: 'ceph', diskGiB: 8, usedGiB: 3 }]),
+    .array(templateSpec)
+    .default([templateSpec.parse({ vmid: 9000, node: 'pve1', name: 'debian-12-xfce' })]),
+  /** Left out = copies of one on the first three nodes, if the storages are there. */
+  containerTemplates: z.array(templateSpec).optional(),
   guests: z
     .array(
       z.strictObject({
@@ -97,7 +102,8 @@ const worldSpecSchema = z.strictObject({
       { vmid: 10_007, node: 'pve3', kind: 'lxc', owner: 'carol', name: 'wiki', running: false },
     ]),
   pools: z.array(z.string()).default([]),
-  files: z.array(fileSpec).default([]),
+  /** Left out = an archive of Debian on every node, if there is a storage `local` that may hold it. */
+  files: z.array(fileSpec).optional(),
   /** `next-id` of datacenter.cfg: lower bound, and the upper one that is not part of it. */
   nextId: z.tuple([vmid, vmid]).default([100, 1_000_000]),
   /** Guests that HA manages: `vm:105` or `ct:105`. */
@@ -204,7 +210,8 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
     },
     certificates: new Map(),
   };
-  addAccess(world, spec, pool);
+  const containerTemplates = spec.containerTemplates ?? defaultContainerTemplates(world);
+  addAccess(world, { ...spec, templates: [...spec.templates, ...containerTemplates] }, pool);
   for (const template of spec.templates) {
     const disk = volumeId(world, template, `base-${template.vmid}-disk-0`);
     const cloudInit = volumeId(world, template, `vm-${template.vmid}-cloudinit`);
@@ -231,9 +238,46 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
     addVolume(world, template, { volid: disk, sizeGiB: template.diskGiB, usedGiB: template.usedGiB });
     addVolume(world, template, { volid: cloudInit, sizeGiB: 4 / 1024, usedGiB: 4 / 1024 });
   }
+  for (const template of containerTemplates) addContainerTemplate(world, random, template);
   for (const guest of spec.guests) addForeignGuest(world, random, guest);
-  for (const file of spec.files) addFile(world, file);
+  for (const file of spec.files ?? defaultArchives(world)) addFile(world, file);
   return world;
+}
+
+/** Home-made: copies of one, because a container can be cloned only once at a time. */
+function defaultContainerTemplates({ nodes, storages }: World): TemplateSpec[] {
+  if (!storages.some(({ id, content }) => id === 'ceph' && content.includes('rootdir'))) return [];
+  return nodes
+    .slice(0, 3)
+    .flatMap(({ name: node }, index) =>
+      templateSpec.parse({ vmid: 9100 + index, node, name: CONTAINER_TEMPLATE }),
+    );
+}
+
+function addContainerTemplate(world: World, random: SimRandom, template: TemplateSpec): void {
+  const volid = volumeId(world, template, `base-${template.vmid}-disk-0`, 'raw');
+  addGuest(
+    world,
+    random,
+    { ...template, kind: 'lxc', owner: 'admin' },
+    {
+      arch: 'amd64',
+      cores: '2',
+      features: 'nesting=1',
+      memory: '2048',
+      ostype: 'debian',
+      rootfs: `${volid},size=${template.diskGiB}G`,
+      swap: '512',
+      template: '1',
+      unprivileged: '1',
+    },
+  );
+  addVolume(world, template, { volid, sizeGiB: template.diskGiB, usedGiB: template.usedGiB });
+}
+
+function defaultArchives({ nodes, storages }: World): z.output<typeof fileSpec>[] {
+  if (!storages.some(({ id, content }) => id === 'local' && content.includes('vztmpl'))) return [];
+  return nodes.map(({ name: node }) => ({ volid: ARCHIVE, node, text: '' }));
 }
 
 export interface ForeignGuestSpec {

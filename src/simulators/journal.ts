@@ -42,6 +42,8 @@ import { HatcheryError } from '../core/errors.js';
  *                     (`mark` = last line of the description when it starts with `[hatchery `). `effect: false` = nothing is left of the attempt. A failed clone that leaves a config
  *                     behind (pool join failed after the move) has effect true and the error as verdict; foreign: `foreign.create` with effect true.
  *                     task-end of `qemu.create`: the same without source and mode; its failure at the pool leaves volumes (`left`) and no config.
+ *                     task-end of `lxc.create`: as of `qemu.create`, `name` = its host name; its failure at the pool leaves the container (effect true).
+ * - containers:       every line about a guest says `lxc.` instead of `qemu.` where both kinds can do it; `address` = what DHCP gave it.
  * - config write:     request `qemu.config.put` (or task-end of `qemu.config.post`), effect true only if the text changed, digestBefore, digestAfter, incarnation,
  *                     params = keys written plus `mac` (of net0 after the write), `mark` (after the write), `name`.
  * - disk grown:       task-end `qemu.resize` params `{ disk, sizeGiB }`.
@@ -63,7 +65,7 @@ import { HatcheryError } from '../core/errors.js';
  *                     task follows with actor `root@pam`; a guest that HA moved away from a dead node is `foreign.migrate` of
  *                     `foreign:ha-manager`.
  * - reads:            `version`, `cluster.status`, `cluster.resources`, `cluster.nextid`, `nodes.list`, `node.status`, `tasks.list`, `task.status`, `task.log`, `storage.list`,
- *                     `storage.content`, `qemu.list`, `qemu.config.get`, `qemu.status`, `qemu.agent.interfaces`, `lxc.list`, `access.permissions`, `pools.get`, ...; `unrouted` = no such path.
+ *                     `storage.content`, `qemu.list`, `qemu.config.get`, `qemu.status`, `qemu.agent.interfaces`, `lxc.list`, `lxc.interfaces`, `access.permissions`, `pools.get`, ...; `unrouted` = no such path.
  *
  * Windows DHCP over WinRM (`sim: "winrm"`), beside one `request` line per SOAP message
  * - `dhcp.allow`  request, effect true = the filter was added; `resource` = MAC, lower case with colons; params `{ description, list: "Allow" }`.

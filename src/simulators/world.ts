@@ -35,6 +35,8 @@ export function holdsFiles(storage: WorldStorage): boolean {
   return ['nfs', 'cifs', 'cephfs', 'dir'].includes(storage.type);
 }
 
+export type RawLine = readonly [key: string, value: string];
+
 export interface WorldGuest {
   readonly vmid: number;
   readonly kind: 'qemu' | 'lxc';
@@ -45,11 +47,15 @@ export interface WorldGuest {
   readonly incarnation: string;
   /** Keys as in the config file, `description` with real newlines. */
   config: Record<string, string>;
+  /** Of a container: the `lxc.*` lines of its file, in their order. Only whoever writes the file can set them. */
+  rawLines: readonly RawLine[];
+  /** Of a container: its file as somebody wrote it, and as the API would write the same; gone with the next change over the API. */
+  handWritten: { readonly text: string; readonly rendered: string } | undefined;
   /** Written while it ran and not hot-pluggable; merged at the next start. */
   pending: Record<string, string | null>;
   status: 'running' | 'stopped';
   startedAtMs: number;
-  /** Simulated time from which the agent answers. */
+  /** Simulated time from which the agent answers; of a container, its network is up. */
   agentUpAtMs: number;
   /** What DHCP gave at the last start; `undefined` = nothing (its MAC was not allowed). */
   address: string | undefined;
@@ -61,7 +67,7 @@ export interface WorldGuest {
   readonly snapshots: Map<string, WorldSnapshot>;
   /** What its agent ran and nobody has asked about yet. */
   readonly processes: { readonly pid: number; readonly output: string }[];
-  /** What was written into it through its agent: base64 by path. It lies on the guest's disks, as far as snapshots and clones go. */
+  /** What was written into it through its agent, or when a container was made: base64 by path. It lies on the guest's disks, as far as snapshots and clones go. */
   files: Map<string, string>;
   /** Its agent froze its file systems. */
   isFrozen: boolean;
@@ -73,6 +79,8 @@ export function newGuest(
 ): WorldGuest {
   return {
     ...about,
+    rawLines: [],
+    handWritten: undefined,
     pending: {},
     status: 'stopped',
     startedAtMs: 0,
@@ -90,6 +98,7 @@ export function newGuest(
 /** Sections of a guest's config file. */
 export interface WorldSnapshot {
   readonly config: Record<string, string>;
+  readonly rawLines: readonly RawLine[];
   description: string;
   /** Unix time in seconds. */
   readonly time: number;
@@ -253,7 +262,7 @@ export interface WorldConditions {
 }
 
 /** Counts up whenever a saved world would lack something. */
-export const WORLD_FORMAT = 3;
+export const WORLD_FORMAT = 4;
 
 /** Everything that exists, plain data and Maps, so that `--state` can save it. */
 export interface World {

@@ -101,8 +101,7 @@ describe('storages', () => {
     const containers = (await root.get('/nodes/pve2/storage/ceph/content?content=rootdir')).json
       .data as Row[];
     expect(containers.map(({ vmid, format }) => [vmid, format])).toEqual([
-      [101, 'raw'],
-      [10_007, 'raw'],
+      ...[9100, 9101, 9102, 101, 10_007].map((vmid) => [vmid, 'raw']),
     ]);
     expect(await ids('/nodes/pve2/storage/local/content', root)).toEqual([
       'local:snippets/user.yaml',

@@ -82,7 +82,7 @@ export class GuestLedger {
     } else if (op.endsWith('.stop') || op.endsWith('.shutdown') || params['state'] === 'disk') {
       guest.isRunning = false;
       guest.address = undefined;
-    } else if (op.includes('.config.') || op === 'qemu.rollback' || op === 'foreign.edit') {
+    } else if (op.includes('.config.') || op.endsWith('.rollback') || op === 'foreign.edit') {
       if (line.event === 'foreign') editedBy(guest, params);
       else {
         guest.mark = text(params['mark']);
@@ -208,7 +208,8 @@ function whyForeign(guest: LedgerGuest, actor: string): string | undefined {
 function editedBy(guest: LedgerGuest, params: Readonly<Record<string, unknown>>): void {
   if (typeof params['description'] === 'string')
     guest.mark = params['description'].trimEnd().split('\n').at(-1);
-  if (typeof params['name'] === 'string') guest.name = params['name'];
+  const name = params['name'] ?? params['hostname'];
+  if (typeof name === 'string') guest.name = name;
   const mac =
     typeof params['net0'] === 'string'
       ? /[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}/.exec(params['net0'])?.[0]

@@ -113,7 +113,7 @@ export function interfacesOf(pve: Pve, guest: WorldGuest): unknown[] {
 }
 
 /** fe80:: address with the modified EUI-64 of the MAC. */
-function linkLocal(mac: string): string {
+export function linkLocal(mac: string): string {
   const bytes = mac.split(':').map((part) => Number.parseInt(part, 16));
   const eui = [(bytes[0] ?? 0) ^ 2, bytes[1], bytes[2], 0xff, 0xfe, bytes[3], bytes[4], bytes[5]];
   const hex = eui.map((byte) => (byte ?? 0).toString(16).padStart(2, '0')).join('');

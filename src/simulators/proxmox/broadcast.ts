@@ -1,6 +1,6 @@
 import type { SimulatorContext } from '../context.js';
 import type { WorldGuest } from '../world.js';
-import { sizesOf } from './guest-rows.js';
+import { nameOf, sizesOf } from './guest-rows.js';
 import type { Told } from './pve.js';
 import { isOn } from './volumes.js';
 
@@ -103,9 +103,9 @@ export class Broadcast {
   }
 }
 
-/** A config that has no name yet (a clone's first file) is not told. */
+/** A virtual machine's config that has no name yet (a clone's first file) is not told. */
 function guestNews(guest: WorldGuest, atMs: number): Record<string, unknown> | undefined {
-  const name = guest.config['name'] ?? guest.config['hostname'];
+  const name = nameOf(guest);
   if (name === undefined) return undefined;
   const { cpus, ...numbers } = sizesOf(guest);
   const isRunning = guest.status === 'running';

@@ -7,7 +7,7 @@ import { disksOf, formatDisk, macOf, markLine, metaLine, randomMac, sizeGiB } fr
 import { joinPool } from './join-pool.js';
 import type { LockUser } from './locks.js';
 import type { Pve } from './pve.js';
-import { lockFile, lockUser } from './qemu-task.js';
+import { lockFile, lockUser } from './guest-task.js';
 import { TaskFailure, type Task, type TaskResult } from './task-engine.js';
 import { allocate, freeAll, occupyStorages, storageOf, volumeOf } from './volumes.js';
 import { failure } from './wire.js';

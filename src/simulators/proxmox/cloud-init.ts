@@ -3,7 +3,8 @@ import { volumeKey, type WorldGuest } from '../world.js';
 import { disksOf, macOf } from './guest-config.js';
 import type { Pve } from './pve.js';
 import { isCloudInitKey } from './qemu-keys.js';
-import { pathOf, storageOf } from './volumes.js';
+import { pathOf } from './storage-content.js';
+import { storageOf } from './volumes.js';
 import { failure } from './wire.js';
 
 /** What a guest is told by its cloud-init drive. */

@@ -5,7 +5,7 @@ import { disksOf } from './guest-config.js';
 import type { LockUser } from './locks.js';
 import { OPTIONAL_FLAG } from './params.js';
 import { checkUnlocked, guestOn, type Handled, type Pve, type PveCall, type Route } from './pve.js';
-import { checkRootParams, forkLocked } from './qemu-task.js';
+import { checkRootParams, forkLocked } from './guest-task.js';
 import { TaskFailure, type Task, type TaskResult } from './task-engine.js';
 import { basesInUse, free, occupyStorages, ownName } from './volumes.js';
 import { failure } from './wire.js';
@@ -91,7 +91,8 @@ async function destroy(call: PveCall, task: Task, user: LockUser): Promise<TaskR
   return { ...about, effect: true, warnings: pve.world.version === '8.4' ? 0 : left.length };
 }
 
-async function forgetRights(pve: Pve, user: LockUser, vmid: number): Promise<void> {
+/** The guest's pool and access rules. */
+export async function forgetRights(pve: Pve, user: LockUser, vmid: number): Promise<void> {
   await pve.locks.with(user, 'file-user_cfg', async (signal) => {
     await pve.context.clock.sleep(drawMs(pve.context, 'cluster-write', vmid), signal);
     for (const pool of pve.world.pools.values()) pool.members.delete(vmid);

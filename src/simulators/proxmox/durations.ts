@@ -12,6 +12,9 @@ const MODEL = {
   proxied: [15, 20],
   'cluster-write': [20, 100],
   'clone-step': [250, 600],
+  'container-setup': [1_300, 3_500],
+  'container-network': [3_000, 6_000],
+  'make-file-system': [500, 1_500],
   start: [2_500, 8_000],
   'cloud-init-iso': [300, 600],
   'cloud-init': [2_000, 5_000],
@@ -28,16 +31,16 @@ type DurationKind = keyof typeof MODEL;
 /** What the durations of a world follow from. */
 type DrawContext = Pick<SimulatorContext, 'random' | 'world'>;
 
-/** Simulated milliseconds (median) of work under the storage lock: linked clone of a disk, new cloud-init drive, removal. */
+/** Simulated milliseconds (median) of work under the storage lock: linked clone of a disk, new cloud-init drive, removal; and of unpacking a container's archive. */
 const STORAGE_MODEL = {
-  rbd: { link: 700, cloudInit: 500, free: 100, copyMiBps: 200 },
-  lvmthin: { link: 400, cloudInit: 300, free: 100, copyMiBps: 500 },
-  lvm: { link: 400, cloudInit: 300, free: 100, copyMiBps: 500 },
-  zfspool: { link: 300, cloudInit: 200, free: 100, copyMiBps: 500 },
-  nfs: { link: 500, cloudInit: 200, free: 100, copyMiBps: 100 },
-  cifs: { link: 500, cloudInit: 200, free: 100, copyMiBps: 100 },
-  cephfs: { link: 500, cloudInit: 200, free: 100, copyMiBps: 200 },
-  dir: { link: 500, cloudInit: 200, free: 100, copyMiBps: 250 },
+  rbd: { link: 700, cloudInit: 500, free: 100, unpack: 12_000, copyMiBps: 200 },
+  lvmthin: { link: 400, cloudInit: 300, free: 100, unpack: 8_000, copyMiBps: 500 },
+  lvm: { link: 400, cloudInit: 300, free: 100, unpack: 8_000, copyMiBps: 500 },
+  zfspool: { link: 300, cloudInit: 200, free: 100, unpack: 8_000, copyMiBps: 500 },
+  nfs: { link: 500, cloudInit: 200, free: 100, unpack: 12_000, copyMiBps: 100 },
+  cifs: { link: 500, cloudInit: 200, free: 100, unpack: 12_000, copyMiBps: 100 },
+  cephfs: { link: 500, cloudInit: 200, free: 100, unpack: 12_000, copyMiBps: 200 },
+  dir: { link: 500, cloudInit: 200, free: 100, unpack: 8_000, copyMiBps: 250 },
 } as const;
 
 /** One draw of how long something takes; the same seed, kind and key give the same series. */
@@ -55,11 +58,12 @@ export function drawBootMs(context: DrawContext, vmid: number): number {
 export function drawStorageMs(
   context: DrawContext,
   storage: WorldStorage,
-  step: 'link' | 'cloudInit' | 'free',
+  step: 'link' | 'cloudInit' | 'free' | 'unpack',
   key: string | number,
 ): number {
   const median = STORAGE_MODEL[storage.type][step];
-  return context.random.stream('storage', storage.id, step, key).logNormal(median, median * 3);
+  const spread = step === 'unpack' ? 2 : 3;
+  return context.random.stream('storage', storage.id, step, key).logNormal(median, median * spread);
 }
 
 /** Of one copy that runs alone. */

@@ -2,7 +2,7 @@ import type { Act, ActTarget } from '../acts.js';
 import { grant, revoke } from '../build-access.js';
 import { SimProcess } from '../process.js';
 import { volumeKey, type WorldGuest } from '../world.js';
-import { lockFile } from './qemu-task.js';
+import { lockFile } from './guest-task.js';
 import { disksOf, macOf } from './guest-config.js';
 import type { ForeignActors } from './foreign.js';
 import type { Conditions } from './conditions.js';
@@ -156,13 +156,14 @@ export class FaultActs {
   /** Somebody takes it as soon as it is free, and keeps it. */
   #holdLock(act: Extract<Act, { do: 'hold-file-lock' | 'hold-cluster-lock' }>): void {
     const { files, locks, context, conditions, world } = this.pve;
+    const kind = act.do === 'hold-file-lock' ? world.guests.get(act.vmid ?? 0)?.kind : undefined;
     const wait = (signal?: AbortSignal): Promise<void> => context.clock.sleep(act.forMs, signal);
     const held = new SimProcess().run(() =>
       act.do === 'hold-cluster-lock'
         ? locks.with({ actor: SOMEBODY, node: world.nodes[0]!.name }, act.lock, wait)
         : files.with(
             { actor: SOMEBODY, node: given(act.node, 'node') },
-            lockFile(given(act.vmid, 'vmid')),
+            lockFile(given(act.vmid, 'vmid'), kind),
             'exclusive',
             60_000,
             () => wait(),

@@ -1,12 +1,14 @@
 import { createHash } from 'node:crypto';
 import type { SimulatorContext } from '../context.js';
-import type { WorldGuest } from '../world.js';
+import type { RawLine, WorldGuest } from '../world.js';
 import type { RandomStream } from '../seed.js';
+import { textOf } from './lxc-config-file.js';
+import { specOfContainerKey } from './lxc-keys.js';
 import { specOfKey } from './qemu-keys.js';
 
 const DISK_KEY = /^(scsi|virtio|sata|ide|efidisk|tpmstate|unused|mp)[0-9]+$|^rootfs$/;
 
-/** One section of the config file: description as leading comment lines, then the keys in order. */
+/** One section of a virtual machine's config file: description as leading comment lines, then the keys in order. */
 function renderSection(config: Readonly<Record<string, string>>): string {
   const { description, ...rest } = config;
   const comment = (description ?? '')
@@ -21,7 +23,7 @@ function renderSection(config: Readonly<Record<string, string>>): string {
   return comment + keys;
 }
 
-/** The config file's text: what runs, what waits, the snapshots. */
+/** A virtual machine's config file: what runs, what waits, the snapshots. */
 function renderConfig(guest: WorldGuest): string {
   const waiting = Object.entries(guest.pending);
   const pending = waiting
@@ -41,7 +43,8 @@ function renderConfig(guest: WorldGuest): string {
 
 /** SHA-1 of the file, what PVE calls `digest`. */
 export function digestOf(guest: WorldGuest): string {
-  return createHash('sha1').update(renderConfig(guest)).digest('hex');
+  const text = guest.kind === 'lxc' ? textOf(guest) : renderConfig(guest);
+  return createHash('sha1').update(text).digest('hex');
 }
 
 /** `virtio=BC:..,bridge=vmbr0,tag=5` or `model=virtio,macaddr=..`, with the model and the MAC under their own names. */
@@ -70,6 +73,13 @@ export function normaliseNet(text: string, random: RandomStream): string {
   const { model, mac, rest } = parseNet(text);
   const more = [...rest].sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, value]) => `,${key}=${value}`);
   return `${model || 'virtio'}=${(mac ?? randomMac(random)).toUpperCase()}${more.join('')}`;
+}
+
+/** Puts a container's network device in PVE's own form; without a MAC it draws one of its prefix. */
+export function normaliseContainerNet(text: string, random: RandomStream): string {
+  const { mac, rest } = parseNet(text);
+  const { name = '', ...others } = Object.fromEntries(rest);
+  return formatDisk(`name=${name}`, { ...others, hwaddr: mac ?? randomMac(random), type: 'veth' });
 }
 
 export function randomMac(random: RandomStream): string {
@@ -105,7 +115,7 @@ export function disksOf(config: Readonly<Record<string, string>>): DiskLine[] {
 function parseDisk(key: string, text: string): DiskLine | undefined {
   const [volid = '', ...parts] = text.split(',');
   const colon = volid.indexOf(':');
-  if (colon < 0) return undefined;
+  if (colon < 0 || volid.startsWith('/')) return undefined;
   const options = Object.fromEntries(
     parts.map((part) => {
       const [name = '', value = ''] = part.split(/=(.*)/s);
@@ -117,6 +127,7 @@ function parseDisk(key: string, text: string): DiskLine | undefined {
   return { key, volid, storage: volid.slice(0, colon), options, isCloudInit };
 }
 
+/** A property string: what comes first, then the other keys in order. */
 export function formatDisk(volid: string, options: Readonly<Record<string, string>>): string {
   const more = Object.keys(options)
     .sort()
@@ -161,10 +172,6 @@ function freeUnused({ config }: WorldGuest): string {
   return `unused${n}`;
 }
 
-const CONTAINER_NUMBERS = new Set([
-  ...['console', 'cores', 'memory', 'onboot', 'protection', 'swap', 'template', 'tty', 'unprivileged'],
-]);
-
 /** Config as GET shows it: passwords masked, whole numbers and flags as numbers, a description that ends in a newline. */
 export function shownKeys(
   config: Readonly<Record<string, string>>,
@@ -180,20 +187,24 @@ export function shownKeys(
 }
 
 function isNumeric(key: string, kind: WorldGuest['kind']): boolean {
-  if (kind === 'lxc') return CONTAINER_NUMBERS.has(key);
-  const type = specOfKey(key)?.type;
+  const type = (kind === 'lxc' ? specOfContainerKey(key) : specOfKey(key))?.type;
   return type === 'integer' || type === 'boolean';
 }
 
 /** Pending changes merged unless `current`. */
-export function shownConfig(guest: WorldGuest, current: boolean): Record<string, string | number> {
+export function shownConfig(guest: WorldGuest, current: boolean): Record<string, unknown> {
   const merged = { ...guest.config };
   if (!current)
     for (const [key, value] of Object.entries(guest.pending)) {
       if (value === null) delete merged[key];
       else merged[key] = value;
     }
-  return { ...shownKeys(merged, guest.kind), digest: digestOf(guest) };
+  return { ...shownKeys(merged, guest.kind), ...shownLines(guest.rawLines), digest: digestOf(guest) };
+}
+
+/** The `lxc.*` lines as GET shows them. */
+export function shownLines(lines: readonly RawLine[]): { lxc?: readonly RawLine[] } {
+  return lines.length === 0 ? {} : { lxc: lines };
 }
 
 /** The mark line that a deployment writes last into the description, for the journal. */

@@ -17,18 +17,24 @@ export function listGuests({ pve, node, account }: PveCall, kind: 'qemu' | 'lxc'
 
 export function rowOf(pve: Pve, guest: WorldGuest): Record<string, unknown> {
   const { config, vmid, status } = guest;
+  const name = nameOf(guest);
   return {
     vmid,
     status,
     ...sizesOf(guest),
     uptime: status === 'running' ? Math.floor((pve.context.clock.elapsedMs() - guest.startedAtMs) / 1000) : 0,
-    ...(config['name'] === undefined ? {} : { name: config['name'] }),
-    ...(config['hostname'] === undefined ? {} : { name: config['hostname'], type: 'lxc' }),
+    ...(name === undefined ? {} : { name }),
+    ...(guest.kind === 'lxc' ? { type: 'lxc' } : {}),
     ...(config['lock'] === undefined ? {} : { lock: config['lock'] }),
     ...(config['tags'] === undefined ? {} : { tags: config['tags'] }),
     ...(config['template'] === '1' ? { template: 1 } : {}),
     ...(status === 'running' ? { pid: pidOf(guest) } : {}),
   };
+}
+
+/** A container is never without one. */
+export function nameOf({ kind, vmid, config }: WorldGuest): string | undefined {
+  return kind === 'lxc' ? (config['hostname'] ?? `CT${vmid}`) : config['name'];
 }
 
 function pidOf({ vmid }: WorldGuest): number {

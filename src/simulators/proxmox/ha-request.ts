@@ -1,17 +1,19 @@
 import type { WorldHaMove } from '../world.js';
 import { drawMs } from './durations.js';
 import { affinityOf, type Affinity } from './ha-affinity.js';
+import { KINDS } from './guest-kind.js';
 import type { LockUser } from './locks.js';
 import type { Handled, Pve, PveCall } from './pve.js';
-import { lockUser } from './qemu-task.js';
+import { lockUser } from './guest-task.js';
 import type { Task, TaskResult } from './task-engine.js';
 import { failure, PveError } from './wire.js';
 
 /** Starting or stopping a managed guest only asks the HA manager: the task ends at once. */
 export function askHa(call: PveCall, wanted: 'start' | 'stop'): Handled {
   const { pve, vmid } = call;
+  const { word } = KINDS[pve.world.guests.get(vmid)?.kind ?? 'qemu'];
   return ask(call, `ha${wanted}`, async (task) => {
-    task.log(`Requesting HA ${wanted} for VM ${vmid}`);
+    task.log(`Requesting HA ${wanted} for ${word} ${vmid}`);
     pve.ha.requestState(vmid, wanted === 'start' ? 'started' : 'stopped');
     return { effect: false };
   });

@@ -2,6 +2,7 @@ import type { SimulatorContext } from '../context.js';
 import type { World, WorldGuest, WorldHaMove, WorldHaResource } from '../world.js';
 import { macOf } from './guest-config.js';
 import { affinityOf } from './ha-affinity.js';
+import { startContainer, stopContainer } from './lxc-power.js';
 import type { Pve } from './pve.js';
 import type { Task } from './task-engine.js';
 import { powerTask, type PowerUser } from './power.js';
@@ -148,10 +149,12 @@ export class Ha {
     service.task = undefined;
     if (!service.isInError && this.#goOn(pve, guest, service)) return;
     const wanted = resource.state === 'started' ? 'running' : 'stopped';
-    if (guest.status === wanted || service.isInError || guest.kind === 'lxc') return;
+    if (guest.status === wanted || service.isInError) return;
     if (wanted === 'running' && this.#startsOn(guest.node) >= STARTS_AT_ONCE) return;
     const how = wanted === 'running' ? 'start' : 'stop';
-    service.task = powerTask(asRoot(pve, guest, `qemu.${how}`), how);
+    const by = asRoot(pve, guest, `${guest.kind}.${how}`);
+    if (guest.kind === 'qemu') service.task = powerTask(by, how);
+    else service.task = how === 'start' ? startContainer(by) : stopContainer(by, how);
   }
 
   /**

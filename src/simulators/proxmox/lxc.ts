@@ -1,16 +1,16 @@
 import { need } from './auth.js';
-import { FORMATS } from './formats.js';
-import { shownConfig } from './guest-config.js';
 import { haOf, listGuests, rowOf } from './guest-rows.js';
-import { OPTIONAL_FLAG, OPTIONAL_TEXT } from './params.js';
-import { guestOn, type Handled, type PveCall, type Route } from './pve.js';
+import { lxcConfigRoutes } from './lxc-config.js';
+import { lxcCreateRoute } from './lxc-create.js';
+import { lxcDestroyRoute } from './lxc-destroy.js';
+import { lxcInterfacesRoute } from './lxc-interfaces.js';
+import { lxcPowerRoutes } from './lxc-power.js';
+import { guestOn, type Route } from './pve.js';
 import { index } from './qemu.js';
-import { failure } from './wire.js';
 
 const GUEST = '/nodes/{node}/lxc/{vmid}';
 const permit: Route['permit'] = (account, path) => need(account, `/vms/${path['vmid']}`, 'VM.Audit');
 
-/** Containers of others: they are there, hold their VMIDs and can be read. */
 export const lxcRoutes: readonly Route[] = [
   {
     method: 'GET',
@@ -20,8 +20,10 @@ export const lxcRoutes: readonly Route[] = [
     params: {},
     handle: (call) => listGuests(call, 'lxc'),
   },
-  index(GUEST, 'lxc.index', ['config', 'status']),
-  index(`${GUEST}/status`, 'lxc.status.index', ['current']),
+  index(GUEST, 'lxc.index', [...['config', 'pending', 'status', 'interfaces']]),
+  index(`${GUEST}/status`, 'lxc.status.index', [
+    ...['current', 'start', 'stop', 'shutdown', 'suspend', 'resume', 'reboot'],
+  ]),
   {
     method: 'GET',
     path: `${GUEST}/status/current`,
@@ -33,23 +35,9 @@ export const lxcRoutes: readonly Route[] = [
       data: { ...rowOf(pve, guestOn(pve, node, vmid, 'lxc')), ha: haOf(pve, vmid) },
     }),
   },
-  {
-    method: 'GET',
-    path: `${GUEST}/config`,
-    op: 'lxc.config.get',
-    kind: 'read',
-    params: {
-      current: OPTIONAL_FLAG,
-      snapshot: { ...OPTIONAL_TEXT, maxLength: 40, format: FORMATS['pve-configid'] },
-    },
-    permit,
-    handle: readConfig,
-  },
+  lxcInterfacesRoute,
+  lxcCreateRoute,
+  ...lxcConfigRoutes,
+  ...lxcPowerRoutes,
+  lxcDestroyRoute,
 ];
-
-function readConfig({ pve, node, vmid, params }: PveCall): Handled {
-  const guest = guestOn(pve, node, vmid, 'lxc');
-  const snapshot = params.text('snapshot');
-  if (snapshot !== undefined) throw failure(`snapshot '${snapshot}' does not exist`);
-  return { data: shownConfig(guest, params.flag('current') ?? false) };
-}

@@ -17,9 +17,11 @@ export type ParamSpecs = Readonly<Record<string, ParamSpec>>;
 
 /** How many there are of each indexed parameter, from 0. */
 const INDEXES: Readonly<Record<string, number>> = {
+  dev: 256,
   hostpci: 16,
   ide: 4,
   ipconfig: 32,
+  mp: 256,
   net: 32,
   numa: 8,
   parallel: 3,

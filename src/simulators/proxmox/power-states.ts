@@ -5,7 +5,7 @@ import { FORMATS } from './formats.js';
 import { OPTIONAL_COUNT, OPTIONAL_FLAG, OPTIONAL_TEXT } from './params.js';
 import { bootGuest, haltGuest } from './power.js';
 import { checkUnlocked, guestOn, type Handled, type Pve, type PveCall, type Route } from './pve.js';
-import { checkRootParams, FLOCK_MS, forkLocked, lockFile } from './qemu-task.js';
+import { checkRootParams, FLOCK_MS, forkLocked, lockFile } from './guest-task.js';
 import { allocateState, storageOf } from './volumes.js';
 import { failure } from './wire.js';
 import type { WorldGuest } from '../world.js';

@@ -9,7 +9,7 @@ import { OPTIONAL_COUNT, OPTIONAL_FLAG, OPTIONAL_TEXT } from './params.js';
 import { checkUnlocked, guestOn, type Handled, type PveCall, type Route } from './pve.js';
 import { FORMATS } from './formats.js';
 import * as formats from './qemu-formats.js';
-import { checkRootParams, FLOCK_MS, lockFile, lockUser } from './qemu-task.js';
+import { checkRootParams, FLOCK_MS, lockFile, lockUser } from './guest-task.js';
 import { bringUp, takeDown } from './running.js';
 import type { Task, TaskResult } from './task-engine.js';
 import { free, usableStorage } from './volumes.js';

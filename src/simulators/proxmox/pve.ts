@@ -3,6 +3,7 @@ import type { FiredFaults } from '../faults.js';
 import type { JournalEntry } from '../journal.js';
 import type { World, WorldGuest, WorldHaMove, WorldStorage } from '../world.js';
 import type { Account } from './auth.js';
+import { KINDS, type GuestKind } from './guest-kind.js';
 import type { ClusterLocks, FileLocks } from './locks.js';
 import type { Params, ParamSpecs } from './params.js';
 import type { TaskEngine } from './task-engine.js';
@@ -117,15 +118,14 @@ export interface Route {
 }
 
 /** The guest of this kind on this node, or the error of a missing config file. */
-export function guestOn(pve: Pve, node: string, vmid: number, kind: 'qemu' | 'lxc' = 'qemu'): WorldGuest {
+export function guestOn(pve: Pve, node: string, vmid: number, kind: GuestKind = 'qemu'): WorldGuest {
   const guest = pve.world.guests.get(vmid);
-  const folder = kind === 'qemu' ? 'qemu-server' : 'lxc';
   if (!guest || guest.node !== node || guest.kind !== kind || pve.conditions.isConfigHidden(vmid))
-    throw failure(`Configuration file 'nodes/${node}/${folder}/${vmid}.conf' does not exist`);
+    throw failure(`Configuration file 'nodes/${node}/${KINDS[kind].folder}/${vmid}.conf' does not exist`);
   return guest;
 }
 
-export function checkUnlocked(guest: WorldGuest): void {
-  const lock = guest.config['lock'];
-  if (lock !== undefined) throw failure(`VM is locked (${lock})`);
+export function checkUnlocked({ kind, config }: WorldGuest): void {
+  const lock = config['lock'];
+  if (lock !== undefined) throw failure(`${KINDS[kind].word} is locked (${lock})`);
 }

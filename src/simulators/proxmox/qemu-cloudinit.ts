@@ -3,7 +3,7 @@ import { need } from './auth.js';
 import { cloudInitKeys, dump, hasCloudInitDrive, regenerate } from './cloud-init.js';
 import { drawMs } from './durations.js';
 import { checkUnlocked, guestOn, type Handled, type PveCall, type Route } from './pve.js';
-import { FLOCK_MS, lockFile } from './qemu-task.js';
+import { FLOCK_MS, lockFile } from './guest-task.js';
 
 const PATH = '/nodes/{node}/qemu/{vmid}/cloudinit';
 const permitRead: Route['permit'] = (account, path) => need(account, `/vms/${path['vmid']}`, 'VM.Audit');

@@ -8,9 +8,9 @@ import { removeKey, writeKey } from './qemu-config-write.js';
 import { checkDrive, isDrive } from './qemu-drives.js';
 import { CONFIG_PRIVILEGES, QEMU_CONFIG_PARAMS, specOfKey } from './qemu-keys.js';
 import { needBridge, needKeys } from './qemu-rights.js';
-import { checkRootParams, FLOCK_MS, forkLocked, lockFile } from './qemu-task.js';
+import { checkRootParams, FLOCK_MS, forkLocked, lockFile } from './guest-task.js';
 import { snapshotOf } from './snapshot.js';
-import { checkSshKeys } from './ssh-keys.js';
+import { checkEncodedSshKeys } from './ssh-keys.js';
 import { macOf, markLine } from './guest-config.js';
 import type { LockUser } from './locks.js';
 import type { TaskResult } from './task-engine.js';
@@ -105,15 +105,15 @@ function readConfig({ pve, node, vmid, params }: PveCall): Handled {
 }
 
 /** Every key with its value now and the one that waits. */
-function pendingOf(guest: WorldGuest): unknown[] {
-  const now = shownKeys(guest.config, 'qemu');
+export function pendingOf(guest: WorldGuest): unknown[] {
+  const now = shownKeys(guest.config, guest.kind);
   const keys = new Set([...Object.keys(guest.config), ...Object.keys(guest.pending)]);
   return [...keys].sort().map((key) => {
     const waiting = guest.pending[key];
     return {
       key,
       ...(now[key] === undefined ? {} : { value: now[key] }),
-      ...(typeof waiting === 'string' ? { pending: shownKeys({ [key]: waiting }, 'qemu')[key] } : {}),
+      ...(typeof waiting === 'string' ? { pending: shownKeys({ [key]: waiting }, guest.kind)[key] } : {}),
       ...(waiting === null ? { delete: 1 } : {}),
     };
   });
@@ -157,7 +157,7 @@ function checkChanges(call: PveCall, { set, removed, reverted }: Changes): void 
   checkRootParams(call, 'skiplock');
   if (set.length + removed.length + reverted.length === 0) throw failure('no options specified');
   const sshKeys = params.text('sshkeys');
-  if (sshKeys !== undefined && sshKeys !== '') checkSshKeys(sshKeys);
+  if (sshKeys !== undefined && sshKeys !== '') checkEncodedSshKeys(sshKeys);
   needKeys(call, { vmid }, [...set, ...[...removed, ...reverted].map((key): [string, null] => [key, null])]);
   for (const [key, value] of set) {
     if (isDrive(key)) checkDrive(call, vmid, key, value);

@@ -12,8 +12,8 @@ import { storedValue } from './qemu-config-write.js';
 import { checkDrive, isDrive, placeDrive } from './qemu-drives.js';
 import { QEMU_CONFIG_PARAMS } from './qemu-keys.js';
 import { needBridge, needKeys, needOnGuest } from './qemu-rights.js';
-import { lockFile, lockUser } from './qemu-task.js';
-import { checkSshKeys } from './ssh-keys.js';
+import { lockFile, lockUser } from './guest-task.js';
+import { checkEncodedSshKeys } from './ssh-keys.js';
 import { TaskFailure, type Task, type TaskResult } from './task-engine.js';
 import { freeAll, occupyStorages, ownName } from './volumes.js';
 import { failure, forbidden } from './wire.js';
@@ -84,7 +84,7 @@ function checkRights(call: PveCall, vmid: number, pool: string | undefined, keys
   for (const [key, value] of keys) {
     if (isDrive(key)) checkDrive(call, vmid, key, value);
     if (/^net[0-9]+$/.test(key) && !account.isRoot) needBridge(call, value);
-    if (key === 'sshkeys' && value !== '') checkSshKeys(value);
+    if (key === 'sshkeys' && value !== '') checkEncodedSshKeys(value);
   }
 }
 
@@ -148,7 +148,7 @@ async function createNow(
     const text = error instanceof Error ? error.message : String(error);
     throw new TaskFailure(text, { effect: false, params: { left } });
   }
-  if (params.flag('ha-managed')) manageByHa(pve, vmid, params.flag('start') ?? false);
+  if (params.flag('ha-managed')) manageByHa(pve, `vm:${vmid}`, params.flag('start') ?? false);
   else if (params.flag('start')) startAfter(call, task, vmid);
   return { ...createdLine(pve, guest), effect: true };
 }
@@ -198,8 +198,8 @@ function defaultBoot(config: Readonly<Record<string, string>>): string {
   return `order=${[...order, ...drives.sort(), ...cards.sort().slice(0, 1)].join(';')}`;
 }
 
-function manageByHa(pve: Pve, vmid: number, isStarted: boolean): void {
-  pve.world.ha.resources.set(`vm:${vmid}`, {
+export function manageByHa(pve: Pve, sid: string, isStarted: boolean): void {
+  pve.world.ha.resources.set(sid, {
     state: isStarted ? 'started' : 'stopped',
     maxRestart: 1,
     maxRelocate: 1,

@@ -40,11 +40,11 @@ const hotplugFeatures: Format = (value) =>
     : 'unable to parse hotplug option';
 const cpuSet: Format = (value) =>
   /^\d+(-\d+)?(,\d+(-\d+)?)*$/.test(value) ? undefined : `value does not look like a valid CPU set`;
-const ipv6Config: Format = (value) =>
+export const ipv6Config: Format = (value) =>
   /^(auto|dhcp|manual|[0-9a-f:]+\/\d{1,3})$/i.test(value)
     ? undefined
     : 'value does not look like a valid ipv6 network configuration';
-const ipv6: Format = (value) =>
+export const ipv6: Format = (value) =>
   /^[0-9a-f:]*:[0-9a-f:.]*$/i.test(value) ? undefined : 'value does not look like a valid IPv6 address';
 
 /** A model may be written as a key whose value is the MAC: `virtio=BC:24:11:...`. */

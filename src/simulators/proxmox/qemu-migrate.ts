@@ -11,7 +11,7 @@ import type { PowerUser } from './power.js';
 import { OPTIONAL_COUNT, OPTIONAL_FLAG, OPTIONAL_TEXT } from './params.js';
 import { checkUnlocked, guestOn, type Handled, type Pve, type PveCall, type Route } from './pve.js';
 import { oneOf } from './qemu-formats.js';
-import { checkRootParams, FLOCK_MS, lockFile, lockUser } from './qemu-task.js';
+import { checkRootParams, FLOCK_MS, lockFile, lockUser } from './guest-task.js';
 import { migrationLock } from './snapshot.js';
 import type { Task, TaskResult } from './task-engine.js';
 import { allocate, free, isOn, storageOf, usableStorage, volumeOf } from './volumes.js';

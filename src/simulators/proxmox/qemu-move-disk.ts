@@ -9,7 +9,7 @@ import { checkUnlocked, guestOn, type Handled, type PveCall, type Route } from '
 import { DIGEST } from './qemu-config.js';
 import { oneOf } from './qemu-formats.js';
 import { DISK_NAMES, numbered } from './qemu-resize.js';
-import { FLOCK_MS, forkLocked, lockFile } from './qemu-task.js';
+import { FLOCK_MS, forkLocked, lockFile } from './guest-task.js';
 import type { TaskResult } from './task-engine.js';
 import { allocate, free, ownName, renameVolume, usableStorage, volumeOf } from './volumes.js';
 import { failure, parameterErrors } from './wire.js';

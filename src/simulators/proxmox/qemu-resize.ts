@@ -5,7 +5,7 @@ import type { LockUser } from './locks.js';
 import { OPTIONAL_FLAG } from './params.js';
 import { checkUnlocked, guestOn, type Handled, type PveCall, type Route } from './pve.js';
 import { DIGEST } from './qemu-config.js';
-import { checkRootParams, forkLocked } from './qemu-task.js';
+import { checkRootParams, forkLocked } from './guest-task.js';
 import type { TaskResult } from './task-engine.js';
 import { usableStorage, volumeOf } from './volumes.js';
 import { failure } from './wire.js';

@@ -5,7 +5,7 @@ import type { LockUser } from './locks.js';
 import { checkUnlocked, guestOn, type Handled, type PveCall, type Route } from './pve.js';
 import { oneOf } from './qemu-formats.js';
 import { DISK_NAMES } from './qemu-resize.js';
-import { forkLocked } from './qemu-task.js';
+import { forkLocked } from './guest-task.js';
 import type { TaskResult } from './task-engine.js';
 import { hasFeature, renameVolume, storageOf } from './volumes.js';
 import { failure } from './wire.js';

@@ -1,5 +1,5 @@
 import { leaseFor, type WorldGuest } from '../world.js';
-import { drawBootMs } from './durations.js';
+import { drawBootMs, drawMs } from './durations.js';
 import { hasCloudInitDrive } from './cloud-init.js';
 import { agentEnabled, macOf } from './guest-config.js';
 import { phoneHome } from './phone-home.js';
@@ -13,12 +13,15 @@ export function bringUp(pve: Pve, guest: WorldGuest): Record<string, unknown> {
   guest.isPaused = false;
   guest.isFrozen = false;
   guest.startedAtMs = context.clock.elapsedMs();
-  guest.agentUpAtMs = guest.startedAtMs + drawBootMs(context, guest.vmid);
+  const isContainer = guest.kind === 'lxc';
+  guest.agentUpAtMs =
+    guest.startedAtMs +
+    (isContainer ? drawMs(context, 'container-network', guest.vmid) : drawBootMs(context, guest.vmid));
   guest.address = mac === undefined ? undefined : leaseFor(world, mac);
   if (hasCloudInitDrive(guest)) phoneHome(pve, guest);
   return {
     mac,
-    address: agentEnabled(guest) ? guest.address : undefined,
+    address: isContainer || agentEnabled(guest) ? guest.address : undefined,
     allowed: mac !== undefined && world.dhcp.allow.has(mac),
   };
 }

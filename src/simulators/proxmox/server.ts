@@ -145,9 +145,11 @@ function resolveNode(local: string, named: string | undefined): string {
   return named === undefined || named === 'localhost' ? local : named;
 }
 
-/** For a clone the new id, as everywhere in the journal. */
+/** Of a guest that is made the new id, as everywhere in the journal. */
 function vmidOf({ route, values, raw }: Located): number | undefined {
-  const text = route.op === 'qemu.clone' ? rawText(raw, 'newid') : values['vmid'];
+  const text = route.op.endsWith('.clone')
+    ? rawText(raw, 'newid')
+    : (values['vmid'] ?? (route.op.endsWith('.create') ? rawText(raw, 'vmid') : undefined));
   return text !== undefined && /^[0-9]{1,9}$/.test(text) ? Number(text) : undefined;
 }
 

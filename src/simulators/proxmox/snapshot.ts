@@ -6,7 +6,7 @@ import { digestOf, disksOf, shownKeys, type DiskLine } from './guest-config.js';
 import type { LockUser } from './locks.js';
 import { OPTIONAL_FLAG, OPTIONAL_TEXT, type ParamSpec } from './params.js';
 import { checkUnlocked, guestOn, type Handled, type Pve, type PveCall, type Route } from './pve.js';
-import { FLOCK_MS, forkTask, lockFile } from './qemu-task.js';
+import { FLOCK_MS, forkTask, lockFile } from './guest-task.js';
 import type { Task, TaskResult } from './task-engine.js';
 import { allocateState, free, hasFeature, storageOf, volumeOf } from './volumes.js';
 import { failure } from './wire.js';
@@ -177,6 +177,7 @@ async function takeNow(
   await pve.context.clock.sleep(drawMs(pve.context, 'snapshot', vmid), user.signal);
   guest.snapshots.set(name, {
     config,
+    rawLines: guest.rawLines,
     description: params.text('description') ?? '',
     time: pve.context.clock.unixSeconds(),
     parent,

@@ -1,10 +1,13 @@
 import { failure } from './wire.js';
 
+/** Keys of a virtual machine come encoded. */
+export function checkEncodedSshKeys(encoded: string): void {
+  checkSshKeys(decodeURIComponent(encoded));
+}
+
 /** Each key must be one that ssh-keygen can read. */
-export function checkSshKeys(encoded: string): void {
-  const lines = decodeURIComponent(encoded)
-    .split('\n')
-    .filter((line) => line.trim() !== '');
+export function checkSshKeys(text: string): void {
+  const lines = text.split('\n').filter((line) => line.trim() !== '');
   for (const line of lines) {
     const match =
       /^(ssh-rsa|ssh-dss|ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)|sk-[a-z0-9@.-]+) ([A-Za-z0-9+/]+={0,2})( .*)?$/.exec(

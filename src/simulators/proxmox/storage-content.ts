@@ -5,7 +5,7 @@ import { VMID, type ParamSpecs } from './params.js';
 import type { Handled, Pve, PveCall, Route } from './pve.js';
 import type { Rights } from './rights.js';
 import { CONTENT, permitReaders } from './storage.js';
-import { free, usableStorage, volumeOf } from './volumes.js';
+import { folderOf, free, usableStorage, volumeOf } from './volumes.js';
 import { failure, forbidden, parameterErrors } from './wire.js';
 
 const GIB = 1_073_741_824;
@@ -121,6 +121,26 @@ function missingRight(
   return account.at(`/vms/${owner}`).has('VM.Config.Disk') ? undefined : `/vms/${owner}, VM.Config.Disk`;
 }
 
+/** The right to give a guest this volume or file; its own need none. */
+export function needVolume(
+  { pve, account, node }: Pick<PveCall, 'pve' | 'account' | 'node'>,
+  vmid: number,
+  volid: string,
+): void {
+  const id = volid.slice(0, Math.max(0, volid.indexOf(':')));
+  const content = fileOf(pve, volid, node)?.content ?? contentOfName(volid);
+  const owner = volumeOf(pve, volid, node)?.vmid ?? ownerOf(volid);
+  if (owner === vmid) return;
+  const missing = missingRight(account, { id, rights: account.at(`/storage/${id}`) }, content, owner);
+  if (missing === '') throw failure(`missing privileges to access ${volid}`);
+  if (missing !== undefined) throw forbidden(missing);
+}
+
+/** What a volume of this name would be. */
+function contentOfName(volid: string): string {
+  return /^[^:]+:(iso|vztmpl|snippets|backup|import)\//.exec(volid)?.[1] ?? 'images';
+}
+
 /** The volume of the path: with its storage, or its bare name. */
 function volidOf({ path }: PveCall): string {
   const [storage, volume] = [path['storage'] ?? '', path['volume'] ?? ''];
@@ -152,7 +172,7 @@ function readVolume(call: PveCall): Handled {
   };
 }
 
-function fileOf(pve: Pve, volid: string, node: string): WorldFile | undefined {
+export function fileOf(pve: Pve, volid: string, node: string): WorldFile | undefined {
   return pve.world.files.get(volid) ?? pve.world.files.get(volumeKey(node, volid));
 }
 
@@ -162,13 +182,13 @@ function ownerOf(volid: string): number | undefined {
   return text === undefined ? undefined : Number(text);
 }
 
-function pathOf(storage: WorldStorage, volid: string): string {
+export function pathOf(storage: WorldStorage, volid: string): string {
   const name = volid.slice(volid.indexOf(':') + 1);
   const own = name.slice(name.lastIndexOf('/') + 1);
   if (storage.type === 'rbd') return `rbd:${storage.id}/${own}:conf=/etc/pve/ceph.conf`;
   if (storage.type === 'zfspool') return `/dev/zvol/${storage.id}/${own}`;
   if (!holdsFiles(storage)) return `/dev/${storage.type === 'lvm' ? storage.id : 'pve'}/${own}`;
-  const folder = storage.type === 'dir' ? `/srv/${storage.id}` : `/mnt/pve/${storage.id}`;
+  const folder = folderOf(storage);
   if (name.startsWith('snippets/')) return `${folder}/${name}`;
   return /^(iso|vztmpl)\//.test(name)
     ? `${folder}/template/${name.replace('vztmpl', 'cache')}`

@@ -6,7 +6,7 @@ import { FORMATS } from './formats.js';
 import { STORAGE_INDEX } from './indexes.js';
 import { OPTIONAL_FLAG } from './params.js';
 import type { Handled, PveCall, Route } from './pve.js';
-import { isOn, storageOf, usedGiB } from './volumes.js';
+import { folderOf, isOn, storageOf, usedGiB } from './volumes.js';
 import { parameterErrors } from './wire.js';
 
 const GIB = 1_073_741_824;
@@ -108,7 +108,7 @@ function definitionOf(storage: WorldStorage, all: readonly WorldStorage[]): Reco
         ? { vgname: id }
         : type === 'lvmthin'
           ? { vgname: 'pve', thinpool: 'data' }
-          : { path: type === 'dir' ? `/srv/${id}` : `/mnt/pve/${id}` };
+          : { path: folderOf(storage) };
   return {
     storage: id,
     type,

@@ -65,6 +65,7 @@ interface NewVolume {
   /** Volume id of the base image that it shares blocks with. */
   readonly parent?: string;
   readonly isCloudInit?: boolean;
+  readonly isContainer?: boolean;
   /** Own name of the volume; left out = the next free disk. */
   readonly name?: string;
   readonly format?: string | undefined;
@@ -109,14 +110,15 @@ function nameTaken(storage: WorldStorage, volid: string): Error {
     );
   if (storage.type === 'zfspool')
     return failure(`zfs error: cannot create '${storage.id}/${name}': dataset already exists`);
-  return failure(`disk image '${pathOf(storage, volid)}' already exists`);
+  return failure(
+    `disk image '${folderOf(storage)}/images/${volid.slice(volid.indexOf(':') + 1)}' already exists`,
+  );
 }
 
-/** Where a file of a storage lies on its nodes. */
-export function pathOf(storage: WorldStorage, volid: string): string {
-  const mount = storage.type === 'dir' && storage.id === 'local' ? '/var/lib/vz' : `/mnt/pve/${storage.id}`;
-  const name = volid.slice(volid.indexOf(':') + 1);
-  return /^\d/.test(name) ? `${mount}/images/${name}` : `${mount}/${name}`;
+/** Where a storage of files is on its nodes. */
+export function folderOf({ id, type }: WorldStorage): string {
+  if (type !== 'dir') return `/mnt/pve/${id}`;
+  return id === 'local' ? '/var/lib/vz' : `/srv/${id}`;
 }
 
 /** A volume that holds the memory of a guest: twice its memory and half a GiB. */
@@ -141,9 +143,11 @@ export function allocateState(
 function nameVolume(pve: Pve, storage: WorldStorage, wanted: NewVolume): string {
   const { vmid, parent } = wanted;
   const format = wanted.format ?? 'qcow2';
+  // A container gets a file system of ZFS itself.
+  const isSubvol = (wanted.isContainer ?? false) && storage.type === 'zfspool';
   const own = wanted.isCloudInit
     ? `vm-${vmid}-cloudinit`
-    : (wanted.name ?? `vm-${vmid}-disk-${freeNumber(pve, storage, wanted)}`);
+    : (wanted.name ?? `${isSubvol ? 'subvol' : 'vm'}-${vmid}-disk-${freeNumber(pve, storage, wanted)}`);
   const base = parent?.slice(parent.indexOf(':') + 1);
   const from = base === undefined || storage.type === 'lvmthin' ? '' : `${base}/`;
   return holdsFiles(storage)
@@ -156,7 +160,8 @@ function freeNumber(pve: Pve, storage: WorldStorage, { vmid, node }: NewVolume):
     .filter((volume) => volume.storage === storage.id && (storage.shared || volume.node === node))
     .map(({ volid }) => volid);
   let n = 0;
-  while (taken.some((volid) => new RegExp(`(vm|base)-${vmid}-disk-${n}(\\.|$)`).test(volid))) n += 1;
+  while (taken.some((volid) => new RegExp(`(vm|base|subvol|basevol)-${vmid}-disk-${n}(\\.|$)`).test(volid)))
+    n += 1;
   return n;
 }
 
@@ -190,10 +195,14 @@ export async function renameVolume(
     const n = to.kind === 'base' ? undefined : freeNumber(pve, storage, { ...old, ...to, node: user.node });
     const name = volid
       .replaceAll(new RegExp(`(^|[:/])${old.vmid}/`, 'g'), `$1${to.vmid}/`)
-      .replace(/(?:vm|base)-\d+-(disk-)?([^/]*)$/, (_, disk: string | undefined, rest: string) =>
-        disk === undefined || n === undefined
-          ? `${to.kind}-${to.vmid}-${disk ?? ''}${rest}`
-          : `${to.kind}-${to.vmid}-disk-${n}${/\..*$/.exec(rest)?.[0] ?? ''}`,
+      .replace(
+        /(?:vm|base|(subvol|basevol))-\d+-(disk-)?([^/]*)$/,
+        (_, subvol: string | undefined, disk: string | undefined, rest: string) => {
+          const kind = subvol === undefined ? to.kind : to.kind === 'base' ? 'basevol' : 'subvol';
+          return disk === undefined || n === undefined
+            ? `${kind}-${to.vmid}-${disk ?? ''}${rest}`
+            : `${kind}-${to.vmid}-disk-${n}${/\..*$/.exec(rest)?.[0] ?? ''}`;
+        },
       );
     forget(pve, volid, user.node);
     pve.world.volumes.set(volumeKey(old.node, name), { ...old, volid: name, vmid: to.vmid });

@@ -116,9 +116,10 @@ replayDossier('section 4: locks, clones, storage', [
   },
   {
     line: 98,
-    says: 'no API way for a container: its config cannot be written',
-    send: { call: 'PUT /nodes/pve2/lxc/101/config', form: { delete: 'lock' } },
-    expect: { status: 501, error: "Method 'PUT /nodes/pve2/lxc/101/config' not implemented" },
+    says: 'no API way to unlock a container, for a root ticket either',
+    given: ({ simulator }) => simulator.foreign.edit(101, { lock: 'disk' }),
+    send: { call: 'PUT /nodes/pve2/lxc/101/config', form: { delete: 'lock' }, as: 'ticket' },
+    expect: { error: 'CT is locked (disk)' },
   },
   {
     line: 101,

@@ -365,7 +365,12 @@ replayDossier('section 6: version and inventory', [
     line: 165,
     says: 'the containers of a node',
     send: 'GET /nodes/pve2/lxc',
-    expect: { data: [expect.objectContaining({ name: 'proxy', status: 'running', type: 'lxc' })] },
+    expect: {
+      data: [
+        expect.objectContaining({ vmid: 9101, template: 1, type: 'lxc' }),
+        expect.objectContaining({ name: 'proxy', status: 'running', type: 'lxc' }),
+      ],
+    },
   },
   {
     line: 165,

@@ -1,14 +1,17 @@
+import type { GuestKind } from './guest-kind.js';
 import type { LockUser } from './locks.js';
 import type { Handled, PveCall } from './pve.js';
 import type { Task, TaskResult } from './task-engine.js';
 import { parameterErrors } from './wire.js';
 
 /** The flock of one guest's config on its node. */
-export function lockFile(vmid: number): string {
-  return `/var/lock/qemu-server/lock-${vmid}.conf`;
+export function lockFile(vmid: number, kind: GuestKind = 'qemu'): string {
+  return kind === 'qemu'
+    ? `/var/lock/qemu-server/lock-${vmid}.conf`
+    : `/run/lock/lxc/pve-config-${vmid}.lock`;
 }
 
-/** How long everything but create (5 s) and clone (1 s) waits for that flock. */
+/** How long everything but create (5 s) and clone (1 s, containers 5 s) waits for that flock. */
 export const FLOCK_MS = 10_000;
 
 /** Who asks for locks on behalf of a task. */
@@ -39,9 +42,10 @@ export function forkLocked(
   call: PveCall,
   type: string,
   work: (task: Task, user: LockUser) => Promise<TaskResult>,
+  kind: GuestKind = 'qemu',
 ): Handled {
   return forkTask(call, type, (task, user) =>
-    call.pve.files.with(user, lockFile(call.vmid), 'exclusive', FLOCK_MS, () => work(task, user)),
+    call.pve.files.with(user, lockFile(call.vmid, kind), 'exclusive', FLOCK_MS, () => work(task, user)),
   );
 }
 
