@@ -1,10 +1,13 @@
 import { need } from './auth.js';
 import { haOf, listGuests, rowOf } from './guest-rows.js';
+import { lxcCloneRoute } from './lxc-clone.js';
 import { lxcConfigRoutes } from './lxc-config.js';
 import { lxcCreateRoute } from './lxc-create.js';
 import { lxcDestroyRoute } from './lxc-destroy.js';
 import { lxcInterfacesRoute } from './lxc-interfaces.js';
 import { lxcPowerRoutes } from './lxc-power.js';
+import { lxcResizeRoute } from './lxc-resize.js';
+import { lxcTemplateRoute } from './lxc-template.js';
 import { guestOn, type Route } from './pve.js';
 import { index } from './qemu.js';
 
@@ -20,7 +23,9 @@ export const lxcRoutes: readonly Route[] = [
     params: {},
     handle: (call) => listGuests(call, 'lxc'),
   },
-  index(GUEST, 'lxc.index', [...['config', 'pending', 'status', 'interfaces']]),
+  index(GUEST, 'lxc.index', [
+    ...['config', 'pending', 'clone', 'status', 'interfaces', 'snapshot', 'resize', 'template'],
+  ]),
   index(`${GUEST}/status`, 'lxc.status.index', [
     ...['current', 'start', 'stop', 'shutdown', 'suspend', 'resume', 'reboot'],
   ]),
@@ -37,7 +42,10 @@ export const lxcRoutes: readonly Route[] = [
   },
   lxcInterfacesRoute,
   lxcCreateRoute,
+  lxcCloneRoute,
   ...lxcConfigRoutes,
   ...lxcPowerRoutes,
   lxcDestroyRoute,
+  lxcResizeRoute,
+  lxcTemplateRoute,
 ];

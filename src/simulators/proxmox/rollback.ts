@@ -2,33 +2,36 @@ import type { WorldGuest } from '../world.js';
 import { needAny } from './auth.js';
 import { drawMs } from './durations.js';
 import { digestOf, disksOf, macOf, markLine } from './guest-config.js';
+import { nameOf } from './guest-rows.js';
+import { KINDS, type GuestKind } from './guest-kind.js';
 import type { LockUser } from './locks.js';
+import { bootContainer, haltContainer } from './lxc-power.js';
 import { OPTIONAL_FLAG } from './params.js';
 import { bootGuest, haltGuest } from './power.js';
 import { checkUnlocked, guestOn, type Handled, type PveCall, type Route } from './pve.js';
-import { FLOCK_MS, forkTask, lockFile } from './qemu-task.js';
+import { FLOCK_MS, forkTask, lockFile } from './guest-task.js';
 import { migrationLock, shortly, snapshotOf } from './snapshot.js';
 import type { Task, TaskResult } from './task-engine.js';
 import { storageOf, volumeOf } from './volumes.js';
 import { failure } from './wire.js';
 
-export const rollbackRoute: Route = {
+export const rollbackRoutes: readonly Route[] = (['qemu', 'lxc'] as const).map((kind) => ({
   method: 'POST',
-  path: '/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback',
-  op: 'qemu.rollback',
+  path: `/nodes/{node}/${kind}/{vmid}/snapshot/{snapname}/rollback`,
+  op: `${kind}.rollback`,
   kind: 'fork',
   params: { start: OPTIONAL_FLAG },
   permit: (account, path) => needAny(account, `/vms/${path['vmid']}`, 'VM.Snapshot', 'VM.Snapshot.Rollback'),
-  handle: startRollback,
-};
+  handle: (call) => startRollback(call, kind),
+}));
 
-function startRollback(call: PveCall): Handled {
+function startRollback(call: PveCall, kind: GuestKind): Handled {
   const { pve, node, vmid, path, params } = call;
   const name = path['snapname'] ?? '';
-  guestOn(pve, node, vmid);
-  return forkTask(call, 'qmrollback', (task, user) =>
+  guestOn(pve, node, vmid, kind);
+  return forkTask(call, `${KINDS[kind].task}rollback`, (task, user) =>
     pve.files.with(user, migrationLock(vmid), 'exclusive', FLOCK_MS, async () => {
-      const guest = await shortly(call, user, (found) => {
+      const guest = await shortly({ ...call, kind }, user, (found) => {
         if (found.config['template'] === '1') throw failure("you can't rollback if vm is a template");
         const snapshot = snapshotOf(found, name);
         checkUnlocked(found);
@@ -37,7 +40,9 @@ function startRollback(call: PveCall): Handled {
       const result = await rollBack(call, task, user, guest, name);
       const wantsStart = params.flag('start') ?? snapshotOf(guest, name).state !== undefined;
       if (wantsStart)
-        await pve.files.with(user, lockFile(vmid), 'exclusive', FLOCK_MS, () => bootGuest(call, task, user));
+        await pve.files.with(user, lockFile(vmid, kind), 'exclusive', FLOCK_MS, () =>
+          kind === 'qemu' ? bootGuest(call, task, user) : bootContainer(call, task, user),
+        );
       return result;
     }),
   );
@@ -70,8 +75,8 @@ async function rollBack(
   const snapshot = snapshotOf(guest, name);
   const digestBefore = digestOf(guest);
   if (guest.status === 'running')
-    await pve.files.with(user, lockFile(vmid), 'exclusive', FLOCK_MS, () =>
-      haltGuest(call, task, user, 'stop'),
+    await pve.files.with(user, lockFile(vmid, guest.kind), 'exclusive', FLOCK_MS, () =>
+      guest.kind === 'qemu' ? haltGuest(call, task, user, 'stop') : haltContainer(call, user, 'stop'),
     );
   guest.config['lock'] = 'rollback';
   try {
@@ -88,6 +93,7 @@ async function rollBack(
       parent: name,
       lock: 'rollback',
     };
+    guest.rawLines = snapshot.rawLines;
     guest.pending = {};
     guest.files = new Map(snapshot.files);
   } finally {
@@ -98,6 +104,6 @@ async function rollBack(
     incarnation: guest.incarnation,
     digestBefore,
     digestAfter: digestOf(guest),
-    params: { snapshot: name, mac: macOf(guest), mark: markLine(guest), name: guest.config['name'] },
+    params: { snapshot: name, mac: macOf(guest), mark: markLine(guest), name: nameOf(guest) },
   };
 }

@@ -23,7 +23,7 @@ import { lxcRoutes } from './lxc.js';
 import { createRoute } from './qemu-create.js';
 import { resizeRoute } from './qemu-resize.js';
 import { qemuRoutes } from './qemu.js';
-import { rollbackRoute } from './rollback.js';
+import { rollbackRoutes } from './rollback.js';
 import { snapshotRoutes } from './snapshot.js';
 import { resourcesRoute } from './resources.js';
 import { storageContentRoutes } from './storage-content.js';
@@ -51,7 +51,7 @@ export const ROUTES: readonly Route[] = [
   ...lxcRoutes,
   resizeRoute,
   ...snapshotRoutes,
-  rollbackRoute,
+  ...rollbackRoutes,
   ...agentRoutes,
   ...accessRoutes,
   ...userRoutes,

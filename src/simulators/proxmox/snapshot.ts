@@ -2,8 +2,9 @@ import type { WorldGuest, WorldSnapshot } from '../world.js';
 import { need, needAny } from './auth.js';
 import { drawMs } from './durations.js';
 import { FORMATS } from './formats.js';
-import { digestOf, disksOf, shownKeys, type DiskLine } from './guest-config.js';
+import { digestOf, disksOf, shownKeys, shownLines, type DiskLine } from './guest-config.js';
 import type { LockUser } from './locks.js';
+import { KINDS, type GuestKind } from './guest-kind.js';
 import { OPTIONAL_FLAG, OPTIONAL_TEXT, type ParamSpec } from './params.js';
 import { checkUnlocked, guestOn, type Handled, type Pve, type PveCall, type Route } from './pve.js';
 import { FLOCK_MS, forkTask, lockFile } from './guest-task.js';
@@ -12,68 +13,77 @@ import { allocateState, free, hasFeature, storageOf, volumeOf } from './volumes.
 import { failure } from './wire.js';
 
 const NAME: ParamSpec = { type: 'string', maxLength: 40, format: FORMATS['pve-configid'] };
-const PATH = '/nodes/{node}/qemu/{vmid}/snapshot';
 const permit: Route['permit'] = (account, path) => need(account, `/vms/${path['vmid']}`, 'VM.Snapshot');
 
-export const snapshotRoutes: readonly Route[] = [
-  {
-    method: 'GET',
-    path: PATH,
-    op: 'qemu.snapshot.list',
-    kind: 'protected-read',
-    params: {},
-    permit: (account, path) => need(account, `/vms/${path['vmid']}`, 'VM.Audit'),
-    handle: ({ pve, node, vmid }) => ({ data: listOf(guestOn(pve, node, vmid)) }),
-  },
-  {
-    method: 'POST',
-    path: PATH,
-    op: 'qemu.snapshot',
-    kind: 'fork',
-    params: { description: OPTIONAL_TEXT, snapname: NAME, vmstate: OPTIONAL_FLAG },
-    permit,
-    handle: take,
-  },
-  {
-    method: 'GET',
-    path: `${PATH}/{snapname}`,
-    op: 'qemu.snapshot.index',
-    kind: 'read',
-    local: true,
-    params: {},
-    handle: () => ({ data: [{ cmd: 'rollback' }, { cmd: 'config' }] }),
-  },
-  {
-    method: 'DELETE',
-    path: `${PATH}/{snapname}`,
-    op: 'qemu.snapshot.delete',
-    kind: 'fork',
-    params: { force: OPTIONAL_FLAG },
-    permit,
-    handle: remove,
-  },
-  {
-    method: 'GET',
-    path: `${PATH}/{snapname}/config`,
-    op: 'qemu.snapshot.config.get',
-    kind: 'read',
-    params: {},
-    permit: (account, path) =>
-      needAny(account, `/vms/${path['vmid']}`, 'VM.Snapshot', 'VM.Snapshot.Rollback', 'VM.Audit'),
-    handle: ({ pve, node, vmid, path }) => ({
-      data: configOf(guestOn(pve, node, vmid), path['snapname'] ?? ''),
-    }),
-  },
-  {
-    method: 'PUT',
-    path: `${PATH}/{snapname}/config`,
-    op: 'qemu.snapshot.config.put',
-    kind: 'config-write',
-    params: { description: OPTIONAL_TEXT },
-    permit,
-    handle: describeSnapshot,
-  },
-];
+export const snapshotRoutes: readonly Route[] = [...routesOf('qemu'), ...routesOf('lxc')];
+
+/** Both kinds do it alike; only a virtual machine has a memory that is kept too. */
+function routesOf(kind: GuestKind): Route[] {
+  const path = `/nodes/{node}/${kind}/{vmid}/snapshot`;
+  return [
+    {
+      method: 'GET',
+      path,
+      op: `${kind}.snapshot.list`,
+      kind: 'protected-read',
+      params: {},
+      permit: (account, of) => need(account, `/vms/${of['vmid']}`, 'VM.Audit'),
+      handle: ({ pve, node, vmid }) => ({ data: listOf(guestOn(pve, node, vmid, kind)) }),
+    },
+    {
+      method: 'POST',
+      path,
+      op: `${kind}.snapshot`,
+      kind: 'fork',
+      params: {
+        description: OPTIONAL_TEXT,
+        snapname: NAME,
+        ...(kind === 'qemu' ? { vmstate: OPTIONAL_FLAG } : {}),
+      },
+      permit,
+      handle: (call) => take(call, kind),
+    },
+    {
+      method: 'GET',
+      path: `${path}/{snapname}`,
+      op: `${kind}.snapshot.index`,
+      kind: 'read',
+      local: true,
+      params: {},
+      handle: () => ({ data: [{ cmd: 'rollback' }, { cmd: 'config' }] }),
+    },
+    {
+      method: 'DELETE',
+      path: `${path}/{snapname}`,
+      op: `${kind}.snapshot.delete`,
+      kind: 'fork',
+      params: { force: OPTIONAL_FLAG },
+      permit,
+      handle: (call) => remove(call, kind),
+    },
+    {
+      method: 'GET',
+      path: `${path}/{snapname}/config`,
+      op: `${kind}.snapshot.config.get`,
+      kind: 'read',
+      params: {},
+      permit: (account, of) =>
+        needAny(account, `/vms/${of['vmid']}`, 'VM.Snapshot', 'VM.Snapshot.Rollback', 'VM.Audit'),
+      handle: ({ pve, node, vmid, path: of }) => ({
+        data: configOf(guestOn(pve, node, vmid, kind), of['snapname'] ?? ''),
+      }),
+    },
+    {
+      method: 'PUT',
+      path: `${path}/{snapname}/config`,
+      op: `${kind}.snapshot.config.put`,
+      kind: 'config-write',
+      params: { description: OPTIONAL_TEXT },
+      permit,
+      handle: (call) => describeSnapshot(call, kind),
+    },
+  ];
+}
 
 export function snapshotOf(guest: WorldGuest, name: string): WorldSnapshot {
   const snapshot = guest.snapshots.get(name);
@@ -101,17 +111,17 @@ function listOf(guest: WorldGuest): unknown[] {
 }
 
 function configOf(guest: WorldGuest, name: string): unknown {
-  const { config, description, time, parent } = snapshotOf(guest, name);
-  const shown = shownKeys({ ...config, ...(description === '' ? {} : { description }) }, 'qemu');
-  return { ...shown, snaptime: time, ...(parent === undefined ? {} : { parent }) };
+  const { config, rawLines, description, time, parent } = snapshotOf(guest, name);
+  const shown = shownKeys({ ...config, ...(description === '' ? {} : { description }) }, guest.kind);
+  return { ...shown, ...shownLines(rawLines), snaptime: time, ...(parent === undefined ? {} : { parent }) };
 }
 
-async function describeSnapshot(call: PveCall): Promise<Handled> {
+async function describeSnapshot(call: PveCall, kind: GuestKind): Promise<Handled> {
   const { pve, node, vmid, path, params, account } = call;
-  guestOn(pve, node, vmid);
+  guestOn(pve, node, vmid, kind);
   const user: LockUser = { actor: account.id, node, vmid };
-  return pve.files.with(user, lockFile(vmid), 'exclusive', FLOCK_MS, async () => {
-    const guest = guestOn(pve, node, vmid);
+  return pve.files.with(user, lockFile(vmid, kind), 'exclusive', FLOCK_MS, async () => {
+    const guest = guestOn(pve, node, vmid, kind);
     checkUnlocked(guest);
     const snapshot = snapshotOf(guest, path['snapname'] ?? '');
     const before = digestOf(guest);
@@ -126,23 +136,31 @@ function canSnapshot(pve: Pve, { storage, volid }: DiskLine): boolean {
   return hasFeature(storageOf(pve, storage), 'snapshot') && !volid.endsWith('.raw');
 }
 
+/** Nothing can be kept of a folder or a device of the node. */
+function hasFolder({ kind, config }: WorldGuest): boolean {
+  return (
+    kind === 'lxc' &&
+    Object.keys(config).some((key) => /^mp[0-9]+$/.test(key) && config[key]?.startsWith('/'))
+  );
+}
+
 /** Disks whose content a snapshot keeps. */
 function volumesOf(guest: WorldGuest): DiskLine[] {
   return disksOf(guest.config).filter((disk) => !disk.key.startsWith('unused'));
 }
 
-function take(call: PveCall): Handled {
+function take(call: PveCall, kind: GuestKind): Handled {
   const { pve, node, vmid, params } = call;
   const name = params.need('snapname');
-  guestOn(pve, node, vmid);
+  guestOn(pve, node, vmid, kind);
   if (/^(current|pending)$/i.test(name))
     throw failure(`unable to use snapshot name '${name}' (reserved name)`);
-  return forkTask(call, 'qmsnapshot', async (task, user) => {
-    const guest = await shortly(call, user, (found) => {
+  return forkTask(call, `${KINDS[kind].task}snapshot`, async (task, user) => {
+    const guest = await shortly({ ...call, kind }, user, (found) => {
       if (found.config['template'] === '1') throw failure("you can't take a snapshot if it's a template");
       checkUnlocked(found);
       if (found.snapshots.has(name)) throw failure(`snapshot name '${name}' already used`);
-      if (!volumesOf(found).every((disk) => canSnapshot(pve, disk)))
+      if (hasFolder(found) || !volumesOf(found).every((disk) => canSnapshot(pve, disk)))
         throw failure('snapshot feature is not available');
       found.config['lock'] = 'snapshot';
     });
@@ -198,25 +216,25 @@ async function takeNow(
 
 /** Looks at the guest and marks it, with the flock held only that long. */
 export async function shortly(
-  { pve, node, vmid }: Pick<PveCall, 'pve' | 'node' | 'vmid'>,
+  { pve, node, vmid, kind = 'qemu' }: Pick<PveCall, 'pve' | 'node' | 'vmid'> & { readonly kind?: GuestKind },
   user: LockUser,
   look: (guest: WorldGuest) => void,
 ): Promise<WorldGuest> {
-  return pve.files.with(user, lockFile(vmid), 'exclusive', FLOCK_MS, async () => {
-    const guest = guestOn(pve, node, vmid);
+  return pve.files.with(user, lockFile(vmid, kind), 'exclusive', FLOCK_MS, async () => {
+    const guest = guestOn(pve, node, vmid, kind);
     pve.conditions.needQuorum();
     look(guest);
     return guest;
   });
 }
 
-function remove(call: PveCall): Handled {
+function remove(call: PveCall, kind: GuestKind): Handled {
   const { pve, node, vmid, path } = call;
   const name = path['snapname'] ?? '';
-  guestOn(pve, node, vmid);
-  return forkTask(call, 'qmdelsnapshot', (task, user) =>
+  guestOn(pve, node, vmid, kind);
+  return forkTask(call, `${KINDS[kind].task}delsnapshot`, (task, user) =>
     pve.files.with(user, migrationLock(vmid), 'exclusive', FLOCK_MS, async () => {
-      const guest = await shortly(call, user, (found) => {
+      const guest = await shortly({ ...call, kind }, user, (found) => {
         checkUnlocked(found);
         snapshotOf(found, name);
         found.config['lock'] = 'snapshot-delete';
