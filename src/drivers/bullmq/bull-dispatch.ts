@@ -9,6 +9,10 @@ const CLOSE_MS = 1_000;
 /** After a refusal that is not a lost connection, e.g. of a server that has just become a replica. */
 const RETRY_MS = 1_000;
 
+/** How long a worker that took a job may need to claim its step. */
+const CLAIM_MS = 3_000;
+const WAITING: ReadonlySet<string> = new Set(['waiting', 'prioritized', 'delayed']);
+
 /** Ids only: the truth is in Postgres. The dispatch number makes each hand-over a new job; finished jobs vanish at once. */
 interface StepJob {
   readonly stepId: string;
@@ -39,13 +43,17 @@ export class BullDispatch implements Dispatch {
     );
   }
 
-  /** A job that waits is known. One that is active though nobody claimed its step was taken by a worker that died before the claim. */
+  /** A job that waits is known, and one that was just taken. One that is active for longer though nobody claimed its step was taken by a worker that died before the claim. */
   async missing(items: readonly DispatchItem[]): Promise<readonly DispatchItem[]> {
-    const states = await Promise.all(items.map((item) => this.queue.getJobState(jobId(item))));
-    return items.filter(
-      (_, index) =>
-        states[index] !== 'waiting' && states[index] !== 'prioritized' && states[index] !== 'delayed',
-    );
+    const known = await Promise.all(items.map((item) => this.isKnown(jobId(item))));
+    return items.filter((_, index) => !known[index]);
+  }
+
+  private async isKnown(id: string): Promise<boolean> {
+    const state = await this.queue.getJobState(id);
+    if (state !== 'active') return WAITING.has(state);
+    const takenAt = (await this.queue.getJob(id))?.processedOn ?? 0;
+    return Date.now() - takenAt < CLAIM_MS;
   }
 
   async close(): Promise<void> {
