@@ -71,6 +71,7 @@ export class Caretaker {
     this.loop('work', sweepMs, () => this.dispatchAll());
     this.loop('dead', sweepMs, () => this.buryDead());
     this.loop('lost', sweepMs, () => this.handOverAgain());
+    this.loop('settle', sweepMs, () => this.parts.store.settleLeft());
     this.loop('unknown', sweepMs, () => this.parkUnknown());
     this.loop('gone', sweepMs, () => this.advanceAll());
     const { findStrays, strayMs = STRAY_MS, watchMs = WATCH_MS } = this.options;

@@ -240,11 +240,13 @@ export interface RunStore {
   /** Declares workers dead whose lease is over and gives the steps that they held. */
   buryDead(limit: number): Promise<readonly { stepId: string; workerId: string }[]>;
 
-  /** Hands due outbox rows to `publish`, then removes them; rows of a failed publish come again after 10 s. Gives how many. */
+  /** Hands due outbox rows to `publish`; they are removed with the next call. Rows of a failed publish come again after 10 s. Gives how many. */
   relay(
     publish: (items: readonly { stepId: string; number: number }[]) => Promise<void>,
     batch: number,
   ): Promise<number>;
+  /** Closes batches that are at rest and still open: their last machines came to rest in one moment, or whoever was to close them is gone. */
+  settleLeft(): Promise<void>;
   /** The next run that was marked `wanted = gone` in bulk and has not looked at it yet; `advanced` ends its row, else it comes again. */
   takeAdvance(): Promise<{ outboxId: number; runId: string } | undefined>;
   /** The next summary to post; it comes again with growing gaps until `advanced` ends its row. */

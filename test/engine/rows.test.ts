@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { settleBatch } from '../../src/drivers/postgres/run-changes.js';
+import { settlesOf } from '../../src/drivers/postgres/run-changes.js';
 import { changeRun } from '../../src/engine/engine.js';
 import type { HeldStep } from '../../src/ports/run-store.js';
 import { EngineBench, Gate } from '../support/engine-bench.js';
@@ -52,7 +52,7 @@ it('cancels a batch beside a step that settles one of its machines, and neither 
     tries += 1;
     await queries.query('select 1 from runs where id = $1 for update', [run!.runId]);
     await gate.pass();
-    await settleBatch(queries, batch.id);
+    for (const { text, values } of settlesOf(batch.id)) await queries.query(text, values);
   });
   await gate.reached;
   const cancelling = bench.batches.wantBatchGone(batch, 'test', false);
@@ -67,7 +67,7 @@ it('a machine that comes back to a deleted batch shows the batch again, or settl
   await bench.accept(1);
   const { id } = (await bench.batches.findBatch('bench', undefined))!;
   const settle = async (): Promise<unknown> => {
-    await bench.database.transaction((queries) => settleBatch(queries, id));
+    await bench.database.write(settlesOf(id));
     const [row] = await bench.database.query(
       'select deleted_at is not null as deleted from batches where id = $1',
       [id],
@@ -86,6 +86,36 @@ it('a machine that comes back to a deleted batch shows the batch again, or settl
   );
   await bench.database.query(`update machines set state = 'parked'`);
   expect(await settle()).toEqual({ deleted: true });
+});
+
+it('a batch that nobody closed when its last machines came to rest is closed by the sweeper, once', async () => {
+  await bench.accept(2);
+  await bench.database.query(`update batches set notify_url = 'https://example.org/'`);
+  const settled = async (): Promise<unknown> => {
+    await bench.parts.store.settleLeft();
+    const [row] = await bench.database.query(
+      `select is_open as open, (select count(*)::int from outbox where kind = 'notify') as notices from batches`,
+    );
+    return row;
+  };
+  expect(await settled()).toEqual({ open: true, notices: 0 });
+  await bench.database.query(`update machines set state = 'ready'`);
+  expect(await settled()).toEqual({ open: false, notices: 1 });
+  expect(await settled()).toEqual({ open: false, notices: 1 });
+});
+
+it('keeps a step that was handed over in the outbox until the next one is, and hands it over once', async () => {
+  await bench.accept(1);
+  const sent: string[] = [];
+  const relay = (): Promise<number> =>
+    bench.parts.store.relay(async (items) => void sent.push(...items.map(({ stepId }) => stepId)), 10);
+  const left = async (): Promise<unknown> =>
+    (await bench.database.query(`select count(*)::int as rows from outbox where kind = 'dispatch'`))[0];
+  expect(await relay()).toBe(1);
+  expect(await left()).toEqual({ rows: 1 });
+  expect(await relay()).toBe(0);
+  expect(await left()).toEqual({ rows: 0 });
+  expect(sent).toHaveLength(1);
 });
 
 it('adds no machine to a batch that was deleted since it was looked up', async () => {

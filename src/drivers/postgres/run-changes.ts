@@ -1,6 +1,6 @@
 import { isMachineSettled } from '../../core/states.js';
 import type { LoadedRun, RunChanges, StepRow } from '../../ports/run-store.js';
-import type { Queries, Statement } from './database.js';
+import type { Statement } from './database.js';
 
 /** How long a released VMID rests, in milliseconds; names and MACs are free at once. */
 export type QuarantineOf = (cluster: string) => number;
@@ -25,37 +25,77 @@ export const isAnything = ({ changes }: Written): boolean =>
   );
 
 /**
- * Writes what the model changed of runs, and grows their versions: one statement whose parts, one for each table, are those that have something to
- * write. Parts see the rows as they were before the statement and must not touch the same row. What has to see more than that comes in statements
- * behind it. `from`: of runs that are locked, or of runs in hand, where the statement writes those that are still as they were and gives their ids
- * as `written`.
+ * Writes what the model changed of runs that are locked, and grows their versions. One statement writes all tables; its parts see the rows as they were
+ * before it. What has to see more than that comes in statements behind it.
  */
-export function writesOf(
-  runs: readonly Written[],
-  from: 'locked' | 'in-hand',
-  quarantineOf: QuarantineOf,
-): readonly Statement[] {
-  if (runs.length === 0) return [];
-  const parts = PARTS.flatMap((part) => {
-    const value = runs.flatMap((written) =>
-      part.rows(written).map((row) => ({ ...row, run: written.at.run.id })),
-    );
-    return value.length === 0 ? [] : [{ name: part.name, text: part.text, value }];
-  });
-  const all = [{ name: 'run', text: RUN[from], value: runs.map(runToWrite) }, ...parts];
-  const writes: Statement[] = [
-    {
-      text: `with ${all.map((part, index) => `${part.name} as (${part.text(`$${index + 1}`)})`).join(',\n')}\nselect array(select id from run) as written`,
-      values: all.map((part) => JSON.stringify(part.value)),
-    },
-  ];
+export function writesOf(runs: readonly Written[], quarantineOf: QuarantineOf): readonly Statement[] {
+  const writes = [statementOf(runs, 'locked', [])];
   for (const { at, changes } of runs)
     if (changes.released) writes.push(...releasesOf(at, quarantineOf(at.machine.cluster)));
-  const settled = runs.filter(({ at, changes }) => changes.machine && isMachineSettled(at.machine.state));
-  for (const batchId of new Set(settled.map(({ at }) => at.run.batchId).toSorted()))
-    writes.push(...settlesOf(batchId));
+  for (const { batch } of settledOf(runs)) writes.push(...settlesOf(batch));
   return writes;
 }
+
+/** What the statement of `writeInHand` answers. */
+export interface WrittenInHand {
+  /** Ids of the runs that were still as they were: the others were not written. */
+  readonly written: readonly string[];
+  /** Batches whose last machine may have come to rest with it. */
+  readonly atRest?: readonly string[];
+}
+
+/** Writes runs in hand, those that are still as they were: one statement, whose row is a `WrittenInHand`. */
+export const writeInHand = (runs: readonly Written[]): Statement =>
+  statementOf(runs, 'in-hand', settledOf(runs));
+
+/** One statement of the parts, one for each table, that have something to write. Parts must not touch the same row. */
+function statementOf(runs: readonly Written[], how: keyof typeof RUN, atRest: readonly object[]): Statement {
+  const names: string[] = [];
+  const values = [JSON.stringify(runs.map(runToWrite))];
+  for (const part of PARTS) {
+    const rows = runs.flatMap((written) =>
+      part.rows(written).map((row) => ({ ...row, run: written.at.run.id })),
+    );
+    if (rows.length === 0) continue;
+    names.push(part.name);
+    values.push(JSON.stringify(rows));
+  }
+  if (atRest.length > 0) values.push(JSON.stringify(atRest));
+  const key = [how, ...names, atRest.length > 0].join(' ');
+  let text = texts.get(key);
+  if (text === undefined) texts.set(key, (text = textOf(how, names, atRest.length > 0)));
+  return { text, values };
+}
+
+/** Texts by their parts: few, and each a few thousand characters. */
+const texts = new Map<string, string>();
+
+function textOf(how: keyof typeof RUN, names: readonly string[], asksForRest: boolean): string {
+  const parts = names.map((name, index) => {
+    const { text } = PARTS.find((part) => part.name === name)!;
+    return `,\n${name} as (${text(`$${index + 2}`)})`;
+  });
+  const atRest = asksForRest ? `, ${AT_REST(`$${names.length + 2}`)} as "atRest"` : '';
+  return `with run as (${RUN[how]('$1')})${parts.join('')}\nselect array(select id from run) as written${atRest}`;
+}
+
+/** Batches of which machines come to rest, with these machines. */
+function settledOf(runs: readonly Written[]): readonly { batch: string; machines: readonly string[] }[] {
+  const machines = new Map<string, string[]>();
+  for (const { at, changes } of runs) {
+    if (!changes.machine || !isMachineSettled(at.machine.state)) continue;
+    machines.set(at.run.batchId, [...(machines.get(at.run.batchId) ?? []), at.machine.id]);
+  }
+  return [...machines]
+    .map(([batch, some]) => ({ batch, machines: some }))
+    .toSorted((one, other) => (one.batch < other.batch ? -1 : 1));
+}
+
+/** Other machines are seen as they were: of two that settle in the same moment neither may find its batch at rest. */
+const AT_REST = (p: string): string => `array(
+  select (b.value ->> 'batch')::uuid from jsonb_array_elements(${p}::jsonb) as b
+   where not exists (select from machines m where m.batch_id = (b.value ->> 'batch')::uuid and m.state in ('reserved', 'creating', 'deleting')
+                        and not b.value -> 'machines' ? m.id::text))`;
 
 interface Part {
   readonly name: string;
@@ -299,7 +339,7 @@ update reservations set released_at = now(), rest_until = case when kind = 'vmid
  * The batch's row is locked first, by a statement of its own: of two machines that settle at the same moment the second sees the first.
  * A deleted batch whose machine came back (a guest found after its end, whose undo parked) is shown again, unless its name has a new owner.
  */
-const settlesOf = (batchId: string): readonly Statement[] => [
+export const settlesOf = (batchId: string): readonly Statement[] => [
   { text: 'select 1 from batches where id = $1 for update', values: [batchId] },
   {
     text: `
@@ -316,8 +356,3 @@ insert into outbox (kind, payload) select 'notify', jsonb_build_object('batchId'
     values: [batchId],
   },
 ];
-
-/** As the end of a machine does it. */
-export async function settleBatch(queries: Queries, batchId: string): Promise<void> {
-  for (const { text, values } of settlesOf(batchId)) await queries.query(text, values);
-}

@@ -5,7 +5,7 @@ import type { CompiledPlan } from '../../plan/compiled-plan.js';
 import type { AddressHolder, EffectIntent } from '../../plan/step.js';
 import type { HeldStep, LoadedRun, RemoteNote, RunChanges, RunStore, Pulse } from '../../ports/run-store.js';
 import type { Database, Queries } from './database.js';
-import { isAnything, writesOf, type QuarantineOf, type Written } from './run-changes.js';
+import { isAnything, settlesOf, writesOf, type QuarantineOf, type Written } from './run-changes.js';
 import { Joined } from './joined.js';
 import { copied, loadedRun, looksAt, readsOf, runOf } from './run-rows.js';
 import { RunWriter } from './run-writer.js';
@@ -38,13 +38,15 @@ function changed<T>(at: LoadedRun, work: Work<T>): { written: Written; result: T
 export class PostgresRunStore implements RunStore {
   private readonly plans = new Map<string, CompiledPlan>();
   private readonly writer: RunWriter;
+  /** Rows of the outbox whose steps the queue has. */
+  private handedOver: readonly number[] = [];
   private readonly reader = new Joined<string, LoadedRun | undefined>(MOST_LOOKS, (ids) => this.lookAt(ids));
 
   constructor(
     private readonly database: Database,
     private readonly sites: { quarantineMs: QuarantineOf; vmids: (cluster: string) => VmidRange },
   ) {
-    this.writer = new RunWriter(database, sites.quarantineMs);
+    this.writer = new RunWriter(database);
   }
 
   async change<T>(by: { stepId: string } | { runId: string }, work: Work<T>): Promise<T | undefined> {
@@ -53,7 +55,7 @@ export class PostgresRunStore implements RunStore {
       if (!loaded) return { writes: [], result: undefined };
       const { written, result } = changed(loaded, work);
       if (!isAnything(written)) return { writes: [], result };
-      const writes = writesOf([written], 'locked', this.sites.quarantineMs);
+      const writes = writesOf([written], this.sites.quarantineMs);
       loaded.run.version += 1;
       return { writes, result };
     });
@@ -272,23 +274,35 @@ export class PostgresRunStore implements RunStore {
     return rows.map((row) => ({ stepId: row.id, workerId: row.worker_id }));
   }
 
-  /** No transaction is open while the queue is asked: it may be away for long, and events are served only below the oldest transaction. */
+  /**
+   * No transaction is open while the queue is asked: it may be away for long, and events are served only below the oldest transaction.
+   * What was handed over goes from the outbox with the next question; after a crash in between it is handed over again, which nobody takes twice.
+   */
   async relay(
     publish: (items: readonly { stepId: string; number: number }[]) => Promise<void>,
     batch: number,
   ): Promise<number> {
+    const { handedOver } = this;
     const rows = await this.database.query<{ id: number; payload: { stepId: string; number: number } }>(
-      `update outbox set due_at = clock_timestamp() + interval '10 seconds', tries = tries + 1 where id in
-         (select id from outbox where kind = 'dispatch' and due_at <= clock_timestamp() order by id limit $1 for update skip locked)
+      `with gone as (delete from outbox where id = any (array(select listed.value::bigint from jsonb_array_elements_text($2::jsonb) as listed)))
+       update outbox set due_at = clock_timestamp() + interval '10 seconds', tries = tries + 1 where id in
+         (select id from outbox where kind = 'dispatch' and due_at <= clock_timestamp() and not $2::jsonb @> to_jsonb(id) order by id limit $1 for update skip locked)
        returning id, payload`,
-      [batch],
+      [batch, JSON.stringify(handedOver)],
     );
+    this.handedOver = this.handedOver.filter((id) => !handedOver.includes(id));
     if (rows.length === 0) return 0;
     await publish(rows.map((row) => row.payload));
-    await this.database.query('delete from outbox where id = any ($1::bigint[])', [
-      rows.map((row) => row.id),
-    ]);
+    this.handedOver = [...this.handedOver, ...rows.map((row) => row.id)];
     return rows.length;
+  }
+
+  async settleLeft(): Promise<void> {
+    const left = await this.database.query<{ id: string }>(
+      `select b.id from batches b where b.is_open
+          and not exists (select from machines m where m.batch_id = b.id and m.state in ('reserved', 'creating', 'deleting'))`,
+    );
+    for (const { id } of left) await this.database.write(settlesOf(id));
   }
 
   async takeAdvance(): Promise<{ outboxId: number; runId: string } | undefined> {

@@ -1,7 +1,7 @@
 import { StoreUnavailable } from '../../ports/store-unavailable.js';
 import type { Database } from './database.js';
 import { Joined } from './joined.js';
-import { writesOf, type QuarantineOf, type Written } from './run-changes.js';
+import { settlesOf, writeInHand, type Written, type WrittenInHand } from './run-changes.js';
 
 /** Rows of so many runs go into one statement. */
 const MOST = 50;
@@ -10,10 +10,7 @@ const MOST = 50;
 export class RunWriter {
   private readonly joined = new Joined<Written, boolean>(MOST, (some) => this.writeSome(some));
 
-  constructor(
-    private readonly database: Database,
-    private readonly quarantineOf: QuarantineOf,
-  ) {}
+  constructor(private readonly database: Database) {}
 
   /** False: nothing of this run was written, it has to be read again. */
   async write(written: Written): Promise<boolean> {
@@ -24,13 +21,22 @@ export class RunWriter {
 
   private async writeSome(some: readonly Written[]): Promise<readonly boolean[]> {
     try {
-      const [answer] = await this.database.write(writesOf(some, 'in-hand', this.quarantineOf));
-      const ids = new Set(answer![0]!['written'] as readonly string[]);
+      const { text, values } = writeInHand(some);
+      const [answer] = await this.database.query<WrittenInHand>(text, values);
+      for (const batchId of answer!.atRest ?? []) await this.settle(batchId);
+      const ids = new Set(answer!.written);
       return some.map((one) => ids.has(one.at.run.id));
     } catch (error) {
       // What Postgres says against one of them is no word about the others: each is written by itself.
       if (error instanceof StoreUnavailable || some.length === 1) throw error;
       return some.map(() => false);
     }
+  }
+
+  /** The runs are written by now, whatever becomes of this: a batch that is left open is closed by the sweeper. */
+  private async settle(batchId: string): Promise<void> {
+    await this.database.write(settlesOf(batchId)).catch((error: unknown) => {
+      if (!(error instanceof StoreUnavailable)) throw error;
+    });
   }
 }
