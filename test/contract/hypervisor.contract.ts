@@ -67,7 +67,7 @@ export function hypervisorContract(name: string, start: () => Promise<Hypervisor
     beforeAll(async () => {
       setup = await start();
       hypervisor = setup.hypervisor;
-      template = (await hypervisor.templates([setup.template], plainCall()))[0]!;
+      template = (await hypervisor.templates('qemu', [setup.template], plainCall()))[0]!;
     });
     afterAll(() => setup.stop());
 
@@ -80,6 +80,7 @@ export function hypervisorContract(name: string, start: () => Promise<Hypervisor
       attempt: 1,
     });
     const aClone = (mark: Mark, over: Partial<CloneRequest> = {}): CloneRequest => ({
+      kind: 'qemu',
       template: {
         vmid: template.vmid,
         node: template.node,
@@ -115,7 +116,7 @@ export function hypervisorContract(name: string, start: () => Promise<Hypervisor
       expect(await ended(task)).toMatchObject({ verdict: 'ok', warnings: 0 });
       return mark;
     };
-    const noRun = { smbiosUuid: undefined, deletingRun: randomUUID() };
+    const noRun = { incarnations: [], deletingRun: randomUUID() };
 
     describe('reading', () => {
       it('shows nodes, storages and guests of both kinds in one inventory', async () => {
@@ -134,7 +135,7 @@ export function hypervisorContract(name: string, start: () => Promise<Hypervisor
       });
 
       it('pins a template by a digest that stays the same, with nothing to complain about', async () => {
-        const again = (await hypervisor.templates([setup.template], plainCall()))[0]!;
+        const again = (await hypervisor.templates('qemu', [setup.template], plainCall()))[0]!;
         expect(again).toEqual(template);
         expect(template).toMatchObject({
           name: setup.template,
@@ -146,7 +147,7 @@ export function hypervisorContract(name: string, start: () => Promise<Hypervisor
       });
 
       it('finds no template under a name that nobody has', async () => {
-        await expect(hypervisor.templates(['no-such'], plainCall())).rejects.toMatchObject({
+        await expect(hypervisor.templates('qemu', ['no-such'], plainCall())).rejects.toMatchObject({
           code: 'not-found',
         });
       });
@@ -174,7 +175,7 @@ export function hypervisorContract(name: string, start: () => Promise<Hypervisor
           guest: { vmid: mark.vmid, node: setup.nodes[1], pool: setup.pool, lock: undefined, mark },
         });
         if (own.answer !== 'ours') return;
-        expect(own.guest.smbiosUuid).toMatch(/^[0-9a-f-]{36}$/);
+        expect(own.guest.incarnation).toMatch(/^[0-9a-f-]{36}$/);
         expect(own.guest.mac).toBe(remote.mac);
         expect(own.guest.disks[template.disk]?.sizeGiB).toBe(template.diskGiB);
       });
@@ -304,7 +305,7 @@ export function hypervisorContract(name: string, start: () => Promise<Hypervisor
         const settings = someSettings(mark.vmid);
         const guest = await hypervisor.configure(mark, settings, plainCall());
         expect(guest.node).toBe(setup.nodes[0]);
-        expect(guest.smbiosUuid).toMatch(/^[0-9a-f-]{36}$/);
+        expect(guest.incarnation).toMatch(/^[0-9a-f-]{36}$/);
         expect(await hypervisor.readOwn(mark, plainCall())).toMatchObject({
           guest: { cores: 4, memoryMiB: 4096, mac: settings.mac, ciUser: 'ada' },
         });
@@ -402,7 +403,7 @@ export function hypervisorContract(name: string, start: () => Promise<Hypervisor
       it('is never deleted: our mark on another incarnation', async () => {
         const mark = await made();
         const before = setup.remote(mark.vmid);
-        const other = { smbiosUuid: randomUUID(), deletingRun: randomUUID() };
+        const other = { incarnations: [randomUUID()], deletingRun: randomUUID() };
         await expect(hypervisor.destroyOwn(mark, other, plainCall())).rejects.toMatchObject({
           code: 'foreign-guest',
         });
@@ -414,9 +415,9 @@ export function hypervisorContract(name: string, start: () => Promise<Hypervisor
       it('removes a running guest of ours, and finds nothing the second time', async () => {
         const mark = await made();
         const own = await hypervisor.readOwn(mark, plainCall());
-        const smbiosUuid = own.answer === 'ours' ? own.guest.smbiosUuid : undefined;
+        const incarnations = own.answer === 'ours' && own.guest.incarnation ? [own.guest.incarnation] : [];
         setup.startByHand(mark.vmid);
-        const options = { smbiosUuid, deletingRun: randomUUID() };
+        const options = { incarnations, deletingRun: randomUUID() };
         expect(await hypervisor.destroyOwn(mark, options, plainCall())).toEqual({ existed: true });
         expect(setup.remote(mark.vmid)).toBeUndefined();
         expect(await hypervisor.destroyOwn(mark, options, plainCall())).toEqual({ existed: false });
@@ -426,7 +427,7 @@ export function hypervisorContract(name: string, start: () => Promise<Hypervisor
       it.each([1, 2, 3])('goes on where an earlier delete was cut at write %i', async (cutAt) => {
         const mark = await made();
         setup.startByHand(mark.vmid);
-        const options = { smbiosUuid: undefined, deletingRun: randomUUID() };
+        const options = { incarnations: [], deletingRun: randomUUID() };
         let writes = 0;
         const cut = {
           ...plainCall(),

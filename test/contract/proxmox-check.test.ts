@@ -203,12 +203,17 @@ describe('the check of a cluster', () => {
     config['lock'] = 'backup';
     config['hookscript'] = 'local:snippets/x.sh';
     const found = failed(
-      await checked(aDriver(), aUse({ blueprint: { templates: ['debian-12-xfce', 'nowhere'] } })),
+      await checked(
+        aDriver(),
+        aUse({
+          blueprint: { source: { templates: ['debian-12-xfce', 'nowhere'], clone: 'linked' } },
+        }),
+      ),
     );
     expect(found.map(({ detail }) => detail)).toEqual([
       expect.stringContaining('hook script local:snippets/x.sh'),
       '9000 on pve1: it is locked (backup)',
-      expect.stringContaining('no template has this name'),
+      expect.stringContaining('no virtual machine template has this name'),
     ]);
     expect(found[1]!.remedy).toContain('qm unlock 9000');
     delete config['lock'];
@@ -218,7 +223,9 @@ describe('the check of a cluster', () => {
   });
 
   it('looks at the storages that blueprints put disks on', async () => {
-    const full = aUse({ blueprint: { clone: 'full', storage: 'nowhere' } });
+    const full = aUse({
+      blueprint: { source: { templates: ['debian-12-xfce'], clone: 'full', storage: 'nowhere' } },
+    });
     const found = failed(await checked(aDriver(), full));
     expect(found.find(({ subject }) => subject === 'storage nowhere')?.detail).toContain(
       'pve1, pve2, pve3 cannot use it',

@@ -102,7 +102,8 @@ describe('a pinned template', () => {
       attempt: 1,
     };
     return {
-      template: (await driver.templates([NAME], plainCall()))[0]!,
+      kind: 'qemu',
+      template: (await driver.templates('qemu', [NAME], plainCall()))[0]!,
       vmid,
       name: `vm-${vmid}`,
       node: 'pve1',
@@ -143,9 +144,9 @@ describe('a pinned template', () => {
 
   it('may carry a hook script that the site names', async () => {
     simulator.foreign.edit(9000, { hookscript: HOOK });
-    expect((await driver.templates([NAME], plainCall()))[0]!.problems).toHaveLength(1);
+    expect((await driver.templates('qemu', [NAME], plainCall()))[0]!.problems).toHaveLength(1);
     const knowing = aDriver({ hookScripts: [HOOK] });
-    expect((await knowing.templates([NAME], plainCall()))[0]!.problems).toEqual([]);
+    expect((await knowing.templates('qemu', [NAME], plainCall()))[0]!.problems).toEqual([]);
     knowing.close();
   });
 });

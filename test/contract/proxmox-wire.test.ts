@@ -51,7 +51,7 @@ describe('the Proxmox driver on a wire that breaks', () => {
     simulator = await startProxmoxSimulator(context);
     drivers = [];
     calls = [];
-    template = (await aDriver().templates(['debian-12-xfce'], plainCall()))[0]!;
+    template = (await aDriver().templates('qemu', ['debian-12-xfce'], plainCall()))[0]!;
     calls.length = 0;
   });
   afterEach(async () => {
@@ -92,6 +92,7 @@ describe('the Proxmox driver on a wire that breaks', () => {
     attempt: 1,
   });
   const aClone = (mark: Mark, over: Partial<CloneRequest> = {}): CloneRequest => ({
+    kind: 'qemu',
     template,
     vmid: mark.vmid,
     name: `vm-${mark.vmid}`,
@@ -229,7 +230,7 @@ describe('the Proxmox driver on a wire that breaks', () => {
       expect((await driver.readOwn(mark, plainCall())).answer).toBe('unknown');
       answerTo('qemu.config.get', 595, 'No route to host');
       await expect(
-        driver.destroyOwn(mark, { smbiosUuid: undefined, deletingRun: randomUUID() }, plainCall()),
+        driver.destroyOwn(mark, { incarnations: [], deletingRun: randomUUID() }, plainCall()),
       ).rejects.toMatchObject({ code: 'cluster-unreachable', retry: 'later' });
       expect(simulator.guest(10_112)).toBeDefined();
     });
@@ -503,7 +504,7 @@ describe('the Proxmox driver on a wire that breaks', () => {
       const driver = aDriver();
       const mark = await made(driver, 10_241);
       simulator.hold('qemu.config.put');
-      const options = { smbiosUuid: undefined, deletingRun: randomUUID() };
+      const options = { incarnations: [], deletingRun: randomUUID() };
       const refused = failureOf(driver.destroyOwn(mark, options, plainCall()));
       await simulator.reached('qemu.config.put');
       simulator.foreign.edit(10_241, { description: 'mine now' });
@@ -520,7 +521,7 @@ describe('the Proxmox driver on a wire that breaks', () => {
       const mark = await made(driver, 10_242);
       simulator.foreign.edit(10_242, { protection: '1' });
       await expect(
-        driver.destroyOwn(mark, { smbiosUuid: undefined, deletingRun: randomUUID() }, plainCall()),
+        driver.destroyOwn(mark, { incarnations: [], deletingRun: randomUUID() }, plainCall()),
       ).rejects.toMatchObject({
         retry: 'after-fix',
         hint: expect.stringContaining('qm set 10242 --protection 0'),
@@ -552,7 +553,7 @@ describe('the Proxmox driver on a wire that breaks', () => {
   it('a delete that was left while its task ran is followed, not sent again', async () => {
     const driver = aDriver();
     const mark = await made(driver, 10_250);
-    const options = { smbiosUuid: undefined, deletingRun: randomUUID() };
+    const options = { incarnations: [], deletingRun: randomUUID() };
     simulator.hold('qemu.destroy', 'task');
     const leaver = new AbortController();
     const left = failureOf(driver.destroyOwn(mark, options, plainCall(leaver.signal)));

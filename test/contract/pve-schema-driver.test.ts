@@ -190,8 +190,11 @@ async function everything(
   await driver.check(aUse({ phonesHome: true }), call);
   await driver.standing(call);
   await driver.inventory();
-  const { vmid, node, digest, storageShared } = (await driver.templates(['debian-12-xfce'], call))[0]!;
+  const { vmid, node, digest, storageShared } = (
+    await driver.templates('qemu', ['debian-12-xfce'], call)
+  )[0]!;
   const order = (mark: Mark, over: Partial<CloneRequest> = {}): CloneRequest => ({
+    kind: 'qemu',
     template: { vmid, node, digest, storageShared },
     vmid: mark.vmid,
     name: `vm-${mark.vmid}`,
@@ -239,16 +242,19 @@ async function everything(
   await driver.traceClone(order(lost), lost, since, call);
   const forgotten = 'UPID:pve1:00000FFF:00000001:60000000:qmclone:9000:root@pam:';
   expect(await driver.followTask({ id: forgotten }, call)).toMatchObject({ verdict: 'unknown' });
-  await driver.destroyOwn(mark, { smbiosUuid: undefined, deletingRun: randomUUID() }, call);
+  await driver.destroyOwn(mark, { incarnations: [], deletingRun: randomUUID() }, call);
   driver.close();
   otherProcess.close();
 }
 
 /** With a ticket instead of a token. */
 async function signedIn(driver: ProxmoxDriver): Promise<void> {
-  const { vmid, node, digest, storageShared } = (await driver.templates(['debian-12-xfce'], plainCall()))[0]!;
+  const { vmid, node, digest, storageShared } = (
+    await driver.templates('qemu', ['debian-12-xfce'], plainCall())
+  )[0]!;
   const mark = aMark(12_010);
   const order = {
+    kind: 'qemu',
     template: { vmid, node, digest, storageShared },
     vmid: mark.vmid,
     name: 'x',
