@@ -22,7 +22,8 @@ import { HatcheryError } from '../core/errors.js';
  * - `world`      exactly once, first line: params `{ timeScale, seed, cluster, nodes, pools, guests: [{vmid, kind, node, owner, incarnation, pool, template}], range }`.
  *                Every guest of this line is foreign: nobody whose journal this is may write to it. A template may only be read and cloned.
  * - `request`    one per request, any verb. `effect` = it changed something by itself (not through a task); `answered` = the answer was handed to an open socket;
- *                `params.via` = the node that got it, when it is not the one that executes it; `status` = the HTTP status of that answer (also when it was not delivered); `upid` = the task that it started; `params.error` = why it was refused.
+ *                `params.via` = the node that got it, when it is not the one that executes it; `status` = the HTTP status of that answer (also when it was not delivered); `upid` = the task that it started; `params.error` = why it was refused;
+ *                `params.source` of a clone = the guest that is cloned (its `vmid` is the NEW one).
  * - `task-start` a task began: `op` of the request, `upid`, `actor`, `node`, `vmid` (for a clone the NEW id; the UPID carries the source), `params.type`.
  * - `task-end`   the same with `effect` and `params.verdict` (`OK`, `WARNINGS: n` or the error text).
  * - `hold`       a lock was given back (cluster locks always, file locks only when somebody had to wait): `resource` = its name (`storage-ceph`, `file-user_cfg`, `pve1:lock-105.conf`), `waitMs`, `holdMs` in simulated

@@ -10,7 +10,7 @@ import { actionsOf, batchesOf, type Action, type Schedule } from '../../src/simu
 import { RandomStream } from '../../src/simulators/seed.js';
 import type { FleetProcess } from './fleet.js';
 import { bereavements, DatabaseWatch, forgottenRuns, movingRuns } from './watch.js';
-import { startChaosWorld, type ChaosWorld } from './world.js';
+import { accountOf, startChaosWorld, type ChaosWorld } from './world.js';
 
 export interface CampaignOptions {
   readonly seed: string;
@@ -120,6 +120,12 @@ export async function runCampaign(options: CampaignOptions): Promise<Campaign> {
         faults: schedule.faults.rules.map(({ id }) => id),
         kills: count('kill'),
         killsLanded: gone.filter(({ held }) => held > 0).length,
+        deeds: Object.fromEntries(
+          schedule.actors.map(({ who, everySeconds }, index) => [
+            accountOf(who, index),
+            (endedAt - startedAt) / 1_000 / everySeconds,
+          ]),
+        ),
       },
     });
     return {

@@ -180,6 +180,10 @@ async function firstLine(child: ChildProcess, name: string): Promise<string> {
   return line;
 }
 
+const nameOf = (who: string, index: number): string => `${who}-${index}`;
+/** As the journal names who works on the cluster as the schedule's actor number `index`. */
+export const accountOf = (who: string, index: number): string => `foreign-${nameOf(who, index)}@pve`;
+
 /** The others who work on the cluster, each with an account and a seed of their own. */
 async function startActors(
   { schedule, seed }: ChaosWorldOptions,
@@ -187,7 +191,7 @@ async function startActors(
 ): Promise<ChildProcess[]> {
   const started = [];
   for (const [index, { who, everySeconds }] of schedule.actors.entries()) {
-    const habits = ['--who', who, '--every', String(everySeconds), '--name', `${who}-${index}`];
+    const habits = ['--who', who, '--every', String(everySeconds), '--name', nameOf(who, index)];
     const child = spawnProgram(['foreign', '--at', simulatorFile, '--seed', `${seed}-${index}`, ...habits]);
     await firstLine(child, who);
     started.push(child);

@@ -645,6 +645,16 @@ describe('what is left', () => {
   });
 });
 
+const task = (event: string): Line => ({
+  sim: 'proxmox',
+  event,
+  actor: US,
+  op: 'qemu.clone',
+  cluster: 'c1',
+  node: 'pve1',
+  vmid: 10_012,
+});
+
 describe('a second request for a guest', () => {
   const again = (one: Story): Promise<JournalVerdict> =>
     one
@@ -661,23 +671,59 @@ describe('a second request for a guest', () => {
     expect(rules(verdict)).toEqual(['blind-repeat']);
   });
 
-  it.each([
-    ['the task list', 'tasks.list', {}],
-    ['the log of a task', 'task.log', {}],
-    ['its config, which is not there', 'qemu.config.get', { vmid: 10_012 }],
-  ])('is in order after a look at %s', async (_, op, more) => {
-    const verdict = await again(story().machine(10_011).ask(10_012).read(op, more));
-    expect(verdict.ok).toBe(true);
+  const tasks = (one: Story, params: Line = {}, more: Line = {}): Story =>
+    one.read('tasks.list', { node: 'pve1', params: { source: 'all', ...params }, ...more });
+  const free = (one: Story): Story => one.read('cluster.nextid', { params: { vmid: '10012' } });
+  const lost = (): Story =>
+    story()
+      .machine(10_011)
+      .ask(10_012, { params: { source: '9000' } });
+  const UPID = 'UPID:pve1:1';
+  const begun = (): Story => lost().add({ ...task('task-start'), upid: UPID });
+
+  it.each<[string, Story]>([
+    ['the tasks of its node and the id', free(tasks(lost()))],
+    [
+      'the clones of its template, and where its config would be',
+      tasks(lost(), { vmid: '9000', typefilter: 'qmclone', since: '1' }).read('qemu.config.get', {
+        vmid: 10_012,
+        status: 500,
+        params: { error: "Configuration file 'nodes/pve1/qemu-server/10012.conf' does not exist" },
+      }),
+    ],
+    [
+      'its task and its guest',
+      begun()
+        .read('task.status', { params: { upid: UPID } })
+        .read('qemu.config.get', { vmid: 10_012 }),
+    ],
+  ])('is in order after a look at %s', async (_, looked) => {
+    expect((await again(looked)).findings).toEqual([]);
   });
 
-  it.each([
-    ['at another guest', 'qemu.config.get', { vmid: 10_011 }],
-    ['that got no answer', 'tasks.list', { answered: false }],
-    ['that was refused', 'tasks.list', { status: 500 }],
-    ['by somebody else', 'tasks.list', { actor: OTHER }],
-  ])('is not in order after a look %s', async (_, op, more) => {
-    const verdict = await again(story().machine(10_011).ask(10_012).read(op, more));
-    expect(rules(verdict)).toEqual(['blind-repeat']);
+  it.each<[string, Story]>([
+    ['at its tasks only', tasks(lost())],
+    ['at its id only', free(lost())],
+    ['at all guests of the cluster', tasks(lost()).read('cluster.resources')],
+    ['at another guest', tasks(lost()).read('qemu.config.get', { vmid: 10_011 })],
+    ['at another task', free(begun().read('task.log', { params: { upid: 'UPID:pve1:2' } }))],
+    ['at the tasks of another node', free(tasks(lost(), {}, { node: 'pve2' }))],
+    ['at the tasks of another template', free(tasks(lost(), { vmid: '9001' }))],
+    ['at tasks of another kind', free(tasks(lost(), { typefilter: 'qmstart' }))],
+    ['at the tasks that run', free(tasks(lost(), { source: 'active' }))],
+    ['that got no answer', free(tasks(lost(), {}, { answered: false }))],
+    ['that was refused', free(tasks(lost(), {}, { status: 500 }))],
+    [
+      'at a config that could not be read',
+      tasks(lost()).read('qemu.config.get', {
+        vmid: 10_012,
+        status: 500,
+        params: { error: 'cluster not ready - no quorum?' },
+      }),
+    ],
+    ['by somebody else', free(tasks(lost(), {}, { actor: OTHER }))],
+  ])('is not in order after a look %s', async (_, looked) => {
+    expect(rules(await again(looked))).toEqual(['blind-repeat']);
   });
 
   it.each([
@@ -789,14 +835,27 @@ describe('a run that is meant to go through something', () => {
   });
 
   it.each([
+    ['foreign-bob@pve did only 1 of 20 things', { deeds: { 'foreign-bob@pve': 20, 'foreign-eve@pve': 10 } }],
+    ['foreign-ann@pve did only 0 of 1 things', { deeds: { 'foreign-ann@pve': 1 } }],
     ['only 1 guests were made for 2 items', { items: 2 }],
     ['only 2 of 3 faults fired', { faults: ['a', 'b', 'c'] }],
     ['only 7 of 10 kills landed inside a step', { killsLanded: 7 }],
   ])('proves nothing when %s', async (why, less) => {
+    const deed = (who: string): Line => ({
+      sim: 'proxmox',
+      event: 'request',
+      actor: `foreign-${who}@pve!hand`,
+      op: 'qemu.config.put',
+      cluster: 'c1',
+      vmid: 200,
+      effect: true,
+    });
     const verdict = await story()
       .machine(10_011)
       .add(fault('a'))
       .add(fault('b'))
+      .add(deed('bob'))
+      .add(deed('eve'))
       .check({ work: { ...work, ...less } });
     expect(verdict).toMatchObject({ ok: true, void: [why] });
     expect(sentences(verdict).join('\n')).toContain(`void: ${why}`);

@@ -53,6 +53,7 @@ export async function checkJournal(path: string, options: CheckOptions = {}): Pr
   const counts = noCounts();
   const openTasks = new Set<string>();
   const firedFaults = new Set<string>();
+  const deeds = new Map<string, number>();
   const guests = new GuestLedger(findings, counts);
   const services = new ServiceLedger(findings, counts);
   const pools = new PoolLedger();
@@ -62,6 +63,10 @@ export async function checkJournal(path: string, options: CheckOptions = {}): Pr
   const { lines, unreadable, firstEvent } = await readLines(path, (line) => {
     count(line, counts);
     if (line.event === 'fault' && line.fault !== undefined) firedFaults.add(line.fault);
+    if (isDeedOverApi(line)) {
+      const account = line.actor!.split('!')[0]!;
+      deeds.set(account, (deeds.get(account) ?? 0) + 1);
+    }
     return isEvidence(line);
   });
   counts.unreadable = unreadable.length;
@@ -110,7 +115,7 @@ export async function checkJournal(path: string, options: CheckOptions = {}): Pr
     missing,
     findings,
     counts,
-    void: options.work === undefined ? [] : missingWork(options.work, counts, firedFaults),
+    void: options.work === undefined ? [] : missingWork(options.work, counts, { firedFaults, deeds }),
   };
 }
 

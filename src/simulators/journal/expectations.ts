@@ -76,6 +76,8 @@ const workSchema = z.strictObject({
   /** Workers that were to be killed, and those that held a step when they were. */
   kills: z.number().int().min(0).default(0),
   killsLanded: z.number().int().min(0).default(0),
+  /** Deeds for which others had the time, had each been done at once: by account (`foreign-<name>@pve`). */
+  deeds: z.record(z.string(), z.number().min(0)).default({}),
 });
 /** What a run was meant to go through. */
 export type Work = z.input<typeof workSchema>;

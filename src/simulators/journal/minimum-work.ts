@@ -1,10 +1,15 @@
 import type { Work } from './expectations.js';
 import type { Counts } from './verdict.js';
 
-const SHARE = { items: 0.95, faults: 0.9, kills: 0.8 } as const;
+/** A deed of somebody else lasts as long as its task, and the cluster refuses some. */
+const SHARE = { items: 0.95, faults: 0.9, kills: 0.8, deeds: 0.1 } as const;
 
 /** Why a run proves nothing although nothing in it went wrong: too little of what it was meant to go through came. */
-export function missingWork(work: Work, counts: Counts, firedFaults: ReadonlySet<string>): string[] {
+export function missingWork(
+  work: Work,
+  counts: Counts,
+  { firedFaults, deeds }: { firedFaults: ReadonlySet<string>; deeds: ReadonlyMap<string, number> },
+): string[] {
   const { items, faults = [], kills = 0, killsLanded = 0 } = work;
   const fired = faults.filter((id) => firedFaults.has(id)).length;
   const missing: string[] = [];
@@ -13,5 +18,10 @@ export function missingWork(work: Work, counts: Counts, firedFaults: ReadonlySet
   if (fired < faults.length * SHARE.faults) missing.push(`only ${fired} of ${faults.length} faults fired`);
   if (killsLanded < kills * SHARE.kills)
     missing.push(`only ${killsLanded} of ${kills} kills landed inside a step`);
+  for (const [account, meant] of Object.entries(work.deeds ?? {})) {
+    const done = deeds.get(account) ?? 0;
+    if (done < Math.max(1, meant * SHARE.deeds))
+      missing.push(`${account} did only ${done} of ${Math.round(meant)} things`);
+  }
   return missing;
 }

@@ -153,9 +153,13 @@ function vmidOf({ route, values, raw }: Located): number | undefined {
   return text !== undefined && /^[0-9]{1,9}$/.test(text) ? Number(text) : undefined;
 }
 
-function paramsForJournal({ values, raw }: Located): Record<string, unknown> {
-  const { node: _, vmid: __, ...others } = values;
-  return { ...others, ...Object.fromEntries([...raw.keys()].map((key) => [key, rawText(raw, key)])) };
+function paramsForJournal({ route, values, raw }: Located): Record<string, unknown> {
+  const { node: _, vmid, ...others } = values;
+  return {
+    ...others,
+    ...(route.op === 'qemu.clone' && { source: vmid }),
+    ...Object.fromEntries([...raw.keys()].map((key) => [key, rawText(raw, key)])),
+  };
 }
 
 interface Service extends Located {
