@@ -230,7 +230,9 @@ class IdealCluster {
     template: { vmid: number; node: string; config: Record<string, string> };
     storage: WorldStorage;
   } {
-    const templates = [...this.#world.guests.values()].filter(({ config }) => config['template'] === '1');
+    const templates = [...this.#world.guests.values()].filter(
+      ({ kind, config }) => kind === 'qemu' && config['template'] === '1',
+    );
     const template = templates.find((one) => one.node === node) ?? templates[0]!;
     const [id] = template.config['scsi0']!.split(':');
     return { template, storage: this.#world.storages.find((storage) => storage.id === id)! };
