@@ -1,5 +1,6 @@
 import { HatcheryError } from '../core/errors.js';
 import { StoreUnavailable } from '../ports/store-unavailable.js';
+import type { OverdueStep } from '../ports/run-store.js';
 import type { GroupRule } from '../ports/step-groups.js';
 import { changeRun, type EngineParts } from './engine.js';
 import { groupRules } from './groups.js';
@@ -30,7 +31,7 @@ export class Caretaker {
   private readonly othersUntilMs = new Map<string, number>();
   private readonly watched = new Set<string>();
   /** Of the steps that are overdue: which one was looked for in the queue last, when there were more behind it. */
-  private lookedUpTo: string | undefined;
+  private lookedUpTo: OverdueStep | undefined;
   private readonly groupRules: readonly GroupRule[];
   /** By cluster: wakes the dispatcher when the next window of a group ends. */
   private readonly windows = new Map<string, NodeJS.Timeout>();
@@ -72,7 +73,8 @@ export class Caretaker {
     this.loop('dead', sweepMs, () => this.buryDead());
     this.loop('lost', sweepMs, () => this.handOverAgain());
     this.loop('settle', sweepMs, () => this.parts.store.settleLeft());
-    this.loop('unknown', sweepMs, () => this.parkUnknown());
+    // They waited for half a minute already.
+    this.loop('unknown', 10 * sweepMs, () => this.parkUnknown());
     this.loop('gone', sweepMs, () => this.advanceAll());
     const { findStrays, strayMs = STRAY_MS, watchMs = WATCH_MS } = this.options;
     this.loop('range', watchMs, () => this.watchAll());
@@ -221,7 +223,7 @@ export class Caretaker {
     for (let again = 1; again > 0 && !this.stopping.signal.aborted;) {
       const overdue = await store.overdue(times.overdueMs, SWEEP_BATCH, this.lookedUpTo);
       // Where many wait in the queue, the next round goes on behind those that were looked at.
-      this.lookedUpTo = overdue.length === SWEEP_BATCH ? overdue.at(-1)?.stepId : undefined;
+      this.lookedUpTo = overdue.length === SWEEP_BATCH ? overdue.at(-1) : undefined;
       const lost = overdue.length === 0 ? [] : await dispatch.missing(overdue);
       again = lost.length === 0 ? 0 : await store.redispatch(lost);
       if (again === 0) return;

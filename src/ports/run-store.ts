@@ -184,6 +184,13 @@ export interface Pulse {
   readonly isDraining: boolean;
 }
 
+/** A step that is due, with the number of its dispatch; `dueAt` as the store writes times. */
+export interface OverdueStep {
+  readonly stepId: string;
+  readonly number: number;
+  readonly dueAt: string;
+}
+
 /** The durable truth about runs. Every method is one transaction; a stale holder gets `false` or `undefined` and nothing is written. */
 export interface RunStore {
   /** Loads the run of a step under its row lock, lets `work` change the model, writes the changes. `undefined`: no such step. */
@@ -252,12 +259,8 @@ export interface RunStore {
   /** The next summary to post; it comes again with growing gaps until `advanced` ends its row. */
   takeNotice(): Promise<{ outboxId: number; batchId: string; tries: number } | undefined>;
   advanced(outboxId: number): Promise<void>;
-  /** Dispatched longer than `afterMs` ago, due, and held by nobody; those of stopped clusters wait. In the order of their ids, those above `behind`. */
-  overdue(
-    afterMs: number,
-    batch: number,
-    behind?: string,
-  ): Promise<readonly { stepId: string; number: number }[]>;
+  /** Dispatched longer than `afterMs` ago, due, and held by nobody; those of stopped clusters wait. Longest due first, those behind `behind`. */
+  overdue(afterMs: number, batch: number, behind?: OverdueStep): Promise<readonly OverdueStep[]>;
   /** Whether a step that was handed to the queue is due for so long and nobody has taken it. */
   isWorkWaiting(forMs: number): Promise<boolean>;
   /** Hands these steps over again under a new number, unless somebody did. Gives how many. */
