@@ -157,7 +157,7 @@ function paramsForJournal({ route, values, raw }: Located): Record<string, unkno
   const { node: _, vmid, ...others } = values;
   return {
     ...others,
-    ...(route.op === 'qemu.clone' && { source: vmid }),
+    ...(route.op.endsWith('.clone') && { source: vmid }),
     ...Object.fromEntries([...raw.keys()].map((key) => [key, rawText(raw, key)])),
   };
 }
