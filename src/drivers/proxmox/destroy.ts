@@ -27,7 +27,6 @@ export interface DestroyOptions {
 
 const GONE_POLLS = 5;
 const GONE_POLL_MS = 1_000;
-const LOOK_BACK_S = 3_600;
 
 /**
  * Safe delete: read, match mark and incarnation, write the deleting mark with the digest, stop, wait, read again, DELETE, follow, verify gone.
@@ -124,8 +123,7 @@ export class SafeDelete {
   /** A DELETE that an earlier attempt sent and that still works: a second one would only wait for its lock. */
   async #runningDestroy({ node, kind }: GuestPlace, vmid: number, call: Call): Promise<TaskRef | undefined> {
     const typefilter = KINDS[kind].destroyTask;
-    const since = Math.floor(this.#cluster.clock.wallMs() / 1_000) - LOOK_BACK_S;
-    const rows = await this.#tasks.list(node, { since, vmid, typefilter }, call.signal);
+    const rows = await this.#tasks.list(node, { source: 'active', vmid, typefilter }, call.signal);
     const running = rows.find((row) => {
       const task = parseUpid(row.upid);
       const isRunning = row.endtime === undefined && (row.status === undefined || row.status === 'RUNNING');
