@@ -4,7 +4,7 @@ import type { JournalLine } from '../../src/simulators/journal.js';
 import { FaultWorld } from '../support/fault-world.js';
 import type { TestMachine } from '../support/step-world.js';
 
-/* The DHCP server and the desktop gateway: rows E01-E04 and E06. Judged by the journal; each test says what it may not leave behind. */
+/* The DHCP server and the desktop gateway: rows E01-E04, E06 and Q28. Judged by the journal; each test says what it may not leave behind. */
 
 describe('the other systems', { timeout: 90_000 }, () => {
   let at: FaultWorld;
@@ -81,6 +81,33 @@ describe('the other systems', { timeout: 90_000 }, () => {
       await expectWholeThenGone(first);
       await expectWholeThenGone(second);
     });
+  });
+
+  it('Q28: an undo of which every request fails once is done all the same', async () => {
+    const machine = await at.ready();
+    await at.with('Q28-undo-fails-once', () => at.remove(machine));
+  });
+
+  it('Q28: an undo that cannot be done says what is left and goes on from there when a person says so', async () => {
+    const machine = await at.ready();
+    await at.with('Q28-undo-refused', async () => {
+      await at.world.assembly.intake.deleteBatch(machine.batch, at.world.admin);
+      const error = await at.parked(machine);
+      expect(error.hint).toContain(`hatchery run retry ${machine.runId}`);
+      const left = await at.world.query<{ kind: string }>(
+        `select e.kind from effects e join steps s on s.id = e.step_id where s.run_id = $1 and e.state <> 'undone' order by e.kind`,
+        [machine.runId],
+      );
+      expect(left.map(({ kind }) => kind)).toEqual([
+        'desktop-connection',
+        'desktop-group',
+        'desktop-user',
+        'dhcp-filter',
+        'guest',
+      ]);
+    });
+    await at.retry(machine);
+    await at.world.runsAre('cancelled', [machine]);
   });
 
   it('leave nothing behind, and nobody wrote to what is not ours', async () => {
