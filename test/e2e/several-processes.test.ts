@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { checkJournal } from '../../src/simulators/journal/check.js';
@@ -6,6 +7,15 @@ import { EventClient } from '../support/event-client.js';
 import { adminToken, postClass, startRoles, type RoleProcess } from '../support/processes.js';
 import { simulatedSite, type SimulatedSite } from '../support/simulated-site.js';
 import { ownEmptyPostgres, redisPrefix, redisUrl, type OwnStore } from '../support/stores.js';
+
+/** What happens to a process from inside: on SIGUSR2 a promise that nobody waits for is rejected; on SIGWINCH its clock jumps, first an hour ahead, then to an hour behind. */
+const HAZARDS = `data:text/javascript,${encodeURIComponent(`
+  const real = Date.now;
+  let aheadMs = 0;
+  Date.now = () => real() + aheadMs;
+  process.on('SIGWINCH', () => { aheadMs = aheadMs === 0 ? 3_600_000 : -3_600_000; });
+  process.on('SIGUSR2', () => { Promise.reject(new Error('nobody waits for this')); });
+`)}`;
 
 let postgres: OwnStore;
 let site: SimulatedSite;
@@ -15,7 +25,13 @@ let token: string;
 beforeAll(async () => {
   // A server of its own: events are served below the oldest transaction of the whole server, and other tests hold some open.
   [postgres, site] = await Promise.all([ownEmptyPostgres(), simulatedSite()]);
-  const shared = { databaseUrl: postgres.url, redisUrl: redisUrl(), redisPrefix: redisPrefix(), site };
+  const shared = {
+    databaseUrl: postgres.url,
+    redisUrl: redisUrl(),
+    redisPrefix: redisPrefix(),
+    site,
+    preload: HAZARDS,
+  };
   roles = await startRoles(shared, ['api', 'api', 'worker', 'worker']);
   token = await adminToken(roles[0]!.url!);
 }, 120_000);
@@ -97,3 +113,28 @@ it('serve the same events, and losing an API loses and repeats nothing', { timeo
   await Promise.all([resumed.leave(), right.leave()]);
   expect((await checkJournal(site.simulators.context.journal.file)).findings).toEqual([]);
 });
+
+it(
+  'lose a worker to a stray rejection as to a kill, and the other goes on though its clock jumps by hours',
+  { timeout: 90_000 },
+  async () => {
+    const { holds } = site.simulators.context;
+    const [, , worker, other] = roles;
+    const ended = once(worker!.child, 'exit');
+    other!.child.kill('SIGWINCH');
+    holds.hold('qemu.start', 'before');
+    expect((await postClass(api(1), 'stray', 3)).status).toBe(202);
+    await holds.reached('qemu.start', 'before');
+    worker!.child.kill('SIGUSR2');
+    expect((await ended)[0]).toBe(1);
+    other!.child.kill('SIGWINCH');
+    const events = await listen(1);
+    holds.release('qemu.start', 'before');
+    await events.until(isOver);
+    await events.leave();
+    expect(await query(`select 1 from machines where login like 'stray%' and state = 'ready'`)).toHaveLength(
+      3,
+    );
+    expect((await checkJournal(site.simulators.context.journal.file)).findings).toEqual([]);
+  },
+);

@@ -23,6 +23,8 @@ export interface SharedSettings {
   readonly redisUrl: string;
   readonly redisPrefix: string;
   readonly site: SimulatedSite;
+  /** A module that every process loads first, as a URL. */
+  readonly preload?: string;
 }
 
 /** Starts one process for each of `roles`, all at the same moment; resolves when all are ready. Error: what the first one said that was not. */
@@ -40,6 +42,7 @@ export async function startRoles(
 
 async function startRole(shared: SharedSettings, role: 'api' | 'worker'): Promise<RoleProcess> {
   const child = fork(MAIN, {
+    ...(shared.preload !== undefined && { execArgv: ['--import', shared.preload] }),
     env: {
       PATH: process.env['PATH'],
       HATCHERY_ROLE: role,
