@@ -1,4 +1,4 @@
-import { slug } from './definitions.js';
+import { slug } from './slug.js';
 import { foldAccents } from './fold-accents.js';
 
 /** Longest DNS label (RFC 1123); a machine name is one label. */

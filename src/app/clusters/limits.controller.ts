@@ -1,7 +1,7 @@
 import { Body, Controller, Get, Inject, Param, Patch } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
 import type { z } from 'zod';
-import { slug } from '../../core/definitions.js';
+import { slug } from '../../core/slug.js';
 import type { ClusterLimit, ClusterLimits } from '../../engine/cluster-limits.js';
 import type { Hypervisors } from '../../ports/hypervisor.js';
 import { Operation } from '../api/operation.js';

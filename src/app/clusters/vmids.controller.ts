@@ -1,7 +1,7 @@
 import { Controller, Get, Inject, Param, Post, Query } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
 import { z } from 'zod';
-import { slug } from '../../core/definitions.js';
+import { slug } from '../../core/slug.js';
 import { releaseVmid } from '../../engine/vmid-release.js';
 import { plainCall } from '../../ports/call.js';
 import type { Hypervisors } from '../../ports/hypervisor.js';

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { HatcheryError, type Problem } from '../../core/errors.js';
-import { slug } from '../../core/definitions.js';
+import { slug } from '../../core/slug.js';
 import { redisUrlProblem } from '../../drivers/redis/redis-url.js';
 import { Secret } from '../../ports/secrets.js';
 

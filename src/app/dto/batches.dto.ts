@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { slug } from '../../core/definitions.js';
+import { slug } from '../../core/slug.js';
 import { batchNameProblem } from '../../core/names.js';
 import { MACHINE_STATES } from '../../core/states.js';
 import { expected } from './expected.dto.js';
