@@ -16,6 +16,7 @@ COPY bin ./bin
 COPY migrations ./migrations
 COPY workflows ./workflows
 COPY blueprints ./blueprints
+COPY hooks ./hooks
 COPY LICENSE ./
 
 # One image, any role: HATCHERY_ROLE=api|worker|all. A worker listens too, for its health check and /metrics.

@@ -66,7 +66,7 @@ class NoEngine {}
 export async function describeApi(): Promise<OpenAPIObject> {
   const context = {
     settings: readSettings({}),
-    site: { clusters: [], services: [], blueprints: [], workflowFiles: [] },
+    site: { clusters: [], services: [], domains: [], hooks: [], blueprints: [], workflowFiles: [] },
     stores: { databaseUrl: 'postgres://nowhere', redisUrl: 'redis://nowhere', redisPrefix: '{none}' },
     deployment: { id: '00000000-0000-4000-8000-000000000000', name: 'none' },
     secretKey: Buffer.alloc(32),

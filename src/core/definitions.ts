@@ -1,13 +1,8 @@
 import { z } from 'zod';
+import { clusterContainersSchema, containerOnNodeShape } from './lxc/container-definition.js';
+import { slug } from './slug.js';
 
 /** What a site writes in `clusters/`, `services/` and `blueprints/` (YAML). Literal secrets are refused: `{ file: ... }` or `{ env: ... }`. */
-
-export const slug = z
-  .string()
-  .regex(
-    /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/,
-    'write lower-case letters, digits and inner hyphens, at most 63 characters',
-  );
 
 export const secretSource = z.union([
   z.strictObject({ file: z.string().min(1) }),
@@ -119,6 +114,7 @@ const clusterShape = z.strictObject({
     )
     .optional(),
   ssh: sshShape.optional(),
+  containers: clusterContainersSchema.prefault({}),
 });
 export const clusterSchema = clusterShape.refine(
   ({ token, account }) => (token === undefined) !== (account === undefined),
@@ -152,6 +148,26 @@ export const serviceSchema = z.strictObject({
 });
 export type ServiceDefinition = z.infer<typeof serviceSchema>;
 
+/** The account with which new containers join a domain: they speak to it, we do not. */
+const domainSchema = z.strictObject({
+  name: slug,
+  kind: z.literal('active-directory'),
+  realm: z
+    .string()
+    .regex(
+      /^(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)+$/,
+      'write the DNS name of the domain',
+    ),
+  username: z
+    .string()
+    .regex(/^[A-Za-z0-9_][A-Za-z0-9._@-]{0,255}$/, 'write the name of an account without blanks'),
+  password: secretSource,
+});
+export type DomainDefinition = z.infer<typeof domainSchema>;
+
+/** What a file in `services/` may be. */
+export const serviceFileSchema = z.discriminatedUnion('kind', [serviceSchema, domainSchema]);
+
 export const sizeSchema = z.strictObject({
   cores: z.number().int().min(1).max(512),
   memoryMiB: z.number().int().min(64).max(4_194_304),
@@ -168,6 +184,7 @@ export const containerSchema = z.strictObject({
   nesting: z.boolean().default(true),
   /** Who may sign in as root. Only containers from an archive get keys: a clone keeps what its template has. */
   sshKeys: keySources,
+  ...containerOnNodeShape,
 });
 
 export const blueprintSchema = z

@@ -48,6 +48,7 @@ export const ERRORS = {
     exit: EXIT.conflict,
     title: 'A permission is missing on the remote side',
   },
+  'hook-failed': { status: 502, exit: EXIT.conflict, title: 'A hook of the container failed' },
   'host-key-changed': { status: 502, exit: EXIT.conflict, title: 'The host key of a node is another one' },
   'remote-refused': { status: 502, exit: EXIT.conflict, title: 'The remote side refused' },
   'outcome-unknown': { status: 502, exit: EXIT.unreachable, title: 'The outcome is not known yet' },

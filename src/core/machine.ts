@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { onNodeInput } from './lxc/on-node.js';
 
 /** What a run gets as its one input `machine`: everything the steps need, decided at accept and never changed after. */
 export const machineInput = z.strictObject({
@@ -57,6 +58,8 @@ export const machineInput = z.strictObject({
       group: z.string(),
     })
     .optional(),
+  /** Of containers: what is done on their node, beyond the cluster's API. */
+  onNode: onNodeInput.optional(),
   description: z.string(),
 });
 export type MachineInput = z.infer<typeof machineInput>;

@@ -81,6 +81,12 @@ export const REMEDIES: Readonly<Record<CauseCode, Remedy>> = {
     first: CHECK,
     goesOn: 'retry',
   },
+  'hook-failed': {
+    explanation:
+      'A hook of the container failed, hangs or is missing on its node: the container did not start, or its first boot did not end. What it made so far is there.',
+    advice: 'Read what it says, and mend its cause: the script, a package mirror, the domain.',
+    goesOn: 'retry',
+  },
   'remote-refused': {
     explanation: 'The remote side did not do it, and said why: asking again would get the same answer.',
     advice: 'Mend what its words say; the task log in the run has more of them.',

@@ -3,6 +3,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { planBatch, requireAccepted, type BatchPlan } from '../core/batch-plan.js';
 import { defaultSize, type Blueprint, type ClusterDefinition } from '../core/definitions.js';
 import { HatcheryError } from '../core/errors.js';
+import { loginProblem } from '../core/lxc/on-node.js';
 import { batchNameProblem } from '../core/names.js';
 import type { PlacementSource, Promised } from '../core/placement.js';
 import type { RosterRow } from '../core/roster/roster.js';
@@ -99,6 +100,7 @@ export class BatchIntake implements Intake {
       batch: { id: uuidv7(), name },
       workflow,
       registry: this.parts.engine,
+      hooks: this.parts.catalog.hooks,
     });
     return this.parts.remaining.ofNew({
       cluster: cluster.name,
@@ -303,6 +305,7 @@ export class BatchIntake implements Intake {
           batch,
           workflow,
           registry: this.parts.engine,
+          hooks: this.parts.catalog.hooks,
         });
       },
     );
@@ -364,6 +367,7 @@ export class BatchIntake implements Intake {
     actor: Actor,
   ): BatchPlan {
     const { blueprint, cluster, inventory, source } = ground;
+    requireLogins(request.rows, blueprint);
     return planBatch({
       rows: request.rows,
       notes: ground.notes,
@@ -504,4 +508,21 @@ function idempotent(
     key,
     hash: createHash('sha256').update(JSON.stringify(content)).digest('hex'),
   };
+}
+
+/** Logins that become names of folders and accounts in containers. */
+function requireLogins(rows: readonly RosterRow[], { container }: Blueprint): void {
+  if (container === undefined) return;
+  const problems = rows.flatMap(({ row, login }) => {
+    const detail = loginProblem(container, login);
+    return detail === undefined ? [] : [{ row, column: 'login', code: 'login-invalid', detail }];
+  });
+  if (problems.length > 0)
+    throw new HatcheryError(
+      'roster-invalid',
+      'Unable to read the roster: logins cannot be used in containers',
+      {
+        problems,
+      },
+    );
 }

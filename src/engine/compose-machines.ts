@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { localMac } from '../core/address.js';
 import type { BatchPlan } from '../core/batch-plan.js';
-import { containerSchema, defaultSize, type Blueprint } from '../core/definitions.js';
+import { containerSchema, defaultSize, type Blueprint, type ClusterDefinition } from '../core/definitions.js';
+import { composeOnNode, type RegisteredHook } from '../core/lxc/on-node.js';
 import { foldAccents } from '../core/fold-accents.js';
 import type { MachineInput } from '../core/machine.js';
 import type { RosterRow } from '../core/roster/roster.js';
@@ -18,7 +19,8 @@ export function composeMachines(at: {
   readonly plan: BatchPlan;
   readonly rows: readonly RosterRow[];
   readonly blueprint: Blueprint;
-  readonly cluster: { readonly name: string; readonly pool: string };
+  readonly cluster: Pick<ClusterDefinition, 'name' | 'pool' | 'containers'>;
+  readonly hooks: ReadonlyMap<string, RegisteredHook>;
   readonly templates: readonly TemplateInfo[];
   readonly batch: { readonly id: string; readonly name: string };
   readonly workflow: CompiledPlan;
@@ -40,6 +42,8 @@ export function composeMachines(at: {
     )
       return [];
     const id = uuidv7();
+    const onNode =
+      blueprint.container && composeOnNode(blueprint.container, at.cluster.containers, at.hooks, row.login);
     const input: MachineInput = {
       id,
       kind: blueprint.kind,
@@ -65,6 +69,7 @@ export function composeMachines(at: {
         sshKeys: sshKeys(blueprint, row),
       },
       ...(blueprint.kind === 'lxc' && { container: containerOf(blueprint) }),
+      ...(onNode && { onNode }),
       owner: {
         login: row.login,
         lastName: row.lastName,

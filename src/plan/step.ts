@@ -5,7 +5,9 @@ import type { Mark } from '../core/mark.js';
 import type { Call } from '../ports/call.js';
 import type { DesktopGateway } from '../ports/desktop-gateway.js';
 import type { Dhcp } from '../ports/dhcp.js';
+import type { DomainJoinAccount } from '../ports/domain-join.js';
 import type { Durations } from '../ports/durations.js';
+import type { HookScripts } from '../ports/hook-scripts.js';
 import type { GuestRef, Hypervisor, LockWaited, Trace } from '../ports/hypervisor.js';
 import type { NodeFiles } from '../ports/node-files.js';
 import type { PhoneHomes } from '../ports/phone-homes.js';
@@ -17,6 +19,8 @@ export interface StepPorts {
   nodeFiles(cluster: string): NodeFiles;
   dhcp(service: string): Dhcp;
   desktopGateway(service: string): DesktopGateway;
+  domainJoin(service: string): DomainJoinAccount;
+  readonly hookScripts: HookScripts;
   readonly secrets: Secrets;
   /** What past runs say about how long something takes. */
   readonly durations: Pick<Durations, 'of'>;

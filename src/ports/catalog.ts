@@ -1,4 +1,5 @@
 import type { Blueprint, ClusterDefinition } from '../core/definitions.js';
+import type { RegisteredHook } from '../core/lxc/on-node.js';
 import type { CompiledPlan } from '../plan/compiled-plan.js';
 
 /** What the site's files offer, as stored at boot. Unknown names: `not-found`, with the names that exist. */
@@ -11,4 +12,6 @@ export interface Catalog {
   ): Promise<{ readonly versionId: string; readonly definition: Blueprint }>;
   workflow(id: string): CompiledPlan;
   cluster(name: string): ClusterDefinition;
+  /** By name. */
+  readonly hooks: ReadonlyMap<string, RegisteredHook>;
 }

@@ -37,7 +37,14 @@ import type { WakeUps } from '../../src/ports/dispatch.js';
 import { redisPrefix, redisUrl, testDatabase, type TestDatabase } from './stores.js';
 
 export const ADMIN_PASSWORD = 'correct horse battery';
-const NO_SITE: SiteConfig = { clusters: [], services: [], blueprints: [], workflowFiles: [] };
+const NO_SITE: SiteConfig = {
+  clusters: [],
+  services: [],
+  domains: [],
+  hooks: [],
+  blueprints: [],
+  workflowFiles: [],
+};
 
 @Module({})
 class GivenEngine {}

@@ -1,17 +1,22 @@
+import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { z } from 'zod';
 import {
   blueprintSchema,
   clusterSchema,
-  serviceSchema,
+  serviceFileSchema,
   type Blueprint,
   type ClusterDefinition,
+  type DomainDefinition,
   type SecretSource,
   type ServiceDefinition,
   type Trust,
 } from '../../core/definitions.js';
 import { HatcheryError, type Problem } from '../../core/errors.js';
+import { clusterProblems } from '../../core/lxc/container-definition.js';
+import { argumentsProblem, hookSchema, type HookDefinition } from '../../core/lxc/hook-definition.js';
+import { FIRST_BOOT } from '../../core/lxc/on-node.js';
 import { Secret } from '../../ports/secrets.js';
 import { PACKAGE_ROOT } from './package-root.js';
 import { YamlFile } from './yaml-file.js';
@@ -30,6 +35,16 @@ export interface SiteService {
   readonly password: Secret;
 }
 
+export interface SiteDomain {
+  readonly definition: DomainDefinition;
+  readonly password: Secret;
+}
+
+export interface SiteHook {
+  readonly definition: HookDefinition;
+  readonly script: Buffer;
+}
+
 export interface WorkflowFile {
   readonly path: string;
   readonly text: string;
@@ -39,12 +54,14 @@ export interface WorkflowFile {
 export interface SiteConfig {
   readonly clusters: readonly SiteCluster[];
   readonly services: readonly SiteService[];
+  readonly domains: readonly SiteDomain[];
   readonly blueprints: readonly Blueprint[];
+  readonly hooks: readonly SiteHook[];
   readonly workflowFiles: readonly WorkflowFile[];
 }
 
 export interface SiteSource {
-  /** Holds clusters/ services/ blueprints/ workflows/; `undefined` = the package's own blueprints and workflows only. */
+  /** Holds clusters/ services/ blueprints/ workflows/ hooks/; `undefined` = the package's own only. */
   readonly configDir: string | undefined;
   /** For secrets written as `{ env: NAME }`. */
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -52,7 +69,7 @@ export interface SiteSource {
 }
 
 /**
- * Reads a site's folder over the package's own: a blueprint of the same name and a workflow file of the same file name take the place of ours.
+ * Reads a site's folder over the package's own: a blueprint or hook of the same name and a workflow file of the same file name take the place of ours.
  * Errors: one `settings-invalid` that lists `file:line:column: what to write` for everything that is wrong.
  */
 export function loadSite({ configDir, env, packageRoot = PACKAGE_ROOT }: SiteSource): SiteConfig {
@@ -62,7 +79,7 @@ export function loadSite({ configDir, env, packageRoot = PACKAGE_ROOT }: SiteSou
       `Unable to read the site: HATCHERY_CONFIG_DIR ${configDir} does not exist`,
       {
         retry: 'after-fix',
-        hint: 'Write the folder that holds clusters/, services/, blueprints/ and workflows/.',
+        hint: 'Write the folder that holds clusters/, services/, blueprints/, workflows/ and hooks/.',
       },
     );
   const reader = new SiteReader(env);
@@ -73,13 +90,36 @@ export function loadSite({ configDir, env, packageRoot = PACKAGE_ROOT }: SiteSou
       sshKey: reader.secret(definition.ssh.privateKey, ['ssh', 'privateKey'], file),
     }),
   }));
-  const services = reader.named(siteFiles(configDir, 'services'), serviceSchema, (definition, file) => ({
-    definition: definition.trust
-      ? { ...definition, trust: reader.trust(definition.trust, file) }
-      : definition,
-    password: reader.secret(definition.password, ['password'], file),
-  }));
-  const known = { clusters: names(clusters), services: names(services) };
+  const serviceFiles = reader.named(
+    siteFiles(configDir, 'services'),
+    serviceFileSchema,
+    (definition, file) => ({
+      definition:
+        definition.kind !== 'active-directory' && definition.trust
+          ? { ...definition, trust: reader.trust(definition.trust, file) }
+          : definition,
+      password: reader.secret(definition.password, ['password'], file),
+    }),
+  );
+  const services = serviceFiles.filter(
+    (one): one is SiteService => one.definition.kind !== 'active-directory',
+  );
+  const domains = serviceFiles.filter((one): one is SiteDomain => one.definition.kind === 'active-directory');
+  const hook = (definition: HookDefinition, file: YamlFile): SiteHook => ({
+    definition,
+    script: reader.script(definition, file),
+  });
+  const ownHooks = reader.named(siteFiles(configDir, 'hooks'), hookSchema, hook);
+  const shippedHooks = reader.named(siteFiles(packageRoot, 'hooks'), hookSchema, hook);
+  const hooks = [
+    ...ownHooks,
+    ...shippedHooks.filter(({ definition: { name } }) => !names(ownHooks).has(name)),
+  ];
+  const known = {
+    clusters: names(clusters),
+    services: names(services),
+    containers: { clusters, hooks, domains: names(domains) },
+  };
   const own = reader.named(siteFiles(configDir, 'blueprints'), blueprintSchema, (definition, file) => {
     for (const { path, sentence } of unknownReferences(definition, known)) file.refuse(path, sentence);
     return { definition };
@@ -98,6 +138,7 @@ export function loadSite({ configDir, env, packageRoot = PACKAGE_ROOT }: SiteSou
   return {
     clusters,
     services,
+    domains,
     // A shipped blueprint for systems that this site does not have is no mistake of the site: it is just not offered.
     blueprints: [
       ...own,
@@ -106,11 +147,15 @@ export function loadSite({ configDir, env, packageRoot = PACKAGE_ROOT }: SiteSou
           !replaced.has(definition.name) && unknownReferences(definition, known).length === 0,
       ),
     ].map(({ definition }) => definition),
+    hooks,
     workflowFiles,
   };
 }
 
 type Named = { readonly definition: { readonly name: string } };
+
+/** What a node takes as one file. */
+const SCRIPT_BYTES = 1_048_576;
 
 class SiteReader {
   readonly problems: Problem[] = [];
@@ -167,6 +212,17 @@ class SiteReader {
     return { caFile: resolve(dirname(file.path), trust.caFile) };
   }
 
+  /** Of a hook; one that is not what its hash says is not run. */
+  script({ script: { file: name }, sha256 }: HookDefinition, file: YamlFile): Buffer {
+    const bytes = Buffer.from(this.text(name, ['script', 'file'], file));
+    const found = createHash('sha256').update(bytes).digest('hex');
+    if (bytes.length > SCRIPT_BYTES)
+      file.refuse(['script', 'file'], `write a script of at most ${SCRIPT_BYTES} bytes`);
+    else if (bytes.length > 0 && found !== sha256)
+      file.refuse(['sha256'], `the script is another one: look at it, then write ${found}`);
+    return bytes;
+  }
+
   /** A file named in a YAML file, relative to it. */
   private text(name: string, path: readonly string[], file: YamlFile): string {
     const target = resolve(dirname(file.path), name);
@@ -202,10 +258,15 @@ const names = (items: readonly Named[]): ReadonlySet<string> =>
 
 function unknownReferences(
   blueprint: Blueprint,
-  known: { clusters: ReadonlySet<string>; services: ReadonlySet<string> },
+  known: {
+    clusters: ReadonlySet<string>;
+    services: ReadonlySet<string>;
+    containers: Parameters<typeof containerProblems>[1];
+  },
 ): { path: (string | number)[]; sentence: string }[] {
   const { network, access } = blueprint;
   return [
+    ...containerProblems(blueprint, known.containers),
     ...blueprint.clusters.flatMap((name, index) =>
       known.clusters.has(name)
         ? []
@@ -233,6 +294,48 @@ function unknownReferences(
           },
         ]),
   ];
+}
+
+/** What a blueprint of containers asks for and its clusters, hooks and domains do not give. */
+function containerProblems(
+  { container, clusters }: Blueprint,
+  known: {
+    readonly clusters: readonly SiteCluster[];
+    readonly hooks: readonly SiteHook[];
+    readonly domains: ReadonlySet<string>;
+  },
+): { path: (string | number)[]; sentence: string }[] {
+  if (container === undefined) return [];
+  const ofClusters = known.clusters
+    .filter(({ definition }) => clusters.includes(definition.name))
+    .flatMap(({ definition: { name, containers, ssh } }) =>
+      clusterProblems(container, { name, containers, hasSsh: ssh !== undefined }),
+    );
+  const ofHooks = container.hooks.map(({ hook: name, arguments: given }, index) => {
+    const hook = known.hooks.find(({ definition }) => definition.name === name);
+    const isFree = hook !== undefined && name !== FIRST_BOOT;
+    const sentence = isFree
+      ? argumentsProblem(hook.definition, given)
+      : `write the name of a file in hooks/ (${name} is ${hook ? 'our own: write firstBoot' : 'none'})`;
+    const isTwice = container.hooks.findIndex((other) => other.hook === name) < index;
+    return {
+      path: ['hooks', index],
+      sentence: isTwice ? `${name} stands here twice: write it once` : sentence,
+    };
+  });
+  const domain = container.firstBoot?.domain;
+  const ofDomain =
+    domain === undefined || known.domains.has(domain)
+      ? []
+      : [
+          {
+            path: ['firstBoot', 'domain'],
+            sentence: `write the name of an active-directory in services/ (${domain} is none)`,
+          },
+        ];
+  return [...ofClusters, ...ofHooks, ...ofDomain].flatMap(({ path, sentence }) =>
+    sentence === undefined ? [] : [{ path: ['container', ...path], sentence }],
+  );
 }
 
 function refusal(problems: readonly Problem[]): HatcheryError {

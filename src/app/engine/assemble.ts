@@ -177,7 +177,17 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     times,
   };
   const workflows = options.site.workflowFiles.map((file) => compileWorkflow(file.path, file.text, STEPS));
-  const catalog = await storeCatalog(database, { blueprints: options.site.blueprints, workflows, clusters });
+  const catalog = await storeCatalog(database, {
+    blueprints: options.site.blueprints,
+    workflows,
+    clusters,
+    hooks: new Map(
+      options.site.hooks.map(({ definition: { name, phase, sha256, reports } }) => [
+        name,
+        { name, phase, sha256, reports },
+      ]),
+    ),
+  });
   const watches = new Map(
     clusters.map(({ name, pool, vmids }) => [
       name,
@@ -320,7 +330,10 @@ async function startWorker(
   return { stop };
 }
 
-type Drivers = Pick<StepPorts, 'hypervisor' | 'nodeFiles' | 'dhcp' | 'desktopGateway'> & {
+type Drivers = Pick<
+  StepPorts,
+  'hypervisor' | 'nodeFiles' | 'dhcp' | 'desktopGateway' | 'domainJoin' | 'hookScripts'
+> & {
   readonly hypervisors: Hypervisors;
   readonly nodeFilesByCluster: ReadonlyMap<string, NodeFiles>;
   readonly services: readonly CheckedService[];
@@ -368,6 +381,13 @@ function makeDrivers(options: AssembleOptions, news: SharedNews): Drivers {
     if (definition.kind === 'windows-dhcp') dhcp.set(definition.name, new WindowsDhcpDriver(at));
     else gateways.set(definition.name, new GuacamoleDriver(at));
   }
+  const domains = new Map(
+    options.site.domains.map(({ definition: { name, realm, username }, password }) => [
+      name,
+      { realm, user: username, password },
+    ]),
+  );
+  const scripts = new Map(options.site.hooks.map(({ definition, script }) => [definition.sha256, script]));
   const get = <T>(map: ReadonlyMap<string, T>, what: string, name: string): T => {
     const found = map.get(name);
     if (found !== undefined) return found;
@@ -389,6 +409,8 @@ function makeDrivers(options: AssembleOptions, news: SharedNews): Drivers {
     dhcp: (name) => get(dhcp, 'DHCP service', name),
     desktopGateway: (name) => get(gateways, 'desktop gateway', name),
     hypervisors: { get: (name) => get(hypervisors, 'cluster', name), all: () => [...hypervisors.values()] },
+    domainJoin: (name) => get(domains, 'domain', name),
+    hookScripts: { find: (sha256) => scripts.get(sha256) },
     services: options.site.services.map(({ definition: { name, kind } }) => ({
       name,
       kind,

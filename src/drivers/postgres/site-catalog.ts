@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { blueprintSchema, type Blueprint, type ClusterDefinition } from '../../core/definitions.js';
 import { HatcheryError } from '../../core/errors.js';
+import { needsNode } from '../../core/lxc/container-definition.js';
+import { FIRST_BOOT, type RegisteredHook } from '../../core/lxc/on-node.js';
 import type { Catalog } from '../../ports/catalog.js';
 import type { CompiledPlan } from '../../plan/compiled-plan.js';
 import type { Database } from './database.js';
@@ -21,11 +23,13 @@ export async function storeCatalog(
     blueprints: readonly Blueprint[];
     workflows: readonly CompiledPlan[];
     clusters: readonly ClusterDefinition[];
+    hooks: ReadonlyMap<string, RegisteredHook>;
   },
 ): Promise<Catalog> {
   const blueprints = new Map<string, Version>();
   for (const definition of site.blueprints) {
-    if (!site.workflows.some((plan) => plan.workflow === definition.workflow))
+    const plan = site.workflows.find(({ workflow }) => workflow === definition.workflow);
+    if (plan === undefined)
       throw new HatcheryError(
         'settings-invalid',
         `Unable to offer blueprint ${definition.name}: there is no workflow ${definition.workflow}`,
@@ -33,6 +37,13 @@ export async function storeCatalog(
           hint: `Write one of: ${site.workflows.map((plan) => plan.workflow).join(', ')}`,
         },
       );
+    for (const step of neededSteps(definition, site.hooks))
+      if (!plan.steps.some(({ uses }) => uses === step))
+        throw new HatcheryError(
+          'settings-invalid',
+          `Unable to offer blueprint ${definition.name}: what it asks for needs a step that uses ${step}, and workflow ${plan.workflow} has none`,
+          { hint: 'Write a workflow that has it, for example student-lxc-debian.' },
+        );
     blueprints.set(definition.name, { versionId: await storeBlueprint(database, definition), definition });
   }
   for (const plan of site.workflows)
@@ -47,7 +58,23 @@ export async function storeCatalog(
     blueprintVersion: (name, version) => readVersion(database, name, version),
     workflow: (id) => find(workflows, id, 'workflow'),
     cluster: (name) => find(clusters, name, 'cluster'),
+    hooks: site.hooks,
   };
+}
+
+/** Without them a machine would come up without what was asked for, and nobody would be told. */
+function neededSteps(
+  { container }: Blueprint,
+  hooks: ReadonlyMap<string, RegisteredHook>,
+): readonly string[] {
+  if (container === undefined || !needsNode(container)) return [];
+  const used = [...container.hooks.map(({ hook }) => hook), ...(container.firstBoot ? [FIRST_BOOT] : [])];
+  const reports = used.some((name) => hooks.get(name)?.reports === true);
+  return [
+    'write-container-config',
+    ...(used.length > 0 ? ['end-first-boot'] : []),
+    ...(reports ? ['wait-first-boot'] : []),
+  ];
 }
 
 async function storeBlueprint(database: Database, definition: Blueprint): Promise<string> {
