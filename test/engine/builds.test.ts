@@ -41,6 +41,23 @@ it('what the queue gives to workers that do not know it goes straight to one tha
   expect(handOvers).toEqual([{ most: 1, claims: 30 }]);
 });
 
+it('what was passed on in vain, because nobody heard of it, is handed over again', async () => {
+  const outside = new Outside();
+  bench = await EngineBench.start({
+    workflow: workflow(use('one')),
+    steps: [outside.step('one')],
+    effects: [outside.thing],
+  });
+  await bench.worker();
+  const runs = await bench.accept(1);
+  const { store } = bench.parts;
+  await store.relay(async () => {}, 10);
+  const [step] = await bench.database.query<{ id: string }>('select id from steps');
+  await store.passOn(step!.id);
+  bench.caretaker();
+  await bench.untilAll(runs, 'done');
+});
+
 it('an older and a newer build side by side each do what they know, through a roll forward and back', async () => {
   const outside = new Outside();
   const acts: string[] = [];

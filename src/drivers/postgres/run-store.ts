@@ -339,7 +339,7 @@ export class PostgresRunStore implements RunStore {
     // By the index of what is due: behind a long line a round reads no more than its page.
     const rows = await this.database.query<{ id: string; dispatch: number; due_at: string }>(
       `select id, dispatch, due_at::text as due_at from steps
-        where ${HANDED_OVER} and due_at <= clock_timestamp() and dispatched_at < clock_timestamp() - $1 * interval '1 millisecond'
+        where ${HANDED_OVER} and due_at <= clock_timestamp() and coalesce(dispatched_at, due_at) < clock_timestamp() - $1 * interval '1 millisecond'
           and (due_at, id) > (coalesce($3::timestamptz, '-infinity'), coalesce($4::uuid, '00000000-0000-0000-0000-000000000000'))
         order by due_at, id limit $2`,
       [afterMs, batch, behind?.dueAt, behind?.stepId],
