@@ -32,6 +32,44 @@ describe('a blueprint', () => {
   });
 });
 
+describe('a blueprint of containers', () => {
+  const container = (over: object): Record<string, unknown> => ({
+    ...(parse(readFileSync('blueprints/debian-12-lxc.yaml', 'utf8')) as object),
+    ...over,
+  });
+
+  it.each([
+    ['that are unpacked', {}, true],
+    ['that are cloned', { source: { templates: ['x'], clone: 'linked' } }, true],
+    ['with cloud-init', { cloudInit: { user: 'student' } }, false],
+    ['that asks for privileged ones', { container: { unprivileged: false } }, false],
+    ['with another feature than nesting', { container: { features: 'mknod=1' } }, false],
+    ['whose archive is a path', { source: { archive: '../../etc/shadow', storage: 'ceph' } }, false],
+    [
+      'with both sources',
+      { source: { archive: 'x', storage: 'ceph', templates: ['x'], clone: 'full' } },
+      false,
+    ],
+    [
+      'that are cloned and get a password each',
+      {
+        source: { templates: ['x'], clone: 'linked' },
+        access: { service: 'guacamole', protocol: 'ssh', port: 22, signIn: 'generated' },
+      },
+      false,
+    ],
+  ])('%s', (_, over, isAccepted) => {
+    expect(blueprintSchema.safeParse(container(over)).success).toBe(isAccepted);
+  });
+
+  it('is none of virtual machines', () => {
+    expect(blueprintSchema.safeParse({ ...shipped(), container: {} }).success).toBe(false);
+    const { cloudInit, ...without } = shipped();
+    expect(cloudInit).toBeDefined();
+    expect(blueprintSchema.safeParse(without).success).toBe(false);
+  });
+});
+
 describe('the vendor data of a cluster', () => {
   const cluster = {
     name: 'main',

@@ -8,7 +8,7 @@ import type { Dhcp } from '../ports/dhcp.js';
 import type { DomainJoinAccount } from '../ports/domain-join.js';
 import type { Durations } from '../ports/durations.js';
 import type { HookScripts } from '../ports/hook-scripts.js';
-import type { GuestRef, Hypervisor, LockWaited, Trace } from '../ports/hypervisor.js';
+import type { GuestKind, GuestRef, Hypervisor, LockWaited, Trace } from '../ports/hypervisor.js';
 import type { NodeFiles } from '../ports/node-files.js';
 import type { PhoneHomes } from '../ports/phone-homes.js';
 import type { Secrets } from '../ports/secrets.js';
@@ -178,6 +178,8 @@ export interface StepDefinition<I = unknown, O = unknown> {
   readonly summary: string;
   readonly input: z.ZodType<I>;
   readonly output: z.ZodType<O>;
+  /** Machines that it can make or work on; left out = all. A blueprint whose workflow has a step for others is refused at boot. */
+  readonly only?: { readonly kind?: GuestKind; readonly source?: 'templates' | 'archive' };
   /** Slots held until the step's remote task has a verdict, e.g. `clone@storage:main/ceph`. The limit of a slot is the configuration's. */
   readonly slots?: (input: I) => readonly string[];
   /** Objects that the step changes; attempts run under a lock of each. */

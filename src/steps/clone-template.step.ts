@@ -11,6 +11,7 @@ export const cloneTemplate = defineStep<OnMachine, { node: string; vmid: number 
   id: 'clone-template',
   version: 1,
   summary: 'Copy a template into a new, stopped machine',
+  only: { kind: 'qemu', source: 'templates' },
   input: onMachine,
   output: z.strictObject({ node: z.string(), vmid: z.number().int() }),
   slots: ({ machine }) => [

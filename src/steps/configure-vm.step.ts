@@ -6,6 +6,7 @@ export const configureVm = defineStep<OnMachine, object>({
   id: 'configure-vm',
   version: 1,
   summary: 'Set cores, memory, network card and first user of the new machine',
+  only: { kind: 'qemu' },
   input: onMachine,
   output: noOutput,
   locks: ({ machine }, at) => [guestLock(machine, at)],

@@ -1,16 +1,31 @@
 import type { AnyStep } from '../plan/step.js';
 import { allowMac } from './allow-mac.step.js';
+import { cloneContainer } from './clone-container.step.js';
 import { cloneTemplate } from './clone-template.step.js';
+import { configureContainer } from './configure-container.step.js';
 import { configureVm } from './configure-vm.step.js';
+import { createContainer } from './create-container.step.js';
 import { registerDesktop } from './register-desktop.step.js';
 import { reserveVmid } from './reserve-vmid.step.js';
 import { resizeDisk } from './resize-disk.step.js';
+import { startContainer } from './start-container.step.js';
 import { startVm } from './start-vm.step.js';
 import { waitAddress } from './wait-address.step.js';
 
 /** Every step that workflows may use, by id. */
 export const STEPS: ReadonlyMap<string, AnyStep> = new Map(
-  [reserveVmid, cloneTemplate, configureVm, resizeDisk, allowMac, startVm, waitAddress, registerDesktop].map(
-    (step: AnyStep) => [step.id, step],
-  ),
+  [
+    reserveVmid,
+    cloneTemplate,
+    configureVm,
+    cloneContainer,
+    createContainer,
+    configureContainer,
+    resizeDisk,
+    allowMac,
+    startVm,
+    startContainer,
+    waitAddress,
+    registerDesktop,
+  ].map((step: AnyStep) => [step.id, step]),
 );

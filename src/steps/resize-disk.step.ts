@@ -6,6 +6,7 @@ export const resizeDisk = defineStep<OnMachine, object>({
   id: 'resize-disk',
   version: 1,
   summary: 'Grow the main disk to the size that was asked for',
+  only: { source: 'templates' },
   input: onMachine,
   output: noOutput,
   locks: ({ machine }, at) => [guestLock(machine, at)],

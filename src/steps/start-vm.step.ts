@@ -6,6 +6,7 @@ export const startVm = defineStep<OnMachine, object>({
   id: 'start-vm',
   version: 1,
   summary: 'Start the machine',
+  only: { kind: 'qemu' },
   input: onMachine,
   output: noOutput,
   slots: ({ machine }) => [`starts@node:${machine.cluster}/${machine.node}`],

@@ -57,6 +57,7 @@ import { effectOfKind } from '../../steps/guest-effect.js';
 import { STEPS } from '../../steps/index.js';
 import type { SiteConfig } from '../config/site.js';
 import { nodeHelper } from '../config/node-helper.js';
+import { refuseMisfits } from './blueprint-fit.js';
 import { intendedUse } from './intended-use.js';
 
 /** Called with every remote request: seconds and how it ended. */
@@ -177,6 +178,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     times,
   };
   const workflows = options.site.workflowFiles.map((file) => compileWorkflow(file.path, file.text, STEPS));
+  refuseMisfits(options.site.blueprints, workflows, STEPS);
   const catalog = await storeCatalog(database, {
     blueprints: options.site.blueprints,
     workflows,

@@ -19,16 +19,15 @@ const allListening = listening.extend({ simulators: z.array(listening) });
 
 export const DEPLOYMENT = 'demo';
 const VENDOR_DATA = 'local:snippets/hatchery.yaml';
+const ARCHIVE = 'local:vztmpl/debian-12-standard_12.12-1_amd64.tar.zst';
 
-/** The simulated cluster, after its admin has put the vendor data of the API at `url` on every node. */
+/** What an admin puts on every node of the simulated cluster: the archive of Debian's containers, and the vendor data of the API at `url`. */
 export const clusterWithVendorData = (url: string): string =>
   stringify({
-    storages: [
-      { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 40_960 },
-      { id: 'local-lvm', type: 'lvmthin', shared: false, sizeGiB: 1_024 },
-      { id: 'local', type: 'dir', shared: false, sizeGiB: 100, content: ['snippets'] },
-    ],
-    files: ['pve1', 'pve2', 'pve3'].map((node) => ({ volid: VENDOR_DATA, node, text: vendorData(url) })),
+    files: ['pve1', 'pve2', 'pve3'].flatMap((node) => [
+      { volid: ARCHIVE, node },
+      { volid: VENDOR_DATA, node, text: vendorData(url) },
+    ]),
   });
 
 /**

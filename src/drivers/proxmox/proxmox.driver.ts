@@ -197,7 +197,12 @@ export class ProxmoxDriver implements Hypervisor {
   }
 
   check(use: IntendedUse, call: Call): Promise<readonly CheckFinding[]> {
-    const parts = { cluster: this.#context, reads: this.#reads, templates: this.#templates };
+    const parts = {
+      cluster: this.#context,
+      reads: this.#reads,
+      templates: this.#templates,
+      archives: this.#archives,
+    };
     return checkCluster(parts, use, call.signal);
   }
 

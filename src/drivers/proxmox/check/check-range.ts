@@ -177,19 +177,20 @@ export async function checkVolumes(
     rights.get('/storage')?.has('Datastore.Allocate') ??
     false;
   const found: { volid: string; vmid: number }[] = [];
-  for (const { id, nodes } of used.filter(isShown))
-    for (const node of nodes.filter((name) => online.has(name)).slice(0, shared.has(id) ? 1 : undefined)) {
-      const path = `/nodes/${node}/storage/${id}/content`;
-      const what = `list the disks of storage ${id} on ${node}`;
-      const request = { op: 'storage-content', what, path, query: { content: 'images' } };
-      for (const { volid, vmid } of await readAs(cluster, volumes, request, signal))
-        if (vmid !== undefined && vmid >= vmids.from && vmid <= vmids.to) found.push({ volid, vmid });
-    }
+  for (const { id, nodes, contents } of used.filter(isShown))
+    for (const node of nodes.filter((name) => online.has(name)).slice(0, shared.has(id) ? 1 : undefined))
+      for (const content of contents) {
+        const path = `/nodes/${node}/storage/${id}/content`;
+        const what = `list the disks of storage ${id} on ${node}`;
+        const request = { op: 'storage-content', what, path, query: { content } };
+        for (const { volid, vmid } of await readAs(cluster, volumes, request, signal))
+          if (vmid !== undefined && vmid >= vmids.from && vmid <= vmids.to) found.push({ volid, vmid });
+      }
   // Read after the volumes: a guest that was made meanwhile is in it.
   const { guests } = await reads.map(0, signal);
   const there = new Set(guests.map(({ vmid }) => vmid));
   const left = found.filter(({ vmid }) => !there.has(vmid) && !use.vmids.has(vmid));
-  const hidden = used.filter((storage) => !isShown(storage)).map(({ id }) => id);
+  const hidden = used.filter((storage) => !isShown(storage));
   if (left.length === 0) return hidden.length === 0 ? [] : [notShown(hidden, vmids)];
   return [
     doubtful(
@@ -203,12 +204,17 @@ export async function checkVolumes(
   ];
 }
 
-function notShown(storages: readonly string[], { from, to }: { from: number; to: number }): CheckFinding {
-  const lists = storages.map((id) => `pvesm list ${id} --content images`).join('; ');
+function notShown(
+  storages: readonly UsedStorage[],
+  { from, to }: { from: number; to: number },
+): CheckFinding {
+  const lists = storages
+    .flatMap(({ id, contents }) => contents.map((content) => `pvesm list ${id} --content ${content}`))
+    .join('; ');
   return {
     ok: true,
     subject: 'leftovers',
-    detail: `disks without a guest on ${listed(storages)} are not shown to us (that takes Datastore.Allocate); root sees those of ${from}-${to}:`,
+    detail: `disks without a guest on ${listed(storages.map(({ id }) => id))} are not shown to us (that takes Datastore.Allocate); root sees those of ${from}-${to}:`,
     remedy: `(${lists}) | awk '$NF >= ${from} && $NF <= ${to}'`,
   };
 }

@@ -1,7 +1,8 @@
-import type { CheckFinding } from '../../../ports/hypervisor.js';
+import type { CheckFinding, IntendedBlueprint } from '../../../ports/hypervisor.js';
 import { readAs, type Cluster } from '../cluster.js';
 import type { ClusterReads } from '../inventory.js';
 import { nodeStorages, type NodeStorage } from '../wire.js';
+import type { ArchiveLook } from './check-archives.js';
 import type { TemplateLook } from './check-templates.js';
 import { bad, doubtful, good, listed } from './findings.js';
 
@@ -13,25 +14,48 @@ export interface UsedStorage {
   readonly id: string;
   readonly nodes: readonly string[];
   readonly blueprints: readonly string[];
+  readonly contents: readonly VolumeContent[];
 }
 
+/** Disks of virtual machines, of containers. */
+type VolumeContent = 'images' | 'rootdir';
+
 /** Linked clones stay on the storage of their template; on one that is not shared, with the template's node. */
-export function usedStorages(looks: readonly TemplateLook[], nodes: readonly string[]): UsedStorage[] {
-  const found = new Map<string, { nodes: Set<string>; blueprints: Set<string> }>();
-  for (const { blueprint, template } of looks) {
+export function usedStorages(
+  cloned: readonly TemplateLook[],
+  unpacked: readonly ArchiveLook[],
+  nodes: readonly string[],
+): UsedStorage[] {
+  const found = new Map<
+    string,
+    { nodes: Set<string>; blueprints: Set<string>; contents: Set<VolumeContent> }
+  >();
+  const note = (id: string, { name, kind }: IntendedBlueprint, on: readonly string[]): void => {
+    const entry = found.get(id) ?? { nodes: new Set(), blueprints: new Set(), contents: new Set() };
+    for (const node of on) entry.nodes.add(node);
+    entry.blueprints.add(name);
+    entry.contents.add(kind === 'lxc' ? 'rootdir' : 'images');
+    found.set(id, entry);
+  };
+  for (const { blueprint, template } of cloned) {
     if (template === undefined) continue;
     const { clone, storage } = blueprint.source;
     const isLinked = clone === 'linked';
     const id = isLinked ? template.storage : (storage ?? template.storage);
-    const entry = found.get(id) ?? { nodes: new Set(), blueprints: new Set() };
-    for (const node of isLinked && !template.storageShared ? [template.node] : nodes) entry.nodes.add(node);
-    entry.blueprints.add(blueprint.name);
-    found.set(id, entry);
+    note(id, blueprint, isLinked && !template.storageShared ? [template.node] : nodes);
   }
+  for (const { blueprint, copies } of unpacked)
+    if (copies.length > 0)
+      note(
+        blueprint.source.storage,
+        blueprint,
+        copies.map(({ node }) => node),
+      );
   return [...found].map(([id, entry]) => ({
     id,
     nodes: [...entry.nodes],
     blueprints: [...entry.blueprints],
+    contents: [...entry.contents],
   }));
 }
 
@@ -56,7 +80,7 @@ export async function checkStorages(
 }
 
 function findingsOf(
-  { id, nodes, blueprints }: UsedStorage,
+  { id, nodes, blueprints, contents }: UsedStorage,
   online: readonly string[],
   lists: ReadonlyMap<string, readonly NodeStorage[]>,
 ): CheckFinding[] {
@@ -68,7 +92,6 @@ function findingsOf(
     rows.filter(({ row }) => row !== undefined && !isFine(row)).map(({ node }) => node);
   const absent = rows.filter(({ row }) => row === undefined).map(({ node }) => node);
   const inactive = without(({ active, enabled }) => active && enabled);
-  const imageless = without(({ content }) => content.split(',').includes('images'));
   const found: CheckFinding[] = [];
   if (absent.length > 0)
     found.push(
@@ -82,8 +105,15 @@ function findingsOf(
     found.push(
       bad(subject, `it is not active on ${listed(inactive)}`, `see there: pvesm status --storage ${id}`),
     );
-  if (imageless.length > 0)
-    found.push(bad(subject, 'it does not take disk images', `pvesm set ${id} --content images,rootdir`));
+  for (const wanted of contents)
+    if (without(({ content }) => content.split(',').includes(wanted)).length > 0)
+      found.push(
+        bad(
+          subject,
+          `it does not take ${wanted === 'images' ? 'disk images' : 'container directories'}`,
+          `pvesm set ${id} --content images,rootdir`,
+        ),
+      );
   if (found.length > 0) return found;
   return rows
     .slice(0, rows.some(({ row }) => row?.shared) ? 1 : undefined)

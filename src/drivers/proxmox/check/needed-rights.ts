@@ -9,7 +9,7 @@ export interface NeededRight {
   readonly neededBy: readonly string[];
 }
 
-type Place = 'cluster' | 'guests' | 'own' | 'template' | 'storage' | 'bridge';
+type Place = 'cluster' | 'guests' | 'own' | 'template' | 'archive' | 'storage' | 'bridge';
 type Need = readonly [place: Place, ...privileges: string[]];
 
 /** Reading the cluster, without which no step begins. */
@@ -25,21 +25,35 @@ const DESTROYS: readonly Need[] = [
   ['own', 'VM.Allocate'],
 ];
 
+const CLONES: readonly Need[] = [
+  ...READS,
+  ['template', 'VM.Clone'],
+  ['own', 'VM.Allocate'],
+  ['storage', 'Datastore.AllocateSpace'],
+  ['bridge', 'SDN.Use'],
+  ...DESTROYS,
+];
+function configures(...keys: readonly string[]): Need[] {
+  return keys.map((key): Need => ['own', `VM.Config.${key}`]);
+}
+
 /** What the calls of each step ask for on the cluster. A step that is not here calls another system. */
 const STEP_NEEDS: Readonly<Record<string, readonly Need[]>> = {
   'reserve-vmid': READS,
-  'clone-template': [
+  'clone-template': CLONES,
+  'configure-vm': [...configures('CPU', 'Memory', 'Network', 'Cloudinit', 'Options'), ['bridge', 'SDN.Use']],
+  'clone-container': CLONES,
+  'configure-container': [...configures('CPU', 'Memory', 'Network'), ['bridge', 'SDN.Use']],
+  'create-container': [
     ...READS,
-    ['template', 'VM.Clone'],
+    ...configures('CPU', 'Memory', 'Network', 'Options', 'Disk'),
     ['own', 'VM.Allocate'],
+    ['archive', 'Datastore.Audit', 'Datastore.AllocateSpace'],
     ['storage', 'Datastore.AllocateSpace'],
     ['bridge', 'SDN.Use'],
     ...DESTROYS,
   ],
-  'configure-vm': [
-    ...['CPU', 'Memory', 'Network', 'Cloudinit', 'Options'].map((key): Need => ['own', `VM.Config.${key}`]),
-    ['bridge', 'SDN.Use'],
-  ],
+  'start-container': [['own', 'VM.PowerMgmt']],
   'resize-disk': [
     ['own', 'VM.Config.Disk'],
     ['storage', 'Datastore.AllocateSpace'],
@@ -58,6 +72,7 @@ const ROLES: Readonly<Record<Place, string>> = {
   guests: 'HatcheryRead',
   own: 'HatcheryPool',
   template: 'HatcheryTemplate',
+  archive: 'HatcheryStorage',
   storage: 'HatcheryStorage',
   bridge: 'HatcheryBridge',
 };
@@ -67,6 +82,8 @@ export interface Places {
   /** VMIDs and storages that the blueprints of a workflow use; unknown ones are left out. */
   readonly templates: (workflow: string) => readonly number[];
   readonly storages: (workflow: string) => readonly string[];
+  /** Storages that hold their archives. */
+  readonly archives: (workflow: string) => readonly string[];
 }
 
 /** Every right that the workflows of a site need on one cluster, each once. Pure. */
@@ -79,6 +96,7 @@ export function neededRights(use: IntendedUse, places: Places, major: number): N
         ...(uses === 'configure-vm' && use.phonesHome ? [PHONE_HOME] : []),
       ]) {
         const isAgent = need[1] === 'VM.GuestAgent.Audit';
+        if (isAgent && !agentIsAsked(workflow.id, use)) continue;
         const [place, ...privileges] = isAgent && major < 9 ? OLD_AGENT : need;
         for (const path of pathsOf(place, workflow.id, use, places)) {
           const id = `${path} ${privileges.join('|')}`;
@@ -89,6 +107,10 @@ export function neededRights(use: IntendedUse, places: Places, major: number): N
       }
   return [...found.values()].map(({ right, by }) => ({ ...right, neededBy: [...by] }));
 }
+
+/** The node itself tells the address of a container. */
+const agentIsAsked = (id: string, { blueprints }: IntendedUse): boolean =>
+  blueprints.some(({ workflow, kind }) => workflow === id && kind === 'qemu');
 
 function pathsOf(place: Place, workflow: string, use: IntendedUse, places: Places): string[] {
   switch (place) {
@@ -102,6 +124,8 @@ function pathsOf(place: Place, workflow: string, use: IntendedUse, places: Place
       return places.templates(workflow).map((vmid) => `/vms/${vmid}`);
     case 'storage':
       return places.storages(workflow).map((storage) => `/storage/${storage}`);
+    case 'archive':
+      return places.archives(workflow).map((storage) => `/storage/${storage}`);
     case 'bridge':
       return use.blueprints
         .filter((blueprint) => blueprint.workflow === workflow)
