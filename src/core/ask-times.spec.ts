@@ -54,6 +54,7 @@ describe('when a guest agent is asked', () => {
       20_000, 2_500, 3_750, 15_000,
     ]);
     expect(askTimes(undefined, 0.5, 0.1).firstMs).toBe(2_000);
+    expect(askTimes(undefined, 0.5, 1, 'lxc').firstMs).toBe(4_000);
   });
 
   it('is little more than once a machine, and hardly late, where boots take about the same time', () => {

@@ -15,7 +15,8 @@ export interface BootTimes {
   readonly doubt: number;
 }
 
-const DEFAULT_FIRST_MS = 20_000;
+/** A container has its address seconds after its start. */
+const DEFAULT_FIRST_MS = { qemu: 20_000, lxc: 4_000 } as const;
 /** Short: the first machine of a new blueprint is the one that somebody watches. */
 const DEFAULT_GAP_MS = 2_500;
 const BOUNDS_MS = { first: [2_000, 300_000], gap: [1_000, 15_000] } as const;
@@ -45,9 +46,14 @@ export function bootTimes(sightings: readonly Sighting[]): BootTimes | undefined
  * Asks one machine. Most are asked once, when about nine in ten have come; then again after a part of the spread. A few ask earlier: a late
  * question teaches only that it was not too early. `chance`: a number of this machine, 0 to 1; `scale`: of the time of the remote side.
  */
-export function askTimes(known: BootTimes | undefined, chance: number, scale: number): AskTimes {
+export function askTimes(
+  known: BootTimes | undefined,
+  chance: number,
+  scale: number,
+  kind: 'qemu' | 'lxc' = 'qemu',
+): AskTimes {
   if (known === undefined || known.came.count < ENOUGH)
-    return { firstMs: DEFAULT_FIRST_MS * scale, gapMs: growing(DEFAULT_GAP_MS * scale, scale) };
+    return { firstMs: DEFAULT_FIRST_MS[kind] * scale, gapMs: growing(DEFAULT_GAP_MS * scale, scale) };
   const { came } = known;
   const usualMs = bounded(atZ(came, came.isUpperEnd ? 0 : firstZ(came)), BOUNDS_MS.first, scale);
   const firstMs = Math.min(usualMs, Math.max(BOUNDS_MS.first[0] * scale, earlyMs(known, chance) ?? Infinity));

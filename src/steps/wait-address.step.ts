@@ -8,8 +8,8 @@ import { onMachine, type OnMachine } from './machine-step.js';
 const SILENT_AFTER_MS = 90_000;
 
 /**
- * Waits for the guest to phone home, or asks its agent when past boots say that it is likely up, then rarely, and gives its worker back in
- * between: asking one that sleeps blocks an API worker of the node for 3 s.
+ * Waits for the guest to phone home, or asks its agent (of a container: its node) when past boots say that it is likely up, then rarely, and
+ * gives its worker back in between: asking an agent that sleeps blocks an API worker of the node for 3 s.
  */
 export const waitAddress = defineStep<OnMachine, { address: string }>({
   id: 'wait-address',
@@ -27,10 +27,10 @@ export const waitAddress = defineStep<OnMachine, { address: string }>({
   expired: ({ machine }) =>
     new HatcheryError(
       'address-unknown',
-      `Unable to learn the address of ${machine.name}: its guest agent reported none in time`,
+      `Unable to learn the address of ${machine.name}: nobody could tell it in time`,
       {
         retry: 'after-fix',
-        hint: 'Look at the machine’s console: network, DHCP lease, guest agent. Then retry its run.',
+        hint: 'Look at the machine’s console: network, DHCP lease, guest agent of a virtual machine. Then retry its run.',
       },
     ),
   async act({ machine }, ports, run) {
@@ -64,14 +64,14 @@ export const waitAddress = defineStep<OnMachine, { address: string }>({
 });
 
 async function timesToAsk(
-  { cluster, blueprint = '' }: OnMachine['machine'],
+  { cluster, kind, blueprint = '' }: OnMachine['machine'],
   { durations, remoteTimeScale }: StepPorts,
   { machine, stepKey }: StepRun,
 ): Promise<AskTimes> {
   const known = await durations.of(cluster, blueprint, stepKey);
   // Random digits of the id: the same machine always gets the same turn.
   const chance = Number.parseInt(machine.machineId.slice(-8), 16) / 2 ** 32;
-  return askTimes(known?.came, chance, remoteTimeScale);
+  return askTimes(known?.came, chance, remoteTimeScale, kind);
 }
 
 const twice = (name: string, other: string, address: string): HatcheryError =>
