@@ -67,7 +67,10 @@ export class SshConnection {
     const client = new Client();
     let presented: string | undefined;
     return new Promise((resolve, reject) => {
-      client.once('ready', () => resolve(new SshConnection(client)));
+      client.once('ready', () => {
+        client.setNoDelay(true);
+        resolve(new SshConnection(client));
+      });
       client.on('error', (error: Error & { level?: string }) => {
         client.destroy();
         if (presented !== undefined || /no matching host key/i.test(error.message))

@@ -67,23 +67,9 @@ export class Helper {
   }
 
   async #ask<T>(shape: z.ZodType<T>, helperCall: HelperCall, call: Call): Promise<T> {
-    const { node, what, isWrite, request } = helperCall;
+    const { node, what, request } = helperCall;
     const input = Buffer.from(JSON.stringify({ ...request, helper: VERSION, node }), 'utf8');
-    let output: CommandOutput;
-    try {
-      output = await this.options.sessions.with(node, call.signal, (connection) =>
-        connection.run(this.#line, {
-          input,
-          signal: call.signal,
-          beforeSend: isWrite ? call.beforeSend : () => {},
-          limitMs: Math.max(LEAST_LIMIT_MS, LIMIT_MS * this.options.remoteTimeScale),
-        }),
-      );
-    } catch (error) {
-      if (!(error instanceof ConversationLost)) throw error;
-      if (isWrite && error.wasSent) throw unknownOutcome(helperCall, error.message, error);
-      throw nodeUnreachable(node, error.message, { cause: error });
-    }
+    const output = await this.#converse(helperCall, input, call);
     const answer = answerShape.safeParse(lastLineAsJson(output.stdout)).data;
     if (answer === undefined) throw noAnswer(helperCall, output);
     if (!answer.ok) throw refused(helperCall, refusalShape.parse(answer));
@@ -93,6 +79,29 @@ export class Helper {
       retry: 'later',
       cause: parsed.error,
     });
+  }
+
+  /** A kept connection may have ended unnoticed: as long as nothing was sent, another one is tried. */
+  async #converse(helperCall: HelperCall, input: Buffer, call: Call): Promise<CommandOutput> {
+    const { node, isWrite } = helperCall;
+    const { sessions, remoteTimeScale } = this.options;
+    for (let isAgain = false; ; isAgain = true) {
+      try {
+        return await sessions.with(node, call.signal, (connection) =>
+          connection.run(this.#line, {
+            input,
+            signal: call.signal,
+            beforeSend: isWrite ? call.beforeSend : () => {},
+            limitMs: Math.max(LEAST_LIMIT_MS, LIMIT_MS * remoteTimeScale),
+          }),
+        );
+      } catch (error) {
+        if (!(error instanceof ConversationLost)) throw error;
+        if (!error.wasSent && !isAgain) continue;
+        if (isWrite && error.wasSent) throw unknownOutcome(helperCall, error.message, error);
+        throw nodeUnreachable(node, error.message, { cause: error });
+      }
+    }
   }
 }
 
