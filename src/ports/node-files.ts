@@ -54,7 +54,7 @@ export interface IdRange {
  * under the node's own lock. Every write is whole or not there, and says so again when it is repeated: a late one does no harm.
  * Errors: `cluster-unreachable` with `facts.reason` `node-unreachable` (nothing was done, retry later), `host-key-changed` (nothing was said to it; after-fix),
  * `permission-missing` (after-fix), `outcome-unknown` (a write was sent, no usable answer; it may be repeated), `lock-timeout`, `cluster-no-quorum`, `not-found` (no such container on this node),
- * `remote-refused` with `facts.reason`: `digest-mismatch` (changed since it was read, retry later), `wrong-node`, `helper-outdated`, `no-storage`.
+ * `remote-refused` with `facts.reason`: `digest-mismatch` (changed since it was read, retry later), `wrong-node`, `outdated` (the installed `hatchery-node`), `no-storage`.
  */
 export interface NodeFiles {
   readonly cluster: string;

@@ -73,6 +73,28 @@ describe('loadSite', () => {
     expect(JSON.stringify(site)).not.toContain('token-secret');
   });
 
+  it('reads the key for the nodes of a cluster, and takes no other form of what is written about them', () => {
+    const ssh = (more: string): string =>
+      `${cluster}ssh:\n  privateKey: { file: ../secrets/ssh }\n  hostKeys: { pve1: ssh-ed25519 ${'A'.repeat(68)} }\n${more}`;
+    const files = (text: string) => ({ ...good, 'secrets/ssh': 'KEY\n', 'clusters/main.yaml': text });
+    const [main] = load(files(ssh('  addresses: { pve1: "10.0.0.11:2222" }\n'))).clusters;
+    expect(main?.sshKey?.reveal()).toBe('KEY');
+    expect(main?.definition.ssh).toMatchObject({
+      user: 'root',
+      port: 22,
+      addresses: { pve1: '10.0.0.11:2222' },
+    });
+    expect(refusal(files(ssh('  addresses: { pve1: "-oProxyCommand=id" }\n')))).toMatch(
+      /addresses.pve1: write a host/,
+    );
+    expect(refusal(files(ssh('').replace('ssh-ed25519 A', 'ssh-dss A')))).toMatch(
+      /hostKeys.pve1: write a public host key/,
+    );
+    expect(refusal(files(ssh('').replace('{ file: ../secrets/ssh }', 'KEY')))).toMatch(
+      /ssh.privateKey: a secret must not stand in this file/,
+    );
+  });
+
   it('reads the password of an account that stands instead of a token', () => {
     const account = 'account: { username: "lab@pve", password: { file: ../secrets/pve } }';
     const text = cluster.replace(/token: .*/, account);

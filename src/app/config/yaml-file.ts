@@ -57,7 +57,7 @@ export class YamlFile {
       return;
     }
     const found = valueAt(value, issue.path);
-    const isSecret = ['secret', 'password'].includes(String(issue.path.at(-1)));
+    const isSecret = ['secret', 'password', 'privateKey'].includes(String(issue.path.at(-1)));
     if (isSecret && typeof found === 'string')
       this.refuse(issue.path, 'a secret must not stand in this file: write { file: path } or { env: NAME }');
     else if (isSecret) this.refuse(issue.path, 'write { file: path } or { env: NAME }');

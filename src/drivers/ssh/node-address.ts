@@ -12,8 +12,6 @@ export function addressOf({ addresses, port }: SshSettings, node: string): NodeA
   const written = addresses[node] ?? node;
   const [, v6, own] = /^\[([^\]]+)\](?::([0-9]+))?$/.exec(written) ?? [];
   if (v6 !== undefined) return { host: v6, port: own === undefined ? port : Number(own) };
-  const [host = node, last, ...more] = written.split(':');
-  // More than one colon: an address of version 6 without brackets.
-  if (more.length > 0) return { host: written, port };
+  const [host = node, last] = written.split(':');
   return { host, port: last === undefined ? port : Number(last) };
 }
