@@ -17,6 +17,7 @@ const act = <Name extends string, Shape extends z.ZodRawShape>(
 /**
  * What a fault rule can do to the world (`effect: act`). A `vmid` or `node` that is left out is the operation's; texts may name them and the request's name: `{vmid}`, `{node}`, `{name}`.
  * Somebody else: `foreign-*` · the cluster: `lose-quorum`, `power-off`, `fill-storage`, `forget-tasks`, `expire-tickets`, `revoke`, `grant` ·
+ * nodes over SSH: `change-host-key` (installed anew), `drop-id-range` (its lines of subuid and subgid), `remove-file` (a hook that somebody took away), `first-boot` (how the start hooks of a container end) ·
  * locks: `lock-guest` (the `lock` key), `hold-file-lock` (its flock), `hold-cluster-lock` (`storage-ceph`, `file-user_cfg`) ·
  * Windows and its DHCP server: `add-filter` and `remove-filter` (a `mac` that is left out is that of the script's first entry), `take-shells` (somebody with our account holds all
  * shells that are free), `close-shells` (the service restarted) · Guacamole: `expire-tickets` (every token is dead), `roll-back` (the answer is kept, what the request did is not) ·
@@ -50,6 +51,9 @@ export const actSchema = z.discriminatedUnion('do', [
   act('hold-cluster-lock', { lock: z.string().min(1), forMs: z.number().positive() }),
   act('leave-volume', { vmid, storage: z.string(), node, name: z.string().default('vm-{vmid}-disk-0') }),
   act('forget-tasks', { node }),
+  act('change-host-key', { node }),
+  act('drop-id-range', { node, start: z.number().int() }),
+  act('remove-file', { node, path: z.string().startsWith('/') }),
   act('kill-task', {}),
   act('warn', { count: z.number().int().min(1).default(1) }),
   act('drop-drive', { vmid, key: z.string().min(1) }),
@@ -59,6 +63,11 @@ export const actSchema = z.discriminatedUnion('do', [
     afterMs: z.number().min(0).nullable().optional(),
     /** Network cards that are none of ours, each with an address, in any order. */
     extraNics: z.number().int().min(0).default(0),
+  }),
+  act('first-boot', {
+    vmid,
+    ends: z.enum(['fails', 'hangs', 'well']),
+    why: z.string().default('apt-get: exit code 100'),
   }),
   act('revoke', { token: z.string().optional(), path: z.string(), privileges: z.array(z.string()).min(1) }),
   act('grant', { token: z.string().optional(), path: z.string(), privileges: z.array(z.string()).min(1) }),

@@ -114,6 +114,13 @@ const worldSpecSchema = z.strictObject({
   users: z.array(userSpec).default([]),
   tokens: z.array(tokenSpec).default([]),
   range: z.tuple([vmid, vmid]).default([10_000, 19_999]),
+  /** Ids that root of every node may map: first and how many. */
+  subIds: z.array(z.tuple([z.number().int(), z.number().int()])).default([
+    [100_000, 65_536],
+    [600_000_000, 999_999_999],
+  ]),
+  mounts: z.array(z.string()).default(['/mnt/pve/home']),
+  links: z.record(z.string(), z.string()).default({}),
 });
 export type WorldSpec = z.input<typeof worldSpecSchema>;
 
@@ -165,6 +172,7 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
       hiddenConfigs: new Map(),
       hiddenVolumes: new Map(),
       agents: new Map(),
+      firstBoots: new Map(),
       due: [],
     },
     ha: {
@@ -208,6 +216,16 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
       groups: new Map(),
       connections: new Map(),
     },
+    nodeFiles: new Map(),
+    subIds: new Map(
+      spec.nodes.map(({ name }) => {
+        const ranges = () => spec.subIds.map(([start, count]) => ({ start, count }));
+        return [name, { uid: ranges(), gid: ranges() }];
+      }),
+    ),
+    mounts: spec.mounts,
+    links: new Map(Object.entries(spec.links)),
+    sshKeys: new Map(),
     certificates: new Map(),
   };
   const containerTemplates = spec.containerTemplates ?? defaultContainerTemplates(world);

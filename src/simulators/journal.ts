@@ -47,6 +47,8 @@ import { HatcheryError } from '../core/errors.js';
  * - containers:       every line about a guest says `lxc.` instead of `qemu.` where both kinds can do it; `address` = what DHCP gave it.
  * - config write:     request `qemu.config.put` (or task-end of `qemu.config.post`), effect true only if the text changed, digestBefore, digestAfter, incarnation,
  *                     params = keys written plus `mac` (of net0 after the write), `mark` (after the write), `name`.
+ * - over SSH:         request `ssh.<what was asked>` of `hatchery-node`; its actor is the deployment whose key it is, `status` its exit code. `ssh.config.raw-lines` is a config write (params `{ lines, mac, mark, name }`);
+ *                     `ssh.file.put` and `ssh.file.remove`: `resource` = `<node>:<path>`, effect true = the file changed or went, params `{ sha256, mode }`; `ssh.command` = something else, which is not found.
  * - disk grown:       task-end `qemu.resize` params `{ disk, sizeGiB }`.
  * - snapshots:        task-end `qemu.snapshot`, `qemu.snapshot.delete` params `{ snapshot }`; `qemu.rollback` besides `{ mac, mark, name }` as they are afterwards.
  * - other changes:    task-end `qemu.template`, `qemu.move-disk` params `{ disk, freed | receiver }`, `qemu.migrate` (node = where it is now, params `{ target }`), `qemu.reset`;
@@ -66,7 +68,7 @@ import { HatcheryError } from '../core/errors.js';
  *                     task follows with actor `root@pam`; a guest that HA moved away from a dead node is `foreign.migrate` of
  *                     `foreign:ha-manager`.
  * - reads:            `version`, `cluster.status`, `cluster.resources`, `cluster.nextid`, `nodes.list`, `node.status`, `tasks.list`, `task.status`, `task.log`, `storage.list`,
- *                     `storage.content`, `qemu.list`, `qemu.config.get`, `qemu.status`, `qemu.agent.interfaces`, `lxc.list`, `lxc.interfaces`, `access.permissions`, `pools.get`, ...; `unrouted` = no such path.
+ *                     `storage.content`, `qemu.list`, `qemu.config.get`, `qemu.status`, `qemu.agent.interfaces`, `ssh.describe`, `ssh.config.read`, `ssh.file.read`, `ssh.reports.read`, `ssh.id-ranges`, `ssh.path.resolve`, `lxc.list`, `lxc.interfaces`, `access.permissions`, `pools.get`, ...; `unrouted` = no such path.
  *
  * Windows DHCP over WinRM (`sim: "winrm"`), beside one `request` line per SOAP message
  * - `dhcp.allow`  request, effect true = the filter was added; `resource` = MAC, lower case with colons; params `{ description, list: "Allow" }`.

@@ -7,6 +7,7 @@ import { readAccess, startForeigner } from './foreign/start-foreign.js';
 import { readFaults } from './fault-file.js';
 import type { Faults } from './faults.js';
 import { SIMULATOR_NAMES, type SimulatorName } from './names.js';
+import type { SshAccess } from './proxmox/ssh/ssh-nodes.js';
 import { startSimulators, type Simulators } from './simulators.js';
 import { createTransportContext } from './transport/create-context.js';
 import { startTransport } from './transport/transport.js';
@@ -29,6 +30,8 @@ interface Listening {
   readonly tokenSecret?: string;
   readonly rootTokenId?: string;
   readonly rootTokenSecret?: string;
+  /** To the nodes, by name. */
+  readonly ssh?: SshAccess;
   readonly username?: string;
   readonly password?: string;
   readonly journal: string;
@@ -198,6 +201,7 @@ function listeningLine(name: SimulatorName | 'all', running: Simulators): object
       tokenSecret: proxmox.token.secret,
       rootTokenId: proxmox.rootToken.id,
       rootTokenSecret: proxmox.rootToken.secret,
+      ssh: proxmox.ssh,
     });
   if (winrm) lines.push(facts('winrm', winrm));
   if (guacamole) lines.push(facts('guacamole', guacamole));

@@ -8,7 +8,7 @@ import type { World } from './world.js';
 
 export interface SimulatorSettings extends ContextSettings {
   readonly which: readonly SimulatorName[];
-  /** The first listener's port (Proxmox: P, P+1, ... one per node); the others follow. 0 or left out = free ones. */
+  /** The first listener's port (Proxmox: P, P+1, ... one per node); the others follow, the SSH servers of the nodes last. 0 or left out = free ones. */
   readonly port?: number;
   /** Idle connections end after this (wall time); left out = as on the real servers. */
   readonly keepAliveMs?: number;
@@ -46,8 +46,11 @@ export async function startSimulators(settings: SimulatorSettings): Promise<Simu
   };
   try {
     const wants = (name: SimulatorName): boolean => settings.which.includes(name);
+    const others = ['winrm', 'guacamole'] as const;
+    const before = context.world.nodes.length + others.filter(wants).length;
+    const sshPort = next === 0 ? 0 : next + before;
     const proxmox = wants('proxmox')
-      ? await track(startProxmoxSimulator(context, take(context.world.nodes.length)))
+      ? await track(startProxmoxSimulator(context, { ...take(context.world.nodes.length), sshPort }))
       : undefined;
     const winrm = wants('winrm') ? await track(startWinrmSimulator(context, take(1))) : undefined;
     const guacamole = wants('guacamole') ? await track(startGuacamoleSimulator(context, take(1))) : undefined;

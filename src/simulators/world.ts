@@ -130,6 +130,17 @@ export interface WorldFile {
   readonly node: string | undefined;
   readonly content: StorageContent;
   readonly text: string;
+  /** Left out = `readable`. */
+  readonly mode?: NodeFileMode;
+}
+
+/** 0600, 0644, 0755; `guest` = 0600 of the root of unprivileged containers. */
+export type NodeFileMode = 'private' | 'readable' | 'runnable' | 'guest';
+
+/** `count` ids from `start` on. */
+interface IdRange {
+  readonly start: number;
+  readonly count: number;
 }
 
 export interface WorldPool {
@@ -257,12 +268,14 @@ export interface WorldConditions {
   readonly hiddenVolumes: Map<number, number>;
   /** What is odd about the agent of a guest: `afterMs` its start it answers (null = never), with so many network cards besides ours. */
   readonly agents: Map<number, { readonly afterMs?: number | null | undefined; readonly extraNics: number }>;
+  /** How the start hooks of a container end that do not end well, by VMID. */
+  readonly firstBoots: Map<number, 'hangs' | { readonly fails: string }>;
   /** What happens by itself at its time (simulated ms). */
   readonly due: { readonly atMs: number; readonly act: Act }[];
 }
 
 /** Counts up whenever a saved world would lack something. */
-export const WORLD_FORMAT = 4;
+export const WORLD_FORMAT = 5;
 
 /** Everything that exists, plain data and Maps, so that `--state` can save it. */
 export interface World {
@@ -303,6 +316,16 @@ export interface World {
   readonly files: Map<string, WorldFile>;
   readonly dhcp: WorldDhcp;
   readonly guacamole: WorldGuacamole;
+  /** Files that lie on nodes and belong to no storage, by node and path (`volumeKey`). */
+  readonly nodeFiles: Map<string, { readonly base64: string; readonly mode: NodeFileMode }>;
+  /** What root may map into containers, by node: `/etc/subuid` and `/etc/subgid`. */
+  readonly subIds: Map<string, { readonly uid: IdRange[]; readonly gid: IdRange[] }>;
+  /** Where every node has a file system of others mounted. */
+  readonly mounts: readonly string[];
+  /** Symbolic links of every node: path and where it leads. */
+  readonly links: Map<string, string>;
+  /** SSH keys in OpenSSH's own form: of the nodes by name, and `hatchery`, whose public key root of every node lets in. */
+  readonly sshKeys: Map<string, { readonly private: string; readonly public: string }>;
   /** Keys and certificates (PEM) by name: `ca`, node names, services. */
   readonly certificates: Map<string, { keyPem: string; certPem: string }>;
 }

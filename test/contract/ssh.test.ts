@@ -4,14 +4,18 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import ssh2 from 'ssh2';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
 import { nodeHelper } from '../../src/app/config/node-helper.js';
 import { SshConnection } from '../../src/drivers/ssh/connection.js';
 import { commandLine } from '../../src/drivers/ssh/quote.js';
 import { SshNodeFiles } from '../../src/drivers/ssh/ssh-node-files.js';
 import { systemClock } from '../../src/drivers/system-clock.js';
+import type { HatcheryError } from '../../src/core/errors.js';
 import { plainCall } from '../../src/ports/call.js';
 import { Secret } from '../../src/ports/secrets.js';
+import { startSimulators } from '../../src/simulators/simulators.js';
+import { textOf, writeText } from '../../src/simulators/proxmox/lxc-config-file.js';
+import type { SshAccess } from '../../src/simulators/proxmox/ssh/ssh-nodes.js';
 import { startRealSshd, type RealSshd } from '../support/real-sshd.js';
 import { nodeFilesContract, type NodeFilesSetup } from './node-files.contract.js';
 
@@ -50,6 +54,162 @@ async function fakeNode(): Promise<{ root: string; program: string; remove(): Pr
     .replace('$LOCK_SECONDS = 10', '$LOCK_SECONDS = 0.3');
   return { root, program, remove: () => rm(root, { recursive: true, force: true }) };
 }
+
+async function simulatedSetup(): Promise<NodeFilesSetup> {
+  const simulators = await startSimulators({
+    which: ['proxmox'],
+    timeScale: 0.002,
+    world: {
+      storages: [{ id: 'local', type: 'dir', shared: false, sizeGiB: 100, content: ['rootdir', 'snippets'] }],
+      guests: [{ vmid: VMID, node: 'pve2', kind: 'lxc', owner: 'hatchery@pve!demo', running: false }],
+      templates: [],
+    },
+  });
+  const { ssh } = simulators.proxmox!;
+  const guest = simulators.proxmox!.guest(VMID)!;
+  writeText(guest, CONFIG);
+  const files = simulatedFiles(ssh);
+  return {
+    files,
+    node: 'pve2',
+    storage: 'local',
+    vmid: VMID,
+    configText: async () => textOf(guest),
+    async editConfig(key, value) {
+      if (value === undefined) delete guest.config[key];
+      else guest.config[key] = value;
+    },
+    async holdingLock(work) {
+      const value = { do: 'hold-file-lock', node: 'pve2', vmid: VMID, forMs: 100_000 };
+      const { faults } = simulators.context;
+      faults.add({ id: 'held', effect: 'act', match: { op: 'ssh.describe' }, value });
+      await files.check(['pve2'], plainCall());
+      faults.remove('held');
+      const result = await work();
+      const isHeld = (): Promise<boolean> =>
+        files.replaceRawLines({ node: 'pve2', vmid: VMID }, { digest: '', lines: [] }, plainCall()).then(
+          () => false,
+          (error: HatcheryError) => error.code === 'lock-timeout',
+        );
+      while (await isHeld()) void 0;
+      return result;
+    },
+    async stop() {
+      files.close();
+      await simulators.stop();
+    },
+  };
+}
+
+/** The driver on the simulated nodes. */
+const simulatedFiles = ({ privateKey, ...settings }: SshAccess): SshNodeFiles =>
+  new SshNodeFiles({
+    cluster: 'main',
+    settings: { ...settings, port: 22, privateKey: { file: 'given' } },
+    privateKey: new Secret(privateKey),
+    program: nodeHelper(),
+    clock: systemClock,
+    remoteTimeScale: 0.01,
+  });
+
+nodeFilesContract('simulated', simulatedSetup);
+
+describe('a simulated node', () => {
+  const call = plainCall();
+  const at = { node: 'pve1', vmid: VMID };
+  const lines = [['lxc.idmap', 'u 0 100000 65536']] as const;
+  let simulators: Awaited<ReturnType<typeof startSimulators>>;
+  let files: SshNodeFiles;
+
+  beforeEach(async () => {
+    simulators = await startSimulators({
+      which: ['proxmox'],
+      timeScale: 0.002,
+      world: {
+        guests: [{ vmid: VMID, node: 'pve1', kind: 'lxc', owner: 'hatchery@pve!demo', running: false }],
+      },
+    });
+    files = simulatedFiles(simulators.proxmox!.ssh);
+  });
+  afterEach(async () => {
+    files.close();
+    await simulators.stop();
+  });
+  const fault = (rule: object): void => simulators.context.faults.add({ id: 'fault', ...rule } as never);
+  const written = () =>
+    simulators.context.journal
+      .read()
+      .filter(({ op, event }) => op === 'ssh.config.raw-lines' && event === 'request');
+
+  it('writes nothing of a request that is cut anywhere (E07)', async () => {
+    const { digest, text } = (await files.readContainerConfig(at, call))!;
+    for (const bytes of [0, 1, 40, 120]) {
+      fault({ match: { op: 'ssh.config.raw-lines' }, when: 'during', effect: 'truncate', value: bytes });
+      await expect(files.replaceRawLines(at, { digest, lines }, call)).rejects.toMatchObject({
+        code: 'outcome-unknown',
+        retry: 'later',
+      });
+      simulators.context.faults.remove('fault');
+    }
+    expect((await files.readContainerConfig(at, call))?.text).toBe(text);
+    expect(written().map(({ effect }) => effect)).toEqual([false, false, false, false]);
+    expect((await files.replaceRawLines(at, { digest, lines }, call)).text).toContain('lxc.idmap');
+  });
+
+  it.each(['reset', 'drop'])('has written it all when its answer is lost by a %s (E07)', async (effect) => {
+    const { digest } = (await files.readContainerConfig(at, call))!;
+    fault({ match: { op: 'ssh.config.raw-lines', nth: 1 }, when: 'after', effect });
+    await expect(files.replaceRawLines(at, { digest, lines }, call)).rejects.toMatchObject({
+      code: 'outcome-unknown',
+    });
+    const now = (await files.readContainerConfig(at, call))!;
+    expect(now.text).toContain('lxc.idmap: u 0 100000 65536');
+    expect(await files.replaceRawLines(at, { digest: now.digest, lines }, call)).toEqual(now);
+    expect(written().map(({ effect: did, answered }) => [did, answered])).toEqual([
+      [true, false],
+      [false, true],
+    ]);
+  });
+
+  it('is told nothing from the moment on that it shows another host key (E10)', async () => {
+    await files.idRanges('pve1', call);
+    await simulators.proxmox!.conditions.changeHostKey('pve1');
+    await expect(files.idRanges('pve1', call)).rejects.toMatchObject({
+      code: 'host-key-changed',
+      retry: 'after-fix',
+    });
+    await files.idRanges('pve2', call);
+    const [finding] = await files.check(['pve1'], call);
+    expect(finding).toMatchObject({ ok: false, remedy: expect.stringContaining('hostKeys') });
+  });
+
+  it('cannot be written to without quorum, and can be read', async () => {
+    const { digest } = (await files.readContainerConfig(at, call))!;
+    simulators.proxmox!.conditions.loseQuorum();
+    await expect(files.replaceRawLines(at, { digest, lines }, call)).rejects.toMatchObject({
+      code: 'cluster-no-quorum',
+    });
+    expect((await files.readContainerConfig(at, call))?.digest).toBe(digest);
+  });
+
+  it('is not there while it is off, and serves again when it is back', async () => {
+    await files.idRanges('pve1', call);
+    await simulators.proxmox!.conditions.powerOff('pve1');
+    await expect(files.idRanges('pve1', call)).rejects.toMatchObject({
+      facts: { reason: 'node-unreachable' },
+    });
+    await simulators.proxmox!.conditions.powerOn('pve1');
+    await files.idRanges('pve1', call);
+  });
+
+  it('tells a container from one of another node', async () => {
+    const elsewhere = { node: 'pve2', vmid: VMID };
+    expect(await files.readContainerConfig(elsewhere, call)).toBeUndefined();
+    await expect(files.replaceRawLines(elsewhere, { digest: '', lines }, call)).rejects.toMatchObject({
+      code: 'not-found',
+    });
+  });
+});
 
 const sshds: RealSshd[] = [];
 const probe = await startRealSshd(inject('stateFolder'));

@@ -51,6 +51,19 @@ class Story {
     return this;
   }
 
+  /** What is done over SSH to the hook of a machine. */
+  nodeFile(verb: 'put' | 'remove', vmid: number): this {
+    const resource = `pve1:/var/lib/hatchery/hooks/${machineOf(vmid)}.first-boot`;
+    return this.add({
+      sim: 'proxmox',
+      event: 'request',
+      actor: US,
+      op: `ssh.file.${verb}`,
+      effect: true,
+      resource,
+    });
+  }
+
   task(op: string, vmid: number, params: Line = {}, more: Line = {}): this {
     const line = {
       sim: 'proxmox',
@@ -548,6 +561,10 @@ describe('what is left', () => {
     [
       'volume ceph:vm-10012-disk-0',
       (one: Story) => one.task('qemu.clone', 10_012, { left: ['ceph:vm-10012-disk-0'] }, { effect: false }),
+    ],
+    [
+      `file pve1:/var/lib/hatchery/hooks/${machineOf(10_012)}.first-boot`,
+      (one: Story) => one.nodeFile('put', 10_011).nodeFile('remove', 10_011).nodeFile('put', 10_012),
     ],
   ])('names %s', async (item, leave) => {
     const exportFile = writeExport(exported(10_011));

@@ -106,6 +106,7 @@ export async function writeSite(
     ...signIn,
     pool: 'hatchery-demo',
     vmids: { from: 10_000, to: 19_999 },
+    ssh: { ...proxmox.ssh, privateKey: await secret('ssh-key', proxmox.ssh.privateKey) },
     ...more,
   } as { name: string });
   const service = async (

@@ -13,6 +13,14 @@ const listening = z.object({
   tokenSecret: z.string().optional(),
   username: z.string().optional(),
   password: z.string().optional(),
+  ssh: z
+    .object({
+      user: z.string(),
+      privateKey: z.string(),
+      addresses: z.record(z.string(), z.string()),
+      hostKeys: z.record(z.string(), z.string()),
+    })
+    .optional(),
   journal: z.string(),
 });
 const allListening = listening.extend({ simulators: z.array(listening) });
@@ -66,6 +74,7 @@ export async function writeSite(
     token: { id: proxmox.tokenId, secret: await secret('proxmox-token', proxmox.tokenSecret!) },
     pool: `hatchery-${DEPLOYMENT}`,
     vmids: { from: 10_000, to: 19_999, quarantine: '7d' },
+    ssh: { ...proxmox.ssh, privateKey: await secret('ssh-key', proxmox.ssh!.privateKey) },
     ...(phonesHome && { vendorData: VENDOR_DATA }),
   });
   const service = async (name: string, kind: string, from: typeof winrm) =>

@@ -3,6 +3,7 @@ import { readExport, readSubmits, type Export, type Submit, type Work } from './
 import { GuestLedger, type LedgerGuest } from './guest-ledger.js';
 import { markOf } from './mark.js';
 import { missingWork } from './minimum-work.js';
+import { NodeFileLedger } from './node-files.js';
 import { PoolLedger } from './pools.js';
 import { readLines } from './read-lines.js';
 import { isMake, isRead, Repeats } from './repeats.js';
@@ -57,6 +58,7 @@ export async function checkJournal(path: string, options: CheckOptions = {}): Pr
   const guests = new GuestLedger(findings, counts);
   const services = new ServiceLedger(findings, counts);
   const pools = new PoolLedger();
+  const nodeFiles = new NodeFileLedger();
   const repeats = new Repeats(findings);
   const rests = new Rests(findings, options.restMs ?? REST_MS);
 
@@ -83,12 +85,13 @@ export async function checkJournal(path: string, options: CheckOptions = {}): Pr
     if (line.event === 'task-start' && line.upid !== undefined) openTasks.add(line.upid);
     if (line.event === 'task-end' && line.upid !== undefined) openTasks.delete(line.upid);
     if (line.event === 'world') guests.begin(line);
-    else if (line.sim === 'proxmox') for (const ledger of [guests, pools, repeats, rests]) ledger.apply(line);
+    else if (line.sim === 'proxmox')
+      for (const ledger of [guests, pools, nodeFiles, repeats, rests]) ledger.apply(line);
     else services.apply(line);
   }
   counts.openTasks = openTasks.size;
 
-  const state = { guests, services, pools };
+  const state = { guests, services, pools, nodeFiles };
   const missing = findMissing(state, exported, options.parts ?? {});
   checkSubmits(state, submits, exported, findings);
   if (exported !== undefined) checkTwins(state, exported, findings);
@@ -123,6 +126,7 @@ interface State {
   readonly guests: GuestLedger;
   readonly services: ServiceLedger;
   readonly pools: PoolLedger;
+  readonly nodeFiles: NodeFileLedger;
 }
 
 function count(line: JournalLine, counts: Counts): void {
@@ -273,6 +277,7 @@ interface Wanted {
   readonly group: (name: string) => boolean;
   readonly account: (login: string) => boolean;
   readonly volume: (volume: string) => boolean;
+  readonly file: (file: string) => boolean;
 }
 
 const NOTHING: Wanted = {
@@ -282,6 +287,7 @@ const NOTHING: Wanted = {
   group: () => false,
   account: () => false,
   volume: () => false,
+  file: () => false,
 };
 
 function wantedBy({ machines, notedVmids, released }: Export): Wanted {
@@ -306,11 +312,15 @@ function wantedBy({ machines, notedVmids, released }: Export): Wanted {
     account: (login) => isReleased('desktop-user', login),
     /** Nobody may free it by right, so it is set aside and told to people. */
     volume: (volume) => notedVmids.has(Number(/-(\d+)-/.exec(volume)?.[1])),
+    /** Each is of one machine, whose id is in its name. */
+    file: (file) =>
+      live.some(({ id }) => file.includes(id)) ||
+      released.some(({ machine }) => machine !== undefined && file.includes(machine)),
   };
 }
 
 /** What deployments made and what nobody wants any more. A group, an account or a permission is wanted as long as a wanted connection needs it. */
-function leftOf({ guests, services, pools }: State, wants: Wanted): string[] {
+function leftOf({ guests, services, pools, nodeFiles }: State, wants: Wanted): string[] {
   const left: string[] = [];
   const ours = guests.ours();
   for (const guest of ours)
@@ -318,6 +328,7 @@ function leftOf({ guests, services, pools }: State, wants: Wanted): string[] {
   for (const { pool, vmid } of pools.members())
     if (!ours.some((guest) => guest.vmid === vmid)) left.push(`membership of VMID ${vmid} in ${pool}`);
   for (const volume of guests.orphanedVolumes()) if (!wants.volume(volume)) left.push(`volume ${volume}`);
+  for (const file of nodeFiles.files()) if (!wants.file(file)) left.push(`file ${file}`);
   for (const { mac, creator } of services.filters.values())
     if (isDeployment(creator) && !wants.mac(mac)) left.push(`filter ${mac}`);
 

@@ -8,8 +8,11 @@ import { bringUp, takeDown } from './running.js';
 import { usedGiB } from './volumes.js';
 import { failure } from './wire.js';
 
-/** Switches a node's listener. */
-type PowerSwitch = (node: string, isOn: boolean) => Promise<void>;
+/** What a node is to those who connect to it. */
+interface NodeSwitch {
+  power(node: string, isOn: boolean): Promise<void>;
+  changeHostKey(node: string): Promise<void>;
+}
 
 interface Note {
   readonly vmid?: number;
@@ -24,18 +27,18 @@ export class Conditions {
   readonly #state: WorldConditions;
   #pve!: Pve;
   #perform!: (act: Act) => Promise<void>;
-  #power!: PowerSwitch;
+  #nodes!: NodeSwitch;
 
   constructor({ conditions }: World) {
     this.#state = conditions;
   }
 
   /** The listeners are there: nodes that were off stay off, and what was due in an earlier life of the world comes. */
-  async attend(pve: Pve, power: PowerSwitch, perform: (act: Act) => Promise<void>): Promise<void> {
+  async attend(pve: Pve, nodes: NodeSwitch, perform: (act: Act) => Promise<void>): Promise<void> {
     this.#pve = pve;
-    this.#power = power;
+    this.#nodes = nodes;
     this.#perform = perform;
-    for (const node of this.#state.nodesOff) await power(node, false);
+    for (const node of this.#state.nodesOff) await nodes.power(node, false);
     for (const entry of this.#state.due) this.#arm(entry);
   }
 
@@ -90,14 +93,14 @@ export class Conditions {
     tasks.nodeDown(node);
     proxying.nodeDown(node);
     for (const guest of world.guests.values()) if (guest.node === node) takeDown(guest);
-    await this.#power(node, false);
+    await this.#nodes.power(node, false);
   }
 
   /** Guests with `onboot` start, all others stay down; locks in configs are as they were. */
   async powerOn(node: string): Promise<void> {
     const { world } = this.#pve;
     if (!this.isOff(node)) return;
-    await this.#power(node, true);
+    await this.#nodes.power(node, true);
     this.#state.nodesOff.delete(node);
     this.#countNodes();
     this.note('power-on', { node });
@@ -137,6 +140,24 @@ export class Conditions {
     this.note('expire-tickets');
   }
 
+  async changeHostKey(node: string): Promise<void> {
+    await this.#nodes.changeHostKey(node);
+    this.note('change-host-key', { node });
+  }
+
+  /** Somebody took the lines out of its subuid and subgid. */
+  dropIdRange(node: string, start: number): void {
+    const { uid = [], gid = [] } = this.#pve.world.subIds.get(node) ?? {};
+    const others = (ranges: typeof uid): typeof uid => ranges.filter((range) => range.start !== start);
+    this.#pve.world.subIds.set(node, { uid: others(uid), gid: others(gid) });
+    this.note('drop-id-range', { node, start });
+  }
+
+  removeFile(node: string, path: string): void {
+    const effect = this.#pve.world.nodeFiles.delete(volumeKey(node, path));
+    this.note('remove-file', { node, path, effect });
+  }
+
   forgetTasks(node: string): void {
     this.#pve.tasks.forget(node);
     this.note('forget-tasks', { node });
@@ -171,6 +192,13 @@ export class Conditions {
   setAgent(vmid: number, agent: { afterMs?: number | null | undefined; extraNics: number }): void {
     this.#state.agents.set(vmid, agent);
     this.note('agent', { vmid, ...agent });
+  }
+
+  /** See `WorldConditions.firstBoots`. */
+  setFirstBoot(vmid: number, ends: 'fails' | 'hangs' | 'well', why: string): void {
+    if (ends === 'well') this.#state.firstBoots.delete(vmid);
+    else this.#state.firstBoots.set(vmid, ends === 'hangs' ? ends : { fails: why });
+    this.note('first-boot', { vmid, ends });
   }
 
   /** When the guest's agent answers, and how many cards it names besides its own. */

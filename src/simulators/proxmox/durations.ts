@@ -18,6 +18,7 @@ const MODEL = {
   start: [2_500, 8_000],
   'cloud-init-iso': [300, 600],
   'cloud-init': [2_000, 5_000],
+  'first-boot': [40_000, 90_000],
   shutdown: [8_000, 24_000],
   stop: [1_000, 3_000],
   destroy: [1_000, 2_500],

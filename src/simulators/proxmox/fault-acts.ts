@@ -70,6 +70,12 @@ export class FaultActs {
         return conditions.emptyStorage(act.storage, act.node);
       case 'expire-tickets':
         return conditions.expireTickets();
+      case 'change-host-key':
+        return conditions.changeHostKey(given(act.node, 'node'));
+      case 'drop-id-range':
+        return conditions.dropIdRange(given(act.node, 'node'), act.start);
+      case 'remove-file':
+        return conditions.removeFile(given(act.node, 'node'), act.path);
       case 'forget-tasks':
         return conditions.forgetTasks(given(act.node, 'node'));
       case 'kill-task':
@@ -80,6 +86,8 @@ export class FaultActs {
         return conditions.hideVolumes(given(act.vmid, 'vmid'), act.forMs);
       case 'agent':
         return conditions.setAgent(given(act.vmid, 'vmid'), act);
+      case 'first-boot':
+        return conditions.setFirstBoot(given(act.vmid, 'vmid'), act.ends, act.why);
       case 'revoke':
       case 'grant':
         return this.#changeRights(act);

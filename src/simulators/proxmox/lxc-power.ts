@@ -4,6 +4,7 @@ import { disksOf } from './guest-config.js';
 import { checkRootParams, FLOCK_MS, forkLocked, lockFile, lockUser } from './guest-task.js';
 import { askHa } from './ha-request.js';
 import type { LockUser } from './locks.js';
+import { checkRawLines } from './lxc-start.js';
 import { applyContainerPending } from './lxc-config-write.js';
 import { OPTIONAL_COUNT, OPTIONAL_FLAG } from './params.js';
 import type { PowerOptions, PowerUser } from './power.js';
@@ -184,6 +185,7 @@ export async function bootContainer(
     usableStorage(pve, storage, node);
     pve.conditions.needVolume(vmid, volid);
   }
+  checkRawLines(pve, guest, (line) => task.log(line));
   const starting = pve.tasks.runningOn(node).filter((one) => one.type === 'vzstart').length;
   await task.pass('task');
   await pve.context.clock.sleep(drawMs(pve.context, 'start', vmid) * Math.max(1, starting / 8), user.signal);

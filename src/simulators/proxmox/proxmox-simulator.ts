@@ -11,6 +11,7 @@ import { ClusterLocks, FileLocks } from './locks.js';
 import { Proxying } from './proxying.js';
 import type { Pve } from './pve.js';
 import { nodeServer } from './server.js';
+import { SshNodes, type SshAccess } from './ssh/ssh-nodes.js';
 import { TaskEngine } from './task-engine.js';
 import { errorReply, PveError } from './wire.js';
 
@@ -37,17 +38,24 @@ export interface ProxmoxSimulator extends RunningSimulator {
   hold(op: string, where?: HoldPoint): void;
   reached(op: string, where?: HoldPoint, count?: number): Promise<void>;
   release(op: string, where?: HoldPoint): void;
+  /** How the nodes are reached over SSH. */
+  readonly ssh: SshAccess;
   readonly foreign: ForeignActors;
   readonly conditions: Conditions;
 }
 
 /**
  * A Proxmox VE 9.1 cluster on real HTTPS: one listener per node, on `port`, `port + 1`, ... (or `ports`), all on one world.
+ * Each node has an SSH server too, for the files that the API cannot write.
  * Sign-in with tokens and tickets; the calls of router.ts; anything else is 501 as on the real thing.
  */
 export async function startProxmoxSimulator(
   context: SimulatorContext,
-  options: ListenOptions & { readonly ports?: readonly number[] } = {},
+  options: ListenOptions & {
+    readonly ports?: readonly number[];
+    /** Of the first node's SSH server, as `port`. */
+    readonly sshPort?: number;
+  } = {},
 ): Promise<ProxmoxSimulator> {
   const { world, holds, authority } = context;
   const certificates = new Map(world.nodes.map(({ name }) => [name, authority.issue(name)]));
@@ -72,8 +80,9 @@ export async function startProxmoxSimulator(
   const acts = new FaultActs(pve, foreign);
   context.faults.actsOf('proxmox', (act, target) => acts.perform(act, target));
   const listeners = new Map<string, Listener>();
+  const ssh = new SshNodes(pve);
   const stop = async (): Promise<void> => {
-    await Promise.all([...listeners.values()].map((listener) => listener.stop()));
+    await Promise.all([ssh.stop(), ...[...listeners.values()].map((listener) => listener.stop())]);
   };
   try {
     for (const [index, { name }] of world.nodes.entries()) {
@@ -93,9 +102,15 @@ export async function startProxmoxSimulator(
         }),
       );
     }
+    await ssh.start(options.sshPort ?? 0);
     await pve.conditions.attend(
       pve,
-      async (node, isOn) => listeners.get(node)?.switch(isOn),
+      {
+        async power(node, isOn) {
+          await Promise.all([listeners.get(node)?.switch(isOn), ssh.switch(node, isOn)]);
+        },
+        changeHostKey: (node) => ssh.changeKey(node),
+      },
       (act) => acts.perform(act),
     );
   } catch (error) {
@@ -124,6 +139,7 @@ export async function startProxmoxSimulator(
     hold: (op, where) => holds.hold(op, where),
     reached: (op, where, count) => holds.reached(op, where, count),
     release: (op, where) => holds.release(op, where),
+    ssh: ssh.access,
     foreign,
     conditions: pve.conditions,
     stop,

@@ -2,6 +2,7 @@ import { leaseFor, type WorldGuest } from '../world.js';
 import { drawBootMs, drawMs } from './durations.js';
 import { hasCloudInitDrive } from './cloud-init.js';
 import { agentEnabled, macOf } from './guest-config.js';
+import { runStartHooks } from './lxc-start.js';
 import { phoneHome } from './phone-home.js';
 import type { Pve } from './pve.js';
 
@@ -19,6 +20,7 @@ export function bringUp(pve: Pve, guest: WorldGuest): Record<string, unknown> {
     (isContainer ? drawMs(context, 'container-network', guest.vmid) : drawBootMs(context, guest.vmid));
   guest.address = mac === undefined ? undefined : leaseFor(world, mac);
   if (hasCloudInitDrive(guest)) phoneHome(pve, guest);
+  runStartHooks(pve, guest);
   return {
     mac,
     address: isContainer || agentEnabled(guest) ? guest.address : undefined,
