@@ -349,7 +349,7 @@ export class PostgresRunStore implements RunStore {
 
   async isWorkWaiting(forMs: number): Promise<boolean> {
     const rows = await this.database.query(
-      `select 1 from steps where ${HANDED_OVER} and due_at <= clock_timestamp() - $1 * interval '1 millisecond' limit 1`,
+      `select 1 from steps where ${HANDED_OVER} and dispatched_at is not null and due_at <= clock_timestamp() - $1 * interval '1 millisecond' limit 1`,
       [forMs],
     );
     return rows.length === 1;
