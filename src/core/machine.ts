@@ -1,8 +1,11 @@
 import { z } from 'zod';
 import { onNodeInput } from './lxc/on-node.js';
 
-/** What a run gets as its one input `machine`: everything the steps need, decided at accept and never changed after. */
-export const machineInput = z.strictObject({
+/**
+ * What a run gets as its one input `machine`: everything the steps need, decided at accept and never changed after. What a newer build adds
+ * an older one leaves out: a step that cannot do without it is another version of that step.
+ */
+export const machineInput = z.object({
   id: z.uuid(),
   /** Machines that were accepted by an older build are virtual machines. */
   kind: z.enum(['qemu', 'lxc']).default('qemu'),
@@ -15,7 +18,7 @@ export const machineInput = z.strictObject({
   blueprint: z.string().optional(),
   /** What it is a clone of. */
   template: z
-    .strictObject({
+    .object({
       name: z.string(),
       vmid: z.number().int(),
       node: z.string(),
@@ -28,21 +31,21 @@ export const machineInput = z.strictObject({
     })
     .optional(),
   /** What a container is unpacked from, instead of a template. */
-  archive: z.strictObject({ volume: z.string() }).optional(),
+  archive: z.object({ volume: z.string() }).optional(),
   clone: z.enum(['linked', 'full']).optional(),
   /** Where its disk lies. */
   storage: z.string(),
   /** Of `storage`; machines that were accepted by an older build go by their template's. */
   storageShared: z.boolean().optional(),
-  size: z.strictObject({ cores: z.number().int(), memoryMiB: z.number().int(), diskGiB: z.number().int() }),
-  network: z.strictObject({
+  size: z.object({ cores: z.number().int(), memoryMiB: z.number().int(), diskGiB: z.number().int() }),
+  network: z.object({
     bridge: z.string(),
     vlan: z.number().int().optional(),
     dhcp: z.string().optional(),
   }),
-  user: z.strictObject({ name: z.string(), sshKeys: z.array(z.string()) }),
-  container: z.strictObject({ swapMiB: z.number().int(), nesting: z.boolean() }).optional(),
-  owner: z.strictObject({
+  user: z.object({ name: z.string(), sshKeys: z.array(z.string()) }),
+  container: z.object({ swapMiB: z.number().int(), nesting: z.boolean() }).optional(),
+  owner: z.object({
     login: z.string(),
     lastName: z.string(),
     firstName: z.string(),
@@ -50,7 +53,7 @@ export const machineInput = z.strictObject({
     group: z.string().optional(),
   }),
   access: z
-    .strictObject({
+    .object({
       service: z.string(),
       protocol: z.enum(['rdp', 'ssh', 'vnc']),
       port: z.number().int(),

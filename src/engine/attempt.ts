@@ -1,5 +1,5 @@
 import { HatcheryError, errorRecord } from '../core/errors.js';
-import { StepWait, type EffectIntent, type StepRun } from '../plan/step.js';
+import { type AnyStep, StepWait, type EffectIntent, type StepRun } from '../plan/step.js';
 import { LockLost } from '../ports/locks.js';
 import type { HeldStep, LoadedRun, RunStore } from '../ports/run-store.js';
 import { StoreUnavailable } from '../ports/store-unavailable.js';
@@ -126,7 +126,7 @@ async function actOnce(attempt: Attempt): Promise<Claimed | undefined> {
   const { parts, claimed, term, facts } = attempt;
   const { step, compiled, held } = claimed;
   const definition = parts.steps.get(step.uses)!;
-  const input: unknown = definition.input.parse(step.input);
+  const input = readInput(definition, claimed);
   const at = { step: step.key, runId: claimed.runId };
   if (claimed.isDoubtful) await needNoRefusal(attempt);
   const names = definition.locks(input, claimed.machine);
@@ -172,6 +172,21 @@ async function actOnce(attempt: Attempt): Promise<Claimed | undefined> {
   });
   await parts.checkpoints.reach('K7', at);
   return next;
+}
+
+/** Parked, and not undone: the machine is as it was accepted, and another build can make it. */
+function readInput(definition: AnyStep, { step, runId }: Claimed): unknown {
+  const read = definition.input.safeParse(step.input);
+  if (read.success) return read.data;
+  throw new HatcheryError(
+    'internal',
+    `Unable to begin step ${step.key}: this build cannot read its input (${read.error.issues[0]?.path.join('.')}: ${read.error.issues[0]?.message})`,
+    {
+      retry: 'after-fix',
+      hint: `Bring the workers to the build that accepted the machine, then: hatchery run retry ${runId}`,
+      cause: read.error,
+    },
+  );
 }
 
 async function intend(attempt: Attempt, intents: readonly EffectIntent[]): ReturnType<RunStore['intend']> {

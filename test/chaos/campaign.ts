@@ -109,7 +109,7 @@ export async function runCampaign(options: CampaignOptions): Promise<Campaign> {
     await world.calm();
     const files = await writeEvidence(world, submits);
     const gone = await bereavements(watch, run.kills);
-    const states = await statesOf(watch);
+    const states = await statesOf(watch, submits);
     const verdict = await checkJournal(world.journal, {
       ...files,
       work: {
@@ -396,15 +396,18 @@ async function writeEvidence(world: ChaosWorld, submits: readonly Submit[]) {
   return { submitsFile, exportFile };
 }
 
-async function statesOf(watch: DatabaseWatch) {
-  const rows = await watch.query<{ state: string; wanted: string; count: number }>(
-    `select m.state, r.wanted, count(*)::int from machines m
-       join lateral (select wanted from runs where machine_id = m.id order by id desc limit 1) r on true
-      group by m.state, r.wanted`,
+async function statesOf(watch: DatabaseWatch, submits: readonly Submit[]) {
+  const rows = await watch.query<{ batch: string; state: string; count: number }>(
+    'select b.name as batch, m.state, count(*)::int from machines m join batches b on b.id = m.batch_id group by b.name, m.state',
   );
-  const sum = (some: typeof rows): number => some.reduce((total, { count }) => total + count, 0);
-  const wanted = rows.filter(({ wanted: what }) => what === 'done');
   const all: Record<string, number> = {};
   for (const { state, count } of rows) all[state] = (all[state] ?? 0) + count;
-  return { all, wanted: sum(wanted), wantedReady: sum(wanted.filter(({ state }) => state === 'ready')) };
+  const kept = submits.filter(({ wanted }) => wanted === 'ready');
+  const names = new Set(kept.map(({ batch }) => batch));
+  const ready = rows.filter(({ batch, state }) => names.has(batch) && state === 'ready');
+  return {
+    all,
+    wanted: kept.reduce((total, { machines }) => total + machines.length, 0),
+    wantedReady: ready.reduce((total, { count }) => total + count, 0),
+  };
 }

@@ -1,4 +1,5 @@
 import { afterEach, expect, it } from 'vitest';
+import { z } from 'zod';
 import { changeRun } from '../../src/engine/engine.js';
 import { EngineWorker } from '../../src/engine/worker.js';
 import type { AnyStep } from '../../src/plan/step.js';
@@ -56,6 +57,25 @@ it('what was passed on in vain, because nobody heard of it, is handed over again
   await store.passOn(step!.id);
   bench.caretaker();
   await bench.untilAll(runs, 'done');
+});
+
+it('a step whose input this build cannot read waits for another build, and nothing that is made is undone', async () => {
+  const outside = new Outside();
+  const changed = z.object({ machine: z.object({ id: z.string(), fromAnotherBuild: z.string() }) });
+  bench = await EngineBench.start({
+    workflow: workflow(use('one') + use('two', ['one'])),
+    steps: [outside.step('one'), outside.step('two', { input: changed })],
+    effects: [outside.thing],
+  });
+  await bench.worker();
+  const runs = await bench.accept(1);
+  bench.caretaker();
+  await bench.untilAll(runs, 'parked');
+  expect(outside.things.size).toBe(1);
+  const [step] = await bench.database.query<{ error: { message: string } }>(
+    `select error from steps where state = 'parked'`,
+  );
+  expect(step!.error.message).toContain('Unable to begin step two: this build cannot read its input');
 });
 
 it('an older and a newer build side by side each do what they know, through a roll forward and back', async () => {
