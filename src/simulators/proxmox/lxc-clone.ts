@@ -123,7 +123,7 @@ function lockSource({ pve, node, vmid, account }: PveCall): Promise<WorldGuest> 
 
 /** Checks what is to be copied and writes the new config, all but its volumes. */
 function readJob(call: PveCall, about: Omit<CloneJob, 'isFull' | 'config' | 'files'>): CloneJob {
-  const { pve, params, account } = call;
+  const { params, account } = call;
   const { source, guest, target, storage } = about;
   const isFull = params.flag('full') ?? source.config['template'] !== '1';
   if (storage && !isFull) throw failure("parameter 'storage' not allowed for linked clones");
