@@ -33,6 +33,7 @@ const fileSpec = z.strictObject({
   volid: z.string(),
   node: z.string().optional(),
   text: z.string().default(''),
+  sizeBytes: z.number().int().min(0).optional(),
 });
 const templateSpec = z.strictObject({
   vmid,
@@ -295,7 +296,7 @@ function addContainerTemplate(world: World, random: SimRandom, template: Templat
 
 function defaultArchives({ nodes, storages }: World): z.output<typeof fileSpec>[] {
   if (!storages.some(({ id, content }) => id === 'local' && content.includes('vztmpl'))) return [];
-  return nodes.map(({ name: node }) => ({ volid: ARCHIVE, node, text: '' }));
+  return nodes.map(({ name: node }) => ({ volid: ARCHIVE, node, text: '', sizeBytes: 126_000_000 }));
 }
 
 export interface ForeignGuestSpec {
@@ -395,6 +396,7 @@ function addFile(world: World, file: z.output<typeof fileSpec>): void {
     node,
     content: kind,
     text: file.text,
+    ...(file.sizeBytes === undefined ? {} : { sizeBytes: file.sizeBytes }),
   });
 }
 

@@ -130,6 +130,8 @@ export interface WorldFile {
   readonly node: string | undefined;
   readonly content: StorageContent;
   readonly text: string;
+  /** Left out = that of the text. */
+  readonly sizeBytes?: number;
   /** Left out = `readable`. */
   readonly mode?: NodeFileMode;
 }

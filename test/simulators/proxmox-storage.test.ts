@@ -4,6 +4,7 @@ import {
   startProxmoxSimulator,
   type ProxmoxSimulator,
 } from '../../src/simulators/proxmox/proxmox-simulator.js';
+import { DossierBench, type Reply } from '../support/dossier-table.js';
 import { WireClient } from './proxmox-client.js';
 
 type Row = Record<string, unknown>;
@@ -139,5 +140,57 @@ describe('storages', () => {
     expect(await root.task(deleted)).toEqual({ exit: 'OK', log: [`Removed volume '${linked}'`, 'TASK OK'] });
     expect(simulator.guest(500)).toBeDefined();
     expect((await root.delete(`${at('vm-500-cloudinit')}?delay=30`)).json.data).toBeNull();
+  });
+});
+
+describe('an upload', () => {
+  const boundary = 'X-simulated-boundary';
+  const body = (fields: Record<string, string>, name: string, text: string): string =>
+    [
+      ...Object.entries(fields).map(
+        ([key, value]) =>
+          `--${boundary}\r\nContent-Disposition: form-data; name="${key}"\r\n\r\n${value}\r\n`,
+      ),
+      `--${boundary}\r\nContent-Disposition: form-data; name="filename"; filename="${name}"\r\n\r\n${text}\r\n`,
+      `--${boundary}--\r\n`,
+    ].join('');
+
+  it('brings archives to a node, larger ones than any other body, and nothing that a node would run', async () => {
+    const bench = await DossierBench.start({});
+    try {
+      const upload = (fields: Record<string, string>, name: string, text = 'archive'): Promise<Reply> =>
+        bench.send({
+          call: 'POST /nodes/pve2/storage/local/upload',
+          body: body(fields, name, text),
+          headers: { 'content-type': `multipart/form-data; boundary=${boundary}` },
+        });
+      const name = 'debian-13-standard_13.1-2_amd64.tar.zst';
+      const sent = await upload({ content: 'vztmpl' }, name, 'x'.repeat(600_000));
+      expect((await bench.follow(String(sent.json.data))).exit).toBe('OK');
+      expect(await bench.data('GET /nodes/pve2/storage/local/content?content=vztmpl')).toContainEqual({
+        volid: `local:vztmpl/${name}`,
+        content: 'vztmpl',
+        format: 'tzst',
+        size: 600_000,
+      });
+      expect(await bench.data('GET /nodes/pve1/storage/local/content?content=vztmpl')).not.toContainEqual(
+        expect.objectContaining({ size: 600_000 }),
+      );
+      const snippet = await upload({ content: 'snippets' }, 'hook.sh');
+      expect(snippet.json.errors).toEqual({
+        content: "value 'snippets' does not have a value in the enumeration 'iso, vztmpl, import'",
+      });
+      expect((await upload({ content: 'iso' }, 'hook.sh')).json.errors).toEqual({
+        filename: 'wrong file extension',
+      });
+      expect((await upload({ content: 'import' }, 'a.qcow2')).reason).toBe(
+        "storage 'local' does not support 'import' content",
+      );
+      const wrong = { content: 'iso', 'checksum-algorithm': 'sha256', checksum: '00' };
+      const broken = await upload(wrong, 'a.iso');
+      expect((await bench.follow(String(broken.json.data))).exit).toBe('checksum mismatch');
+    } finally {
+      await bench.stop();
+    }
   });
 });

@@ -15,7 +15,8 @@ import { SshNodes, type SshAccess } from './ssh/ssh-nodes.js';
 import { TaskEngine } from './task-engine.js';
 import { errorReply, PveError } from './wire.js';
 
-const BODY_LIMIT_BYTES = 524_288;
+/** Of uploads; everything else is small. */
+const BODY_LIMIT_BYTES = 67_108_864;
 
 export interface ProxmoxSimulator extends RunningSimulator {
   readonly caPem: string;
@@ -73,6 +74,7 @@ export async function startProxmoxSimulator(
     ha: new Ha(world),
     conditions: new Conditions(world),
     copies: new Map<string, number>(),
+    uploads: new Map<string, Buffer>(),
     fingerprints,
   } satisfies Pve;
   pve.ha.attend(pve);

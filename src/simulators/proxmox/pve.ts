@@ -62,6 +62,8 @@ export interface Pve {
   readonly conditions: ClusterConditions;
   /** Copies that run now, by storage: they share its rate. */
   readonly copies: Map<string, number>;
+  /** Files that were uploaded and that no call has taken yet, by the path where the server keeps them. */
+  readonly uploads: Map<string, Buffer>;
   /** SHA-256 of each node's certificate. */
   readonly fingerprints: ReadonlyMap<string, string>;
 }

@@ -27,6 +27,7 @@ import { rollbackRoutes } from './rollback.js';
 import { snapshotRoutes } from './snapshot.js';
 import { resourcesRoute } from './resources.js';
 import { storageContentRoutes } from './storage-content.js';
+import { uploadRoute } from './storage-upload.js';
 import { storageRoutes } from './storage.js';
 import { taskRoutes } from './tasks.js';
 
@@ -37,6 +38,7 @@ export const ROUTES: readonly Route[] = [
   ...taskRoutes,
   ...storageRoutes,
   ...storageContentRoutes,
+  uploadRoute,
   ...qemuRoutes,
   ...configRoutes,
   cloneRoute,

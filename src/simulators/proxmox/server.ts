@@ -5,6 +5,7 @@ import type { JournalEntry } from '../journal.js';
 import { perform, Unheard, type Outcome } from '../operation.js';
 import { authenticate, type Account } from './auth.js';
 import { drawMs } from './durations.js';
+import { decodeUpload } from './multipart.js';
 import { checkConflicts, checkParams } from './params.js';
 import { GaveUp } from './proxying.js';
 import type { Handled, Pve, PveCall, Route } from './pve.js';
@@ -130,7 +131,7 @@ function understand(pve: Pve, request: SimRequest): Understood {
     if (found) located = { ...found, raw: new Map() };
     if (isFormat(url.format)) format = url.format;
     account = authenticate(pve.world, pve.context.clock, request, found?.route.guest ?? false);
-    const raw = decodeParams(request);
+    const raw = found?.route.op === 'storage.upload' ? readUpload(pve, request) : decodeParams(request);
     if (url.format !== format)
       throw new PveError(501, `no formatter for uri ${url.path}, ${url.format}`, { raw: true });
     if (!found) throw new PveError(501, `Method '${request.method} ${url.path}' not implemented`);
@@ -139,6 +140,14 @@ function understand(pve: Pve, request: SimRequest): Understood {
     if (!(error instanceof PveError)) throw error;
     return { format, ...(located && { located }), ...(account && { account }), problem: error };
   }
+}
+
+/** The file stays with the server until the call takes it. */
+function readUpload(pve: Pve, request: SimRequest): RawParams {
+  if (!request.headers['content-type']?.startsWith('multipart/form-data')) return decodeParams(request);
+  const { fields, temporary, bytes } = decodeUpload(request);
+  pve.uploads.set(temporary, bytes);
+  return fields;
 }
 
 function resolveNode(local: string, named: string | undefined): string {

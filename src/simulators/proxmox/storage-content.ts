@@ -91,13 +91,20 @@ function contentOf(pve: Pve, { vmid }: WorldVolume): 'images' | 'rootdir' {
   return pve.world.guests.get(vmid)?.kind === 'lxc' ? 'rootdir' : 'images';
 }
 
-function fileRow({ volid, content, text }: WorldFile): Record<string, unknown> {
-  return { volid, content, format: formatOf(volid, content), size: Buffer.byteLength(text) };
+function fileRow(file: WorldFile): Record<string, unknown> {
+  const { volid, content } = file;
+  return { volid, content, format: formatOf(volid, content), size: sizeOf(file) };
+}
+
+function sizeOf({ text, sizeBytes }: WorldFile): number {
+  return sizeBytes ?? Buffer.byteLength(text);
 }
 
 function formatOf(volid: string, content: string): string {
   if (content === 'snippets') return 'snippet';
-  return content === 'iso' ? 'iso' : (/\.([a-z0-9]+)$/.exec(volid)?.[1] ?? 'raw');
+  const ending = /\.([a-z0-9]+)$/.exec(volid)?.[1] ?? 'raw';
+  if (content === 'vztmpl') return `t${ending}`;
+  return content === 'iso' ? 'iso' : ending;
 }
 
 /**
@@ -162,7 +169,7 @@ function readVolume(call: PveCall): Handled {
   if (missing === '') throw failure(`missing privileges to access ${volid}`);
   if (missing !== undefined) throw forbidden(missing);
   if (file) {
-    const size = Buffer.byteLength(file.text);
+    const size = sizeOf(file);
     return { data: { path: pathOf(storage, volid), size, used: size, format: formatOf(volid, kind) } };
   }
   if (!volume) throw failure(`volume_size_info on '${volid}' failed - no format`);

@@ -102,12 +102,15 @@ export function isFormat(text: string): text is Format {
 export type RawValue = string | boolean | null | readonly RawValue[] | { readonly [key: string]: RawValue };
 export type RawParams = ReadonlyMap<string, RawValue>;
 
+const BODY_LIMIT_BYTES = 524_288;
+
 /** Query and body parameters; the query wins. */
 export function decodeParams(request: SimRequest): RawParams {
-  const hasBody = request.body.length > 0 || request.tooLarge;
+  const isTooLarge = request.tooLarge || request.body.length > BODY_LIMIT_BYTES;
+  const hasBody = request.body.length > 0 || isTooLarge;
   if (hasBody && request.method !== 'POST' && request.method !== 'PUT')
     throw new PveError(501, `Unexpected content for method '${request.method}'`, { raw: true });
-  if (request.tooLarge) throw new PveError(501, 'for data too large', { raw: true });
+  if (isTooLarge) throw new PveError(501, 'for data too large', { raw: true });
   const params = hasBody ? decodeBody(request) : new Map<string, RawValue>();
   for (const [key, value] of decodeForm(request.query)) params.set(key, value);
   // Browsers add it so that no cache answers.
