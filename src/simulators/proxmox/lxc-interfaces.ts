@@ -45,15 +45,14 @@ function interfacesOf(pve: Pve, guest: WorldGuest): unknown[] | null {
       inet6: `${linkLocal(own)}/64`,
     });
   }
-  return cards.map((card) => rowOf(card, pve.world.version));
+  return cards.map(rowOf);
 }
 
-/** The newer version says the same a second time, as an agent would. */
-function rowOf({ name, mac, inet, inet6 }: Card, version: '8.4' | '9.1'): Record<string, unknown> {
-  const row = { name, hwaddr: mac, ...(inet === undefined ? {} : { inet }), inet6 };
-  if (version === '8.4') return row;
+/** Everything is said twice: shortly, and as an agent would. */
+function rowOf({ name, mac, inet, inet6 }: Card): Record<string, unknown> {
+  const short = { ...(inet === undefined ? {} : { inet }), inet6 };
   const addresses = [...(inet === undefined ? [] : [addressOf('inet', inet)]), addressOf('inet6', inet6)];
-  return { ...row, 'hardware-address': mac, 'ip-addresses': addresses };
+  return { name, hwaddr: mac, 'hardware-address': mac, ...short, 'ip-addresses': addresses };
 }
 
 function addressOf(type: 'inet' | 'inet6', text: string): Record<string, unknown> {
