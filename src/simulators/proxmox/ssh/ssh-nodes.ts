@@ -77,9 +77,10 @@ export class SshNodes {
   }
 }
 
+/** One key of some hundreds that ssh2 makes is one that it cannot read itself. */
 const newKey = (): KeyPair => {
   const { private: secret, public: shown } = ssh2.utils.generateKeyPairSync('ed25519');
-  return { private: secret, public: shown.trim() };
+  return ssh2.utils.parseKey(secret) instanceof Error ? newKey() : { private: secret, public: shown.trim() };
 };
 
 function keyOf({ world }: Pve, name: string): KeyPair {
