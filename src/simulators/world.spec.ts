@@ -30,6 +30,24 @@ describe('the simulated world', () => {
     expect(world.pools.get('hatchery-demo')!.members.size).toBe(0);
   });
 
+  it('has copies of a container template and an archive on every node, where the storages for them are', () => {
+    const world = buildWorld();
+    const copies = [...world.guests.values()].filter(
+      ({ config }) => config['hostname'] === 'debian-12-desktop-lxc',
+    );
+    expect(copies.map(({ vmid, node }) => [vmid, node])).toEqual([
+      [9100, 'pve1'],
+      [9101, 'pve2'],
+      [9102, 'pve3'],
+    ]);
+    expect([...world.files.keys()]).toEqual(
+      ['pve1', 'pve2', 'pve3'].map((node) => `${node}/local:vztmpl/debian-12-standard_12.12-1_amd64.tar.zst`),
+    );
+    const storages = [{ id: 'big', type: 'rbd', shared: true, sizeGiB: 10 }] as const;
+    const other = buildWorld({ storages: [...storages], templates: [], guests: [] });
+    expect([other.guests.size, other.files.size]).toEqual([0, 0]);
+  });
+
   it('is the same for the same seed, but for the secrets', () => {
     const [one, two, other] = [buildWorld({}, '5'), buildWorld({}, '5'), buildWorld({}, '6')];
     expect(one.guests).toEqual(two.guests);
