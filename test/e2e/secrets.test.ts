@@ -116,13 +116,17 @@ it(
     const { items: runs } = JSON.parse(answers.at(-3)!) as { items: { id: string }[] };
     for (const { id } of runs) await ask('GET', `runs/${id}`, teacher);
     for (const path of ['users', 'clusters', 'tokens']) await ask('GET', path, session);
-    await ask('POST', 'clusters/main/check', session);
+    const { findings } = JSON.parse(await ask('POST', 'clusters/main/check', session)) as {
+      findings: { subject: string; ok: boolean }[];
+    };
+    expect(findings).toContainEqual(expect.objectContaining({ subject: 'SSH to pve1', ok: true }));
     await ask('POST', 'batches/own/credentials', teacher);
     await ask('DELETE', 'batches/own', teacher);
     await atRest('own', teacher);
 
     const secrets: Record<string, string> = {
       'the token of the cluster': proxmox.token.secret,
+      'the key for the nodes': proxmox.ssh.privateKey.split('\n')[3]!,
       'the password of the DHCP server': winrm.password,
       'the password of the gateway': guacamole.password,
       'the password of the first admin': ADMIN_PASSWORD,
