@@ -25,8 +25,12 @@ export class Archives {
 
   /** One copy for each node that has it, by node. See the port. */
   async named(name: string, signal: AbortSignal): Promise<readonly ArchiveInfo[]> {
-    const lists = await this.#lists.get(LIST_AGE_MS * this.#cluster.remoteTimeScale, signal);
-    const all = lists.flatMap((list) => ('archives' in list ? list.archives : []));
+    const kept = await this.#lists.get(LIST_AGE_MS * this.#cluster.remoteTimeScale, signal);
+    const known = copiesOf(name, archivesOf(kept));
+    if (known.length > 0) return known;
+    // Whoever has just put it there should not be told that it is missing.
+    const lists = await this.#lists.get(0, signal);
+    const all = archivesOf(lists);
     const found = copiesOf(name, all);
     if (found.length > 0) return found;
     const unread = lists.find((list) => 'error' in list);
@@ -88,6 +92,9 @@ export class Archives {
     return lists.flat().map(({ volid }) => ({ volume: volid, node }));
   }
 }
+
+const archivesOf = (lists: readonly Listed[]): readonly ArchiveInfo[] =>
+  lists.flatMap((list) => ('archives' in list ? list.archives : []));
 
 const fileOf = (volume: string): string => volume.slice(volume.indexOf('/') + 1);
 
