@@ -16,7 +16,7 @@ import { Secret } from '../../src/ports/secrets.js';
 import { startSimulators } from '../../src/simulators/simulators.js';
 import { textOf, writeText } from '../../src/simulators/proxmox/lxc-config-file.js';
 import type { SshAccess } from '../../src/simulators/proxmox/ssh/ssh-nodes.js';
-import { startRealSshd, type RealSshd } from '../support/real-sshd.js';
+import { newSshKey, startRealSshd, type RealSshd } from '../support/real-sshd.js';
 import { nodeFilesContract, type NodeFilesSetup } from './node-files.contract.js';
 
 const NODE = hostname().split('.')[0]!;
@@ -323,7 +323,7 @@ describe.skipIf(whyNot !== undefined)('a real OpenSSH', () => {
   });
 
   it('is told nothing when its host key is not the pinned one', async () => {
-    const other = ssh2.utils.generateKeyPairSync('ed25519').public;
+    const other = newSshKey().public;
     for (const hostKey of [other, ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 }).public]) {
       const files = nodeFiles(sshd, { program: node.program, hostKey });
       await expect(files.idRanges(NODE, call)).rejects.toMatchObject({
@@ -336,7 +336,7 @@ describe.skipIf(whyNot !== undefined)('a real OpenSSH', () => {
   });
 
   it('refuses a key that it does not know', async () => {
-    const privateKey = ssh2.utils.generateKeyPairSync('ed25519').private;
+    const privateKey = newSshKey().private;
     const files = nodeFiles(sshd, { program: node.program, privateKey });
     await expect(files.idRanges(NODE, call)).rejects.toMatchObject({
       code: 'permission-missing',

@@ -53,11 +53,11 @@ export async function startRealSshd(
   const folder = await mkdtemp(join(tmpdir(), 'hatchery-sshd-'));
   // Whoever signs in reads the keys below it.
   await chmod(folder, 0o755);
-  const [host, client] = [0, 1].map(() => ssh2.utils.generateKeyPairSync('ed25519'));
+  const [host, client] = [newSshKey(), newSshKey()];
   const at = (name: string): string => join(folder, name);
   const [user, port] = [userInfo().username, await freePort()];
-  await writeFile(at('host_key'), host!.private, { mode: 0o600 });
-  await writeFile(at('authorized_keys'), `${keyOptions}${keyOptions && ' '}${client!.public}\n`, {
+  await writeFile(at('host_key'), host.private, { mode: 0o600 });
+  await writeFile(at('authorized_keys'), `${keyOptions}${keyOptions && ' '}${client.public}\n`, {
     mode: 0o600,
   });
   await writeFile(
@@ -96,7 +96,13 @@ export async function startRealSshd(
     await stop();
     return { missing: `sshd does not start here: ${why}` };
   }
-  return { port, user, hostKey: host!.public.trim(), privateKey: client!.private, log, stop };
+  return { port, user, hostKey: host.public.trim(), privateKey: client.private, log, stop };
+}
+
+/** One key of some hundreds that ssh2 makes is one that it cannot read itself. */
+export function newSshKey(): { readonly private: string; readonly public: string } {
+  const pair = ssh2.utils.generateKeyPairSync('ed25519');
+  return ssh2.utils.parseKey(pair.private) instanceof Error ? newSshKey() : pair;
 }
 
 /** As root it wants a user and a folder of its own: it gets them in a mount namespace that only it sees. */
