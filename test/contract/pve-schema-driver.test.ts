@@ -5,7 +5,13 @@ import { describeWithMark, type Mark } from '../../src/core/mark.js';
 import { ProxmoxDriver } from '../../src/drivers/proxmox/proxmox.driver.js';
 import { systemClock } from '../../src/drivers/system-clock.js';
 import { plainCall } from '../../src/ports/call.js';
-import type { CloneRequest, GuestSettings, TaskRef } from '../../src/ports/hypervisor.js';
+import type {
+  CloneRequest,
+  ContainerSettings,
+  CreateRequest,
+  GuestSettings,
+  TaskRef,
+} from '../../src/ports/hypervisor.js';
 import { Secret } from '../../src/ports/secrets.js';
 import { createContext } from '../../src/simulators/create-context.js';
 import {
@@ -18,6 +24,7 @@ import { RecordingProxy, type RecordedRequest } from '../support/recording-proxy
 
 const SCALE = 0.01;
 const VENDOR_DATA = 'local:snippets/hatchery.yaml';
+const ARCHIVE = 'local:vztmpl/debian-12-standard_12.12-1_amd64.tar.zst';
 const DEPLOYMENT = '0190aaaa-0000-7000-8000-000000000001';
 const KEY = `ssh-ed25519 ${Buffer.concat([
   Buffer.from([0, 0, 0, 11]),
@@ -28,12 +35,16 @@ const KEY = `ssh-ed25519 ${Buffer.concat([
 
 /** Every call that the driver knows. A new one belongs here, and into the scenario below. */
 const CALLS = [
+  'DELETE /nodes/{node}/lxc/{vmid}',
   'DELETE /nodes/{node}/qemu/{vmid}',
   'GET /access/permissions',
   'GET /cluster/nextid',
   'GET /cluster/resources',
   'GET /cluster/status',
   'GET /nodes/{node}/certificates/info',
+  'GET /nodes/{node}/lxc/{vmid}/config',
+  'GET /nodes/{node}/lxc/{vmid}/interfaces',
+  'GET /nodes/{node}/lxc/{vmid}/status/current',
   'GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces',
   'GET /nodes/{node}/qemu/{vmid}/config',
   'GET /nodes/{node}/qemu/{vmid}/status/current',
@@ -47,9 +58,15 @@ const CALLS = [
   'GET /pools',
   'GET /version',
   'POST /access/ticket',
+  'POST /nodes/{node}/lxc',
+  'POST /nodes/{node}/lxc/{vmid}/clone',
+  'POST /nodes/{node}/lxc/{vmid}/status/start',
+  'POST /nodes/{node}/lxc/{vmid}/status/stop',
   'POST /nodes/{node}/qemu/{vmid}/clone',
   'POST /nodes/{node}/qemu/{vmid}/status/start',
   'POST /nodes/{node}/qemu/{vmid}/status/stop',
+  'PUT /nodes/{node}/lxc/{vmid}/config',
+  'PUT /nodes/{node}/lxc/{vmid}/resize',
   'PUT /nodes/{node}/qemu/{vmid}/config',
   'PUT /nodes/{node}/qemu/{vmid}/resize',
 ];
@@ -68,12 +85,7 @@ PveSchema.compare('what the driver sends', (schema, version) => {
       timeScale: SCALE,
       world: {
         version,
-        storages: [
-          { id: 'ceph', type: 'rbd', shared: true, sizeGiB: 40_960 },
-          { id: 'local-lvm', type: 'lvmthin', shared: false, sizeGiB: 1_024 },
-          { id: 'local', type: 'dir', shared: false, sizeGiB: 100, content: ['snippets'] },
-        ],
-        files: [{ volid: VENDOR_DATA, node: 'pve1' }],
+        files: [VENDOR_DATA, ARCHIVE].map((volid) => ({ volid, node: 'pve1' })),
         users: [{ id: 'ada@pve', password: 'p', acl: [{ path: '/', privileges: ['*'] }] }],
       },
     });
@@ -243,8 +255,70 @@ async function everything(
   const forgotten = 'UPID:pve1:00000FFF:00000001:60000000:qmclone:9000:root@pam:';
   expect(await driver.followTask({ id: forgotten }, call)).toMatchObject({ verdict: 'unknown' });
   await driver.destroyOwn(mark, { incarnations: [], deletingRun: randomUUID() }, call);
+  await containers(context, driver, otherProcess, done);
   driver.close();
   otherProcess.close();
+}
+
+async function containers(
+  context: ReturnType<typeof createContext>,
+  driver: ProxmoxDriver,
+  otherProcess: ProxmoxDriver,
+  done: (task: TaskRef | undefined) => Promise<void>,
+): Promise<void> {
+  const call = plainCall();
+  const since = Date.now();
+  const settings: ContainerSettings = {
+    cores: 4,
+    memoryMiB: 12_288,
+    swapMiB: 512,
+    nesting: true,
+    bridge: 'vmbr0',
+    vlan: 30,
+    mac: '02:00:00:00:00:02',
+  };
+  context.world.dhcp.allow.set(settings.mac, { description: 'test' });
+  const unpacked = aMark(12_020);
+  const [archive] = await driver.archives('debian-12-standard', call);
+  const create: CreateRequest = {
+    archive: archive!.volume,
+    vmid: unpacked.vmid,
+    name: 'ct-12020',
+    node: archive!.node,
+    storage: 'ceph',
+    diskGiB: 10,
+    description: describeWithMark('Container of "Zoë"; 100% hers & nobody else’s', unpacked),
+    settings,
+    password: new Secret('correct horse; battery+staple & 100%'),
+    sshKeys: [KEY, KEY],
+  };
+  await done(await driver.startCreate(create, call));
+  expect(await otherProcess.traceCreate(create, unpacked, since, call)).toMatchObject({ found: 'done' });
+  await done(await driver.startGuest(unpacked, call));
+  expect(await driver.startGuest(unpacked, call)).toBeUndefined();
+  while ((await driver.guestAddress(unpacked, settings.mac, call)) === undefined);
+  const here = { incarnations: [settings.mac], deletingRun: randomUUID() };
+  expect(await driver.destroyOwn(unpacked, here, call)).toEqual({ existed: true });
+  const cloned = aMark(12_021);
+  const [template] = await driver.templates('lxc', ['debian-12-desktop-lxc'], call);
+  const clone: CloneRequest = {
+    kind: 'lxc',
+    template: template!,
+    vmid: cloned.vmid,
+    name: 'ct-12021',
+    node: template!.node,
+    mode: 'linked',
+    storage: undefined,
+    description: describeWithMark('x', cloned),
+  };
+  await done(await driver.startClone(clone, call));
+  expect(await otherProcess.traceClone(clone, cloned, since, call)).toMatchObject({ found: 'done' });
+  await driver.configureContainer(cloned, settings, call);
+  await driver.configureContainer(cloned, { ...settings, vlan: undefined }, call);
+  await done(await driver.startResize(cloned, 'rootfs', 50, call));
+  const other = { incarnations: ['02:00:00:00:00:ff'], deletingRun: randomUUID() };
+  await expect(driver.destroyOwn(cloned, other, call)).rejects.toMatchObject({ code: 'foreign-guest' });
+  await driver.destroyOwn(cloned, { incarnations: [settings.mac], deletingRun: randomUUID() }, call);
 }
 
 /** With a ticket instead of a token. */
