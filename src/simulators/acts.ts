@@ -66,7 +66,8 @@ export const actSchema = z.discriminatedUnion('do', [
   }),
   act('first-boot', {
     vmid,
-    ends: z.enum(['fails', 'hangs', 'well']),
+    /** `exits`: the hook fails at once, and the container does not start. */
+    ends: z.enum(['exits', 'fails', 'hangs', 'well']),
     why: z.string().default('apt-get: exit code 100'),
   }),
   act('revoke', { token: z.string().optional(), path: z.string(), privileges: z.array(z.string()).min(1) }),

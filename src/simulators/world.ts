@@ -271,7 +271,7 @@ export interface WorldConditions {
   /** What is odd about the agent of a guest: `afterMs` its start it answers (null = never), with so many network cards besides ours. */
   readonly agents: Map<number, { readonly afterMs?: number | null | undefined; readonly extraNics: number }>;
   /** How the start hooks of a container end that do not end well, by VMID. */
-  readonly firstBoots: Map<number, 'hangs' | { readonly fails: string }>;
+  readonly firstBoots: Map<number, 'exits' | 'hangs' | { readonly fails: string }>;
   /** What happens by itself at its time (simulated ms). */
   readonly due: { readonly atMs: number; readonly act: Act }[];
 }

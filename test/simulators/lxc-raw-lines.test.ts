@@ -115,6 +115,7 @@ describe('a container with raw lines', () => {
   });
 
   it.each<[string, () => Promise<unknown>]>([
+    ['fails', () => Promise.resolve(simulators.proxmox!.conditions.setFirstBoot(AT.vmid, 'exits', ''))],
     ['is missing', () => files.removeFile(HOOK, call)],
     ['may not be run', () => files.putFile(HOOK, { bytes: Buffer.from('x'), mode: 'readable' }, call)],
   ])('does not start when its hook %s (E08)', async (_, spoil) => {

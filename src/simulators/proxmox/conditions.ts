@@ -195,9 +195,9 @@ export class Conditions {
   }
 
   /** See `WorldConditions.firstBoots`. */
-  setFirstBoot(vmid: number, ends: 'fails' | 'hangs' | 'well', why: string): void {
+  setFirstBoot(vmid: number, ends: 'exits' | 'fails' | 'hangs' | 'well', why: string): void {
     if (ends === 'well') this.#state.firstBoots.delete(vmid);
-    else this.#state.firstBoots.set(vmid, ends === 'hangs' ? ends : { fails: why });
+    else this.#state.firstBoots.set(vmid, ends === 'fails' ? { fails: why } : ends);
     this.note('first-boot', { vmid, ends });
   }
 

@@ -19,7 +19,7 @@ interface Mount {
 
 /** Throws as the task ends; `log` gets what LXC says about it. */
 export function checkRawLines(pve: Pve, guest: WorldGuest, log: (line: string) => void): void {
-  const problem = mappingProblem(pve, guest) ?? fileProblem(pve, guest);
+  const problem = mappingProblem(pve, guest) ?? fileProblem(pve, guest) ?? exitProblem(pve, guest);
   if (problem === undefined) return;
   log(problem);
   log(`lxc_start: ${guest.vmid}: Failed to spawn container "${guest.vmid}"`);
@@ -47,6 +47,13 @@ function mappingProblem({ world }: Pve, guest: WorldGuest): string | undefined {
     }
   }
   return undefined;
+}
+
+/** A hook that fails ends the start. */
+function exitProblem({ world }: Pve, guest: WorldGuest): string | undefined {
+  const [hook] = valuesOf(guest, 'lxc.hook.start');
+  if (hook === undefined || world.conditions.firstBoots.get(guest.vmid) !== 'exits') return undefined;
+  return `Script exec ${hook} ${guest.vmid} lxc start exited with status 1`;
 }
 
 function meets(
@@ -131,5 +138,5 @@ async function work(pve: Pve, guest: WorldGuest, report: string): Promise<void> 
   await clock.sleep(drawMs(pve.context, 'first-boot', guest.vmid) / 2);
   const odd = conditions.firstBoots.get(guest.vmid);
   if (odd === 'hangs') return;
-  write(odd === undefined ? 'done' : `failed ${odd.fails}`);
+  write(typeof odd === 'object' ? `failed ${odd.fails}` : 'done');
 }
