@@ -86,6 +86,7 @@ describe('a container', () => {
       bench.refusal(`PUT ${of(113, '/config')}`, form);
     expect(await put({ unprivileged: 0 })).toBe("unable to modify read-only option: 'unprivileged'");
     expect(await put({ delete: 'rootfs' })).toBe("unable to delete required option 'rootfs'");
+    expect(await put({ revert: 'nosuch' })).toBe(`{"revert":"unknown option 'nosuch'"}`);
     bench.world.guests.get(113)!.config['lock'] = 'backup';
     expect(await put({ cores: 2 })).toBe('CT is locked (backup)');
     expect(await bench.refusal(`DELETE ${of(113)}`)).toBe('CT is locked (backup)');

@@ -90,8 +90,9 @@ async function writeNow(call: PveCall): Promise<Handled> {
 /** What is refused before the lock: unknown keys, then rights per key. */
 function checkChanges(call: PveCall, { set, removed, reverted }: Changes, guest: WorldGuest): void {
   if (set.length + removed.length + reverted.length === 0) throw failure('no options specified');
-  for (const key of [...removed, ...reverted])
-    if (!specOfContainerKey(key)) throw parameterErrors({ delete: `unknown option '${key}'` });
+  for (const [parameter, keys] of Object.entries({ delete: removed, revert: reverted }))
+    for (const key of keys)
+      if (!specOfContainerKey(key)) throw parameterErrors({ [parameter]: `unknown option '${key}'` });
   const before = { config: guest.config, isUnprivileged: guest.config['unprivileged'] === '1' };
   needContainerKeys(call, { vmid: guest.vmid }, before, [
     ...removed.map((key): [string, null] => [key, null]),
