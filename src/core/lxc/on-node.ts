@@ -6,7 +6,7 @@ import { hookArgument } from './hook-definition.js';
 import { idMappings } from './identities.js';
 import { parseRawLines, type HookCall, type HostMount, type RawConfig, type RawLine } from './raw-lines.js';
 
-const hookInput = z.strictObject({
+const hookInput = z.object({
   name: z.string(),
   phase: z.enum(['mount', 'start']),
   /** Of the script: a run keeps the one that it was accepted with. */
@@ -17,13 +17,11 @@ const hookInput = z.strictObject({
 export type HookInput = z.infer<typeof hookInput>;
 
 /** What is done for one container on its node, decided at accept. No secrets: a domain is the name of its service. */
-export const onNodeInput = z.strictObject({
-  identities: z.array(z.strictObject({ from: z.number().int(), count: z.number().int() })),
-  home: z
-    .strictObject({ root: z.string(), folder: z.string(), at: z.string(), readOnly: z.boolean() })
-    .optional(),
+export const onNodeInput = z.object({
+  identities: z.array(z.object({ from: z.number().int(), count: z.number().int() })),
+  home: z.object({ root: z.string(), folder: z.string(), at: z.string(), readOnly: z.boolean() }).optional(),
   /** Our own hook, `first-boot` among the hooks, gets this besides its arguments. */
-  firstBoot: firstBootSchema.optional(),
+  firstBoot: firstBootSchema.strip().optional(),
   hooks: z.array(hookInput),
   templateLines: z.array(z.string()),
 });
