@@ -12,6 +12,7 @@ import {
   HYPERVISORS,
   INTAKE,
   LOCKS,
+  NODE_FILES,
   RUN_HANDLES,
   SERVICES,
   PHONE_HOME,
@@ -37,6 +38,7 @@ import {
     CLUSTER_PAUSES,
     CLUSTER_STOPS,
     LOCKS,
+    NODE_FILES,
     USE_OF,
     VMID_RESTS,
   ].map((provide) => ({
@@ -56,6 +58,7 @@ import {
     CLUSTER_PAUSES,
     CLUSTER_STOPS,
     LOCKS,
+    NODE_FILES,
     USE_OF,
     VMID_RESTS,
   ],
