@@ -11,6 +11,7 @@ import {
 } from '../plan/step.js';
 import type { FoundConnection } from '../ports/desktop-gateway.js';
 import type { TaskRef } from '../ports/hypervisor.js';
+import { containerConfig, hookFilesOfMachine } from './container-effects.js';
 import { leftNote } from './guest-effect.js';
 import { connectionMark, userMark } from './register-desktop.step.js';
 
@@ -253,5 +254,7 @@ export const EFFECTS: ReadonlyMap<string, AnyEffect> = new Map(
     desktopConnection(2, isMarked),
     desktopPermission(1, isMarkedOrOld),
     desktopPermission(2, isMarked),
+    containerConfig,
+    hookFilesOfMachine,
   ].map((effect: AnyEffect) => [`${effect.kind}@${effect.version}`, effect]),
 );

@@ -5,12 +5,15 @@ import { cloneTemplate } from './clone-template.step.js';
 import { configureContainer } from './configure-container.step.js';
 import { configureVm } from './configure-vm.step.js';
 import { createContainer } from './create-container.step.js';
+import { endFirstBoot } from './end-first-boot.step.js';
 import { registerDesktop } from './register-desktop.step.js';
 import { reserveVmid } from './reserve-vmid.step.js';
 import { resizeDisk } from './resize-disk.step.js';
 import { startContainer } from './start-container.step.js';
 import { startVm } from './start-vm.step.js';
 import { waitAddress } from './wait-address.step.js';
+import { waitFirstBoot } from './wait-first-boot.step.js';
+import { writeContainerConfig } from './write-container-config.step.js';
 
 /** Every step that workflows may use, by id. */
 export const STEPS: ReadonlyMap<string, AnyStep> = new Map(
@@ -27,5 +30,8 @@ export const STEPS: ReadonlyMap<string, AnyStep> = new Map(
     startContainer,
     waitAddress,
     registerDesktop,
+    writeContainerConfig,
+    waitFirstBoot,
+    endFirstBoot,
   ].map((step: AnyStep) => [step.id, step]),
 );
