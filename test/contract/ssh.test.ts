@@ -213,7 +213,7 @@ describe('a simulated node', () => {
 
 const sshds: RealSshd[] = [];
 const probe = await startRealSshd(inject('stateFolder'));
-if (!('missing' in probe)) sshds.push(probe);
+if (!('missing' in probe)) await probe.stop();
 const whyNot = 'missing' in probe ? probe.missing : undefined;
 if (whyNot !== undefined) process.stderr.write(`not tested against OpenSSH: ${whyNot}\n`);
 
@@ -283,12 +283,14 @@ async function realSetup(): Promise<NodeFilesSetup> {
 }
 
 describe.skipIf(whyNot !== undefined)('a real OpenSSH', () => {
-  const sshd = probe as RealSshd;
+  let sshd: RealSshd;
   let node: Awaited<ReturnType<typeof fakeNode>>;
   const call = plainCall();
 
   beforeAll(async () => {
     node = await fakeNode();
+    sshd = (await startRealSshd(inject('stateFolder'))) as RealSshd;
+    sshds.push(sshd);
   });
   afterAll(async () => {
     await Promise.all(sshds.map((one) => one.stop()));
