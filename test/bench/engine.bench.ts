@@ -154,7 +154,7 @@ async function growBacklog(harness: EngineHarness, clock: Clock, longest: number
     const row = {
       runs,
       cpuMsPerRun: round(cpu * 1000, 2),
-      sqlPerRun: round(statements / (runs * times), 1),
+      sqlPerRun: round(statements / (runs * times), 2),
       ...memory(),
     };
     say(`backlog: ${JSON.stringify(row)}`);
