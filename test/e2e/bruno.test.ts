@@ -93,7 +93,11 @@ it('signs in and manages accounts and tokens', async () => {
 });
 
 it('shows what the site offers', async () => {
-  expect((await ok('listBlueprints')).items).toMatchObject([{ name: 'student-desktop' }]);
+  expect((await ok('listBlueprints')).items).toMatchObject([
+    { name: 'debian-12-lxc' },
+    { name: 'debian-desktop-lxc' },
+    { name: 'student-desktop' },
+  ]);
   expect((await ok('listClusters')).items).toMatchObject([{ name: 'main' }]);
   expect(await ok('checkCluster')).toMatchObject({ cluster: 'main' });
   expect(await ok('recordCluster')).toMatchObject({ format: 1, counts: { nodes: 3 } });
