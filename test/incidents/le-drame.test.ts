@@ -88,7 +88,7 @@ it(
     );
     expect(machines.filter(({ state }) => state !== 'ready')).toEqual([]);
     expect(new Set(machines.map(({ vmid }) => vmid)).size).toBe(CLASS);
-    const live = simulators.proxmox.guests().filter(({ vmid }) => vmid !== 9000);
+    const live = simulators.proxmox.guests().filter(({ config }) => config['template'] !== '1');
     expect(new Set(live.map(({ vmid }) => vmid))).toEqual(new Set(machines.map(({ vmid }) => vmid)));
     expect(live).toHaveLength(CLASS);
     expect(live.every(({ status }) => status === 'running')).toBe(true);
