@@ -48,7 +48,7 @@ const RUN_OF = { step: '(select run_id from steps where id = $1)', run: '$1::uui
 
 /**
  * One row with everything. Inputs of steps that are not open are left out: they are long, and follow from the plan. Shared effects are those that the
- * run's steps hold, and none was meant before the first attempt; attempts count only while an effect is not certain.
+ * run's steps hold; attempts count only while an effect is not certain.
  */
 const READ_RUN = `
 select (select row_to_json(x) from (select r.id, r.machine_id, r.batch_id, r.workflow_version_id, r.inputs, r.state, r.wanted, r.error, r.undo_ends_as,
@@ -60,13 +60,13 @@ select (select row_to_json(x) from (select r.id, r.machine_id, r.batch_id, r.wor
           select id, key, uses, version, rank, state, ms(due_at) as due_ms, slots, group_key, is_gathering, dispatch, epoch, worker_id, ms(claimed_at) as claimed_ms, tries, ms(first_claimed_at) as first_ms,
                  case when state in ('ready', 'running', 'parked') then input end as input, output, remote, error, percent
             from steps where run_id = r.id) as s) as steps,
-       case when exists (select 1 from steps s where s.run_id = r.id and s.epoch > 0) then (select json_agg(e) from (
+       (select json_agg(e) from (
           select e.id, e.seq, e.step_id, e.kind, e.version, e.system, e.key, e.shared, e.payload, e.state, ms(e.intended_at) as intended_ms
             from steps s join effects e on e.step_id = s.id where s.run_id = r.id and not e.shared and e.state <> 'undone'
           union all
           select e.id, e.seq, h.step_id, e.kind, e.version, e.system, e.key, e.shared, e.payload, e.state, ms(e.intended_at)
             from steps s join effect_holders h on h.step_id = s.id join effects e on e.id = h.effect_id
-           where s.run_id = r.id and h.released_at is null and e.shared and e.state <> 'undone') as e) end as effects,
+           where s.run_id = r.id and h.released_at is null and e.shared and e.state <> 'undone') as e) as effects,
        case when exists (select 1 from steps s join effects e on e.step_id = s.id where s.run_id = r.id and e.state = 'intended')
               or exists (select 1 from steps s join effect_holders h on h.step_id = s.id join effects e on e.id = h.effect_id
                           where s.run_id = r.id and h.released_at is null and e.state = 'intended')
