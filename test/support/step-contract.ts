@@ -105,12 +105,12 @@ export class StepContract {
     for (const { machine, key } of later.flat()) await world.kept(machine, key);
     const intents = unmade.map(({ machine, key }): Loss => ({ machine, step: key, at: { point: 'K2' } }));
     let intended: Endings = new Map();
-    await loseWorker(world, [...intents, ...this.#inMaking(first, 0)], async () => {
+    await loseWorker(world, intents, async () => {
       intended = await this.#endings(unmade);
     });
     await this.#cancel(unmade);
-    for (const [index, cells] of later.entries())
-      if (cells.length > 0) await loseWorker(world, this.#inMaking(cells, index + 1));
+    for (const [nth, cells] of [first, ...later].entries())
+      for (const some of inTurns(this.#inMaking(cells, nth))) await loseWorker(world, some);
     const crashed = [first, ...later].flat();
     const ready = await this.#endings(crashed);
     const deleted = await this.#deleteAll(crashed);
@@ -255,7 +255,7 @@ export class StepContract {
       }
     await world.remove(spare.map(({ machine }) => machine));
     for (const { machine, step } of rounds.flat()) await world.kept(machine, step);
-    for (const losses of rounds) await loseWorker(world, losses);
+    for (const some of rounds.flatMap(inTurns)) await loseWorker(world, some);
     return this.#endings(cells);
   }
 
@@ -304,6 +304,14 @@ export class StepContract {
     return endings;
   }
 }
+
+/** Workers give an answer that is held up after a few seconds: no more of them than come to stand within that time. */
+const AT_ONCE = 8;
+
+const inTurns = (losses: readonly Loss[]): readonly (readonly Loss[])[] =>
+  Array.from({ length: Math.ceil(losses.length / AT_ONCE) }, (_, turn) =>
+    losses.slice(turn * AT_ONCE, (turn + 1) * AT_ONCE),
+  );
 
 function placesOf(world: StepWorld): ReadonlyMap<string, Place> {
   const plans = world.config.workflowFiles.map((file) => compileWorkflow(file.path, file.text, STEPS));

@@ -9,7 +9,7 @@ import type { Sessions } from './sessions.js';
 /** Version of the requests that `bin/hatchery-node` understands. */
 const VERSION = 1;
 const LIMIT_MS = 30_000;
-const LEAST_LIMIT_MS = 5_000;
+const LEAST_LIMIT_MS = 15_000;
 
 export interface HelperCall {
   readonly node: string;
