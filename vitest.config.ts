@@ -1,6 +1,24 @@
 import { availableParallelism } from 'node:os';
 import swc from 'unplugin-swc';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
+
+/** Whatever begins last keeps the others waiting for it. */
+const LONGEST = [
+  'test/chaos/campaign.test.ts',
+  'test/engine/kill-points.test.ts',
+  'test/steps/every-step.test.ts',
+];
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const place = ({ moduleId }: TestSpecification): number => {
+      const at = LONGEST.findIndex((path) => moduleId.endsWith(path));
+      return at === -1 ? LONGEST.length : at;
+    };
+    return (await super.sort(files)).toSorted((one, other) => place(one) - place(other));
+  }
+}
 
 const shared = {
   oxc: false,
@@ -12,6 +30,7 @@ export default defineConfig({
   test: {
     // Tests wait more than they compute: two files at a time also on two cores.
     maxWorkers: Math.max(2, availableParallelism() - 1),
+    sequence: { sequencer: LongestFirst },
     // Two projects, so that a run of pure specs alone starts no Postgres and no Redis.
     projects: [
       {
