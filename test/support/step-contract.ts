@@ -306,7 +306,7 @@ export class StepContract {
 }
 
 /** Workers give an answer that is held up after a few seconds: no more of them than come to stand within that time. */
-const AT_ONCE = 8;
+const AT_ONCE = 6;
 
 const inTurns = (losses: readonly Loss[]): readonly (readonly Loss[])[] =>
   Array.from({ length: Math.ceil(losses.length / AT_ONCE) }, (_, turn) =>
