@@ -5,6 +5,7 @@ import type { Queue } from 'bullmq';
 import type { Cluster, Redis } from 'ioredis';
 import { STEP_QUEUE } from '../drivers/bullmq/bull-dispatch.js';
 import { ENTITIES } from '../drivers/postgres/entities/entities.js';
+import { ListenedClient } from '../drivers/postgres/listened-client.js';
 import { connectRedis } from '../drivers/redis/connect-redis.js';
 import { Accounts } from './auth/accounts.js';
 import type { AppContext } from './context.js';
@@ -40,7 +41,7 @@ export class CoreModule implements OnApplicationShutdown {
             synchronize: false,
             retryAttempts: 1,
             logging: false,
-            extra: { max: READ_CONNECTIONS, application_name: 'hatchery-reads' },
+            extra: { Client: ListenedClient, max: READ_CONNECTIONS, application_name: 'hatchery-reads' },
           }),
         }),
         TypeOrmModule.forFeature(ENTITIES),

@@ -1,3 +1,4 @@
+import { createServer, type AddressInfo } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Database } from '../../src/drivers/postgres/database.js';
 import { StoreUnavailable } from '../../src/ports/store-unavailable.js';
@@ -76,4 +77,33 @@ it('a database that is not there is not waited for in vain', async () => {
   await expect(nowhere.query('select 1')).rejects.toBeInstanceOf(StoreUnavailable);
   await expect(nowhere.transaction(async () => {})).rejects.toBeInstanceOf(StoreUnavailable);
   await nowhere.close();
+});
+
+/** A server that is going down: "ready for query" and "terminating connection" arrive together. */
+it('a connection that ends in the moment it is made breaks the statement, not the process', async () => {
+  const message = (type: string, body: string): Buffer => {
+    const head = Buffer.alloc(5);
+    head.write(type);
+    head.writeInt32BE(4 + body.length, 1);
+    return Buffer.concat([head, Buffer.from(body, 'latin1')]);
+  };
+  const end = ['SFATAL', 'C57P01', 'Mterminating connection due to administrator command', ''];
+  const goingDown = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.once('data', () =>
+      socket.end(
+        Buffer.concat([
+          message('R', '\0\0\0\0'),
+          message('Z', 'I'),
+          message('E', end.map((field) => `${field}\0`).join('')),
+        ]),
+      ),
+    );
+  });
+  await new Promise<void>((resolve) => goingDown.listen(0, '127.0.0.1', resolve));
+  const down = new Database(`postgres://nobody@127.0.0.1:${(goingDown.address() as AddressInfo).port}/none`);
+  await expect(down.transaction(pidOf)).rejects.toBeInstanceOf(StoreUnavailable);
+  await expect(down.query('select 1')).rejects.toBeInstanceOf(StoreUnavailable);
+  await down.close();
+  goingDown.close();
 });

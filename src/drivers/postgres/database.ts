@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import pg from 'pg';
 import { StoreUnavailable } from '../../ports/store-unavailable.js';
 import { systemClock } from '../system-clock.js';
+import { ListenedClient } from './listened-client.js';
 
 /** bigint (counts, sequence numbers) as number: ours stay far below 2^53. */
 const parsers = {
@@ -52,6 +53,7 @@ export class Database implements Queries {
     this.begin = `begin; set local idle_in_transaction_session_timeout = ${options.idleInTransactionMs ?? IDLE_IN_TRANSACTION_MS}`;
     this.pool = new pg.Pool({
       connectionString: url,
+      Client: ListenedClient,
       max: options.max ?? 10,
       types: parsers as pg.CustomTypesConfig,
       connectionTimeoutMillis: CONNECT_MS,
