@@ -2,10 +2,8 @@ import type { IncomingMessage } from 'node:http';
 import type { DynamicModule } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
-import { SwaggerModule } from '@nestjs/swagger';
 import type { NextFunction, Request, Response } from 'express';
 import helmet from 'helmet';
-import { openApiDocument } from './api/openapi.js';
 import { AppModule } from './app.module.js';
 import { Accounts } from './auth/accounts.js';
 import { makeFirstAdmin } from './auth/first-admin.js';
@@ -22,7 +20,7 @@ const isPhoneHome = ({ url = '', headers }: IncomingMessage): boolean =>
 
 /** Builds one process of the product; the caller listens and closes. The first admin exists when this returns. */
 export async function createApp(context: AppContext, engine: DynamicModule): Promise<NestExpressApplication> {
-  const app = await NestFactory.create<NestExpressApplication>(AppModule.for(context, engine), {
+  const app = await NestFactory.create<NestExpressApplication>(await AppModule.for(context, engine), {
     logger: new NestLogger(context.logger),
     abortOnError: false,
     bodyParser: false,
@@ -43,10 +41,8 @@ export async function createApp(context: AppContext, engine: DynamicModule): Pro
   app.useBodyParser('json', { limit: PHONE_HOME_LIMIT, type: isPhoneHome });
   app.useBodyParser('json', { limit: BODY_LIMIT });
   if (context.settings.engine.role !== 'worker') {
-    SwaggerModule.setup('docs', app, () => openApiDocument(app), {
-      jsonDocumentUrl: 'docs/openapi.json',
-      customSiteTitle: 'Hatchery API',
-    });
+    const { serveApiDocument } = await import('./api/openapi.js');
+    serveApiDocument(app);
     await makeFirstAdmin(app.get(Accounts), context);
   }
   return app;

@@ -76,7 +76,7 @@ export async function describeApi(): Promise<OpenAPIObject> {
     stateDir: () => Promise.resolve(''),
     logger: createLogger('silent'),
   };
-  const app = await NestFactory.create(AppModule.for(context, { module: NoEngine, global: true }), {
+  const app = await NestFactory.create(await AppModule.for(context, { module: NoEngine, global: true }), {
     logger: false,
     preview: true,
     abortOnError: false,

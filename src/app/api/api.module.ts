@@ -2,6 +2,7 @@ import { BullBoardModule } from '@bull-board/nestjs';
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
 import { ExpressAdapter } from '@bull-board/express';
 import { Module } from '@nestjs/common';
+import { APP_PIPE } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import type { Cluster, Redis } from 'ioredis';
 import { STEP_QUEUE } from '../../drivers/bullmq/bull-dispatch.js';
@@ -22,6 +23,7 @@ import { LimitsController } from '../clusters/limits.controller.js';
 import { VmidsController } from '../clusters/vmids.controller.js';
 import { ClustersController } from '../clusters/clusters.controller.js';
 import type { AppContext } from '../context.js';
+import { validationPipe } from '../errors/validation.pipe.js';
 import { BatchProgressReads } from '../events/batch-progress.js';
 import { EventHub } from '../events/event-hub.js';
 import { EventLog } from '../events/event-log.js';
@@ -71,6 +73,7 @@ import { CONTEXT, REDIS } from '../tokens.js';
     AdminController,
   ],
   providers: [
+    { provide: APP_PIPE, useFactory: validationPipe },
     RemainingReads,
     BatchReads,
     ResultReads,

@@ -1,5 +1,14 @@
 import type { INestApplication } from '@nestjs/common';
 import { DocumentBuilder, SwaggerModule, type OpenAPIObject } from '@nestjs/swagger';
+import { ApiModule } from './api.module.js';
+
+/** Shows the API at `/docs`; its description is made when somebody asks for it. */
+export function serveApiDocument(app: INestApplication): void {
+  SwaggerModule.setup('docs', app, () => openApiDocument(app), {
+    jsonDocumentUrl: 'docs/openapi.json',
+    customSiteTitle: 'Hatchery API',
+  });
+}
 
 /** The description of the API; the same bytes from a running service and from the printed file. */
 export function openApiDocument(app: INestApplication): OpenAPIObject {
@@ -15,7 +24,7 @@ export function openApiDocument(app: INestApplication): OpenAPIObject {
       description: 'A token of POST /api/v1/auth/login or POST /api/v1/tokens',
     })
     .build();
-  const document = SwaggerModule.createDocument(app, config);
+  const document = SwaggerModule.createDocument(app, config, { include: [ApiModule] });
   for (const item of Object.values(document.paths))
     for (const operation of Object.values(item)) retype(operation);
   return document;

@@ -1,5 +1,4 @@
 import { Controller, Get, Inject, Res, ServiceUnavailableException } from '@nestjs/common';
-import { ApiExcludeController } from '@nestjs/swagger';
 import { HealthCheckService, HealthIndicatorService, TypeOrmHealthIndicator } from '@nestjs/terminus';
 import type { Response } from 'express';
 import type { Cluster, Redis } from 'ioredis';
@@ -9,7 +8,6 @@ import { CONTEXT, REDIS } from '../tokens.js';
 
 const PATIENCE_MS = 2000;
 
-@ApiExcludeController()
 @Controller('health')
 @Public()
 export class HealthController {

@@ -1,5 +1,4 @@
 import { Controller, Get, Req, Res } from '@nestjs/common';
-import { ApiExcludeController } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
 import { HatcheryError } from '../../core/errors.js';
 import { Public } from '../auth/access.js';
@@ -9,7 +8,6 @@ import { Metrics } from './metrics.js';
 
 const LOOPBACK = /^(::1|(::ffff:)?127\.[0-9.]+)$/;
 
-@ApiExcludeController()
 @Controller('metrics')
 @Public()
 export class MetricsController {
