@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { clusterContainersSchema, containerOnNodeShape } from './lxc/container-definition.js';
+import { readSshKey } from './roster/ssh-key.js';
 import { slug } from './slug.js';
 
 /** What a site writes in `clusters/`, `services/` and `blueprints/` (YAML). Literal secrets are refused: `{ file: ... }` or `{ env: ... }`. */
@@ -175,6 +176,16 @@ export const sizeSchema = z.strictObject({
 });
 export type Size = z.infer<typeof sizeSchema>;
 
+const storageName = z.string().regex(/^[A-Za-z][A-Za-z0-9._-]{0,99}$/, 'write the name of a storage');
+
+/** Read apart like a key of a roster: options before its type, or a second line, would let more in than one person. */
+const publicKey = z.string().transform((text, ctx) => {
+  const key = readSshKey(text.trim());
+  if ('line' in key) return key.line;
+  ctx.addIssue({ code: 'custom', message: `write one public key, as in a .pub file. ${key.why}` });
+  return z.NEVER;
+});
+
 const keySources = z.array(z.enum(['roster', 'site'])).default(['roster', 'site']);
 
 /** Of containers, which are always unprivileged. */
@@ -198,7 +209,7 @@ export const blueprintSchema = z
         z.strictObject({
           templates: z.array(z.string().min(1)).min(1),
           clone: z.enum(['linked', 'full']),
-          storage: z.string().optional(),
+          storage: storageName.optional(),
         }),
         /** Containers only: unpacked anew for each, on `storage`. Without a version (`debian-12-standard`) it is the newest that the nodes have. */
         z.strictObject({
@@ -208,7 +219,7 @@ export const blueprintSchema = z
               /^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$/,
               'write the name of a container archive, e.g. debian-12-standard',
             ),
-          storage: z.string().min(1),
+          storage: storageName,
         }),
       ],
       { error: 'write templates and clone, or archive and storage' },
@@ -232,7 +243,7 @@ export const blueprintSchema = z
       .optional(),
     container: containerSchema.optional(),
     /** Public keys of the site, one per line, for `sshKeys: [site]`. */
-    siteSshKeys: z.array(z.string()).default([]),
+    siteSshKeys: z.array(publicKey).default([]),
     access: z
       .strictObject({
         service: slug,

@@ -19,12 +19,25 @@ const plainPath = z
   .string()
   .refine(isPlainPath, 'write an absolute path of letters, digits, dots, hyphens and underscores');
 
+/** Folders of the node itself, and of nobody's homes. */
+const OF_THE_NODE = /^\/(?:bin|boot|dev|etc|lib|lib32|lib64|libx32|proc|root|run|sbin|sys|usr)(?:\/|$)/;
+/** Where the kernel, and our own files, are in a container. */
+const OF_THE_CONTAINER = /^\/(?:dev|proc|sys|var\/lib\/hatchery)(?:\/|$)/;
+
 /** Of a cluster: what blueprints may ask for. */
 export const clusterContainersSchema = z.strictObject({
   /** Ids that containers may share with their node, e.g. those of a domain's users. */
   identities: z.array(identityRange).default([]),
   /** Folders of every node under which homes lie, by name. */
-  homes: z.record(slug, plainPath).default({}),
+  homes: z
+    .record(
+      slug,
+      plainPath.refine(
+        (path) => !OF_THE_NODE.test(path),
+        'write a folder of homes: this one is of the node itself',
+      ),
+    )
+    .default({}),
   /** Raw lines that templates may bring along, as they stand in their config; any other refuses the template. */
   templateLines: z
     .array(
@@ -49,6 +62,10 @@ export const containerOnNodeShape = {
         .refine(
           (at) => isPlainPath(at.replaceAll('{login}', 'x')),
           'write an absolute path such as /home/{login}',
+        )
+        .refine(
+          (at) => !OF_THE_CONTAINER.test(at),
+          'write another path: here are files of the kernel, or ours',
         )
         .default('/home/{login}'),
       readOnly: z.boolean().default(false),
