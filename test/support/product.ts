@@ -1,5 +1,5 @@
 import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { EngineModule } from '../../src/app/engine/engine.module.js';
 import { loadSite } from '../../src/app/config/site.js';
 import { startApi, type ApiApp } from './api-app.js';
@@ -12,10 +12,11 @@ export interface Product {
   stop(): Promise<void>;
 }
 
-/** `blueprints`: YAML texts beside those that are shipped, by name. `redisUrl`: instead of the shared one. */
+/** `blueprints`: YAML texts beside those that are shipped, by name. `files`: others of the config folder. `redisUrl`: instead of the shared one. */
 export async function startProduct(
   options: {
     blueprints?: Record<string, string>;
+    files?: Record<string, string>;
     redisUrl?: string;
     /** New machines phone home. */
     vendorData?: boolean;
@@ -24,10 +25,14 @@ export async function startProduct(
 ): Promise<Product> {
   const { vendorData = false } = options;
   const site = await simulatedSite({ ...options.site, vendorData });
-  const folder = join(site.configDir, 'blueprints');
-  await mkdir(folder, { recursive: true });
+  const files = new Map(Object.entries(options.files ?? {}));
   for (const [name, yaml] of Object.entries(options.blueprints ?? {}))
-    await writeFile(join(folder, `${name}.yaml`), yaml);
+    files.set(`blueprints/${name}.yaml`, yaml);
+  for (const [name, text] of files) {
+    const file = join(site.configDir, name);
+    await mkdir(dirname(file), { recursive: true });
+    await writeFile(file, text);
+  }
   const api = await startApi({
     site: loadSite({ configDir: site.configDir, env: {} }),
     engine: EngineModule.create(),
