@@ -209,9 +209,9 @@ export class Caretaker {
     for (let isMore = true; isMore && !this.stopping.signal.aborted;) {
       const left = await this.parts.store.buryDead(SWEEP_BATCH);
       let changed = 0;
-      for (const { stepId, workerId } of left) {
+      for (const { stepId, workerId, isOneOfMany } of left) {
         this.parts.log.warn({ step: stepId, worker: workerId }, 'a worker is gone: its step is due again');
-        if (await this.change({ stepId }, (model) => model.lost(workerId))) changed += 1;
+        if (await this.change({ stepId }, (model) => model.lost(workerId, { isOneOfMany }))) changed += 1;
       }
       // Those that cannot be changed come again with the next round.
       isMore = left.length === SWEEP_BATCH && changed > 0;
@@ -227,7 +227,7 @@ export class Caretaker {
       const lost = overdue.length === 0 ? [] : await dispatch.missing(overdue);
       again = lost.length === 0 ? 0 : await store.redispatch(lost);
       if (again === 0) return;
-      log.warn({ steps: again }, 'the queue lost these steps: handing them over again');
+      log.warn({ steps: again }, 'the queue does not have these steps: handing them over again');
       this.parts.wakeUps.notify('outbox');
     }
   }

@@ -697,10 +697,10 @@ describe('a run that is wanted gone', () => {
 });
 
 describe('a run that kills workers', () => {
-  const dieWith = (bench: Bench, key: string, times: number, isAlone = false): void => {
+  const dieWith = (bench: Bench, key: string, times: number, isAlone = false, isOneOfMany = false): void => {
     for (let deaths = 0; deaths < times; deaths += 1) {
       bench.claim(key, { id: 'w1', isAlone });
-      bench.next().lost('w1');
+      bench.next().lost('w1', { isOneOfMany });
     }
   };
 
@@ -714,6 +714,18 @@ describe('a run that kills workers', () => {
     expect(bench.states()).toEqual({ a: 'parked' });
     expect(bench.loaded.machine.error?.code).toBe('workers-died');
     expect(bench.loaded.run.state).toBe('parked');
+  });
+
+  it('is not the one that does it where others die who had nothing of it', () => {
+    const bench = new Bench([compiled('a')]);
+    dieWith(bench, 'a', 3, false, true);
+    expect(bench.next().claim('id-a', worker)).toEqual({ refused: 'alone' });
+    dieWith(bench, 'a', 2, true);
+    dieWith(bench, 'a', 20, true, true);
+    expect(bench.loaded.run).toMatchObject({ deaths: 3, deathsAlone: 2 });
+    expect(bench.states()).toEqual({ a: 'ready' });
+    dieWith(bench, 'a', 1, true);
+    expect(bench.states()).toEqual({ a: 'parked' });
   });
 
   it('is a healthy one as soon as a step of it comes to its end: only deaths in a row count', () => {

@@ -252,13 +252,16 @@ export class RunModel {
     this.advance();
   }
 
-  /** The worker died: its steps are due again. Slots stay: the remote tasks may still run. */
-  lost(workerId: string): void {
+  /**
+   * The worker died: its steps are due again. Slots stay: the remote tasks may still run.
+   * `isOneOfMany`: others died meanwhile, who had nothing of this run. Where workers die anyway, a death while alone says nothing about the run.
+   */
+  lost(workerId: string, { isOneOfMany = false } = {}): void {
     const steps = this.at.steps.filter((step) => step.workerId === workerId);
     if (steps.length === 0) return;
     const { run } = this.at;
-    if (run.deaths >= DEATHS_BEFORE_ALONE) run.deathsAlone += 1;
-    else run.deaths += 1;
+    if (run.deaths < DEATHS_BEFORE_ALONE) run.deaths += 1;
+    else if (!isOneOfMany) run.deathsAlone += 1;
     this.changes.run = true;
     const isPoison = run.deathsAlone >= DEATHS_BEFORE_PARKED;
     for (const step of steps) {

@@ -244,8 +244,8 @@ export interface RunStore {
   /** `undefined`: the worker was declared dead and has to begin again under a new id. */
   heartbeat(workerId: string, leaseMs: number): Promise<Pulse | undefined>;
   stopWorker(workerId: string): Promise<void>;
-  /** Declares workers dead whose lease is over and gives the steps that they held. */
-  buryDead(limit: number): Promise<readonly { stepId: string; workerId: string }[]>;
+  /** Declares workers dead whose lease is over and gives the steps that they held. `isOneOfMany`: others died since the step was claimed. */
+  buryDead(limit: number): Promise<readonly { stepId: string; workerId: string; isOneOfMany: boolean }[]>;
 
   /** Hands due outbox rows to `publish`; they are removed with the next call. Rows of a failed publish come again after 10 s. Gives how many. */
   relay(

@@ -71,6 +71,38 @@ describe('ten caretakers at once', () => {
 });
 
 describe('a run that killed workers', () => {
+  it('is not blamed for a death among those of others, unless they went in good order', async () => {
+    const outside = new Outside();
+    bench = await EngineBench.start({
+      workflow: workflow(use('one')),
+      steps: [outside.step('one')],
+      effects: [outside.thing],
+    });
+    await bench.accept(1);
+    await bench.database.query('update runs set deaths = 3');
+    const [{ id: stepId }] = (await bench.database.query('select id from steps')) as [{ id: string }];
+    const { store } = bench.parts;
+    const register = async (leaseMs: number): Promise<string> => {
+      const id = crypto.randomUUID();
+      await store.registerWorker({ id, host: 'h', pid: 1, versions: [], leaseMs });
+      return id;
+    };
+    const claimAlone = async (): Promise<string> => {
+      const id = await register(60_000);
+      await changeRun(bench.parts, { stepId }, (model) => model.claim(stepId, { id, isAlone: true }));
+      return id;
+    };
+    const die = async (...ids: string[]): Promise<boolean[]> => {
+      for (const id of ids) await store.heartbeat(id, 0);
+      return (await store.buryDead(10)).map((row) => row.isOneOfMany);
+    };
+    const first = await claimAlone();
+    await store.stopWorker(await register(60_000));
+    expect(await die(first)).toEqual([false]);
+    await changeRun(bench.parts, { stepId }, (model) => model.lost(first));
+    expect(await die(await register(60_000), await claimAlone())).toEqual([true]);
+  });
+
   it('works with nothing beside it, and only one worker empties its hands for it', async () => {
     const outside = new Outside();
     const gates = new Map<string, Gate>();

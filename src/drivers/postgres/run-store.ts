@@ -271,15 +271,25 @@ export class PostgresRunStore implements RunStore {
     ]);
   }
 
-  async buryDead(limit: number): Promise<readonly { stepId: string; workerId: string }[]> {
+  async buryDead(
+    limit: number,
+  ): Promise<readonly { stepId: string; workerId: string; isOneOfMany: boolean }[]> {
     await this.database.query(
       'update workers set stopped_at = clock_timestamp() where stopped_at is null and lease_until < clock_timestamp()',
     );
-    const rows = await this.database.query<{ id: string; worker_id: string }>(
-      `select s.id, s.worker_id from steps s join workers w on w.id = s.worker_id where w.stopped_at is not null limit $1`,
+    // A worker that ended in good order said so while its lease held.
+    const rows = await this.database.query<{ id: string; worker_id: string; is_one_of_many: boolean }>(
+      `select s.id, s.worker_id,
+              exists (select from workers o where o.id <> w.id and o.lease_until between s.claimed_at and clock_timestamp()
+                         and coalesce(o.stopped_at, 'infinity') >= o.lease_until) as is_one_of_many
+         from steps s join workers w on w.id = s.worker_id where w.stopped_at is not null limit $1`,
       [limit],
     );
-    return rows.map((row) => ({ stepId: row.id, workerId: row.worker_id }));
+    return rows.map((row) => ({
+      stepId: row.id,
+      workerId: row.worker_id,
+      isOneOfMany: row.is_one_of_many,
+    }));
   }
 
   /**
