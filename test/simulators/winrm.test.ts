@@ -78,9 +78,12 @@ function envelope(action: string, body: string, more: { shellId?: string; timeou
 const first = (answer: Answer, pattern: RegExp): string => pattern.exec(answer.body)?.[1] ?? '';
 const faultCode = (answer: Answer): string => first(answer, /WSManFault [^>]*Code="(\d+)"/);
 
-async function openShell(): Promise<string> {
+async function openShell(idle = ''): Promise<string> {
   const answer = await post(
-    envelope(`${TRANSFER}/Create`, '<rsp:Shell><rsp:InputStreams>stdin</rsp:InputStreams></rsp:Shell>'),
+    envelope(
+      `${TRANSFER}/Create`,
+      `<rsp:Shell>${idle}<rsp:InputStreams>stdin</rsp:InputStreams></rsp:Shell>`,
+    ),
     basic(),
   );
   expect(answer.status).toBe(200);
@@ -174,6 +177,16 @@ describe('sign-in', () => {
 });
 
 describe('shells', () => {
+  it('end when nobody asked for them longer than they said', async () => {
+    const idle = '<rsp:IdleTimeOut>PT60S</rsp:IdleTimeOut>';
+    const [left, kept] = [await openShell(idle), await openShell()];
+    await context.clock.sleep(60_000);
+    expect(faultCode(await post(envelope(`${TRANSFER}/Delete`, '', { shellId: left }), basic()))).toBe(
+      '2150858843',
+    );
+    expect((await post(envelope(`${TRANSFER}/Delete`, '', { shellId: kept }), basic())).status).toBe(200);
+  });
+
   it('answers every message with the MessageID it relates to', async () => {
     const shellId = await openShell();
     const answer = await post(envelope(`${TRANSFER}/Delete`, '', { shellId }), basic());

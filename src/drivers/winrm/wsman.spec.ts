@@ -14,7 +14,7 @@ describe('WS-Management messages', () => {
   it('asks for UTF-8 and for an end of shells that nobody uses', () => {
     const message = MESSAGES.createShell(target);
     expect(message).toContain('<w:Option Name="WINRS_CODEPAGE">65001</w:Option>');
-    expect(message).toContain('<rsp:IdleTimeOut>PT180S</rsp:IdleTimeOut>');
+    expect(message).toContain('<rsp:IdleTimeOut>PT60S</rsp:IdleTimeOut>');
     expect(message).toContain('<w:OperationTimeout>PT20.000S</w:OperationTimeout>');
   });
 

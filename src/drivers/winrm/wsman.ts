@@ -7,7 +7,7 @@ const RESOURCE_URI = `${SHELL}/cmd`;
 const ANONYMOUS = 'http://schemas.xmlsoap.org/ws/2004/08/addressing/role/anonymous';
 const MAX_ENVELOPE_BYTES = 153_600;
 /** How long the server keeps a shell that nobody asks for, e.g. after our process died. */
-const IDLE_SHELL = 'PT180S';
+const IDLE_SHELL = 'PT60S';
 const UTF8_CODEPAGE = '65001';
 
 const NAMESPACES = [

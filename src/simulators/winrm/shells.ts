@@ -92,7 +92,14 @@ export interface Shell {
   readonly id: string;
   readonly owner: string;
   readonly commands: Map<string, ShellCommand>;
+  readonly idleMs: number;
+  /** Requests that wait for their answer. */
+  asked: number;
+  askedAtMs: number;
 }
+
+/** As Windows has it for a shell that asks for nothing else. */
+const IDLE_MS = 7_200_000;
 
 /** The shells of all users, with the quota that the server keeps per user. */
 export class Shells {
@@ -101,13 +108,39 @@ export class Shells {
   constructor(
     private readonly maxShellsPerUser: number,
     private readonly maxOperationsPerUser: number,
+    private readonly nowMs: () => number,
   ) {}
 
-  open(owner: string): Shell {
+  /** `idleMs` in simulated time. */
+  open(owner: string, idleMs = IDLE_MS): Shell {
+    this.#closeIdle();
     if (this.countOf(owner) >= this.maxShellsPerUser) throw FAULTS.shellQuota(this.maxShellsPerUser);
-    const shell = { id: randomUUID().toUpperCase(), owner, commands: new Map<string, ShellCommand>() };
+    const shell: Shell = {
+      id: randomUUID().toUpperCase(),
+      owner,
+      commands: new Map(),
+      idleMs,
+      asked: 0,
+      askedAtMs: this.nowMs(),
+    };
     this.#shells.set(shell.id, shell);
     return shell;
+  }
+
+  /** A shell is not idle while somebody waits for its answer. */
+  async asked<T>(shell: Shell, work: () => Promise<T>): Promise<T> {
+    shell.asked += 1;
+    try {
+      return await work();
+    } finally {
+      shell.asked -= 1;
+      shell.askedAtMs = this.nowMs();
+    }
+  }
+
+  #closeIdle(): void {
+    for (const shell of this.#shells.values())
+      if (shell.asked === 0 && this.nowMs() - shell.askedAtMs >= shell.idleMs) this.close(shell);
   }
 
   /** Opens all that the quota leaves. */
@@ -126,6 +159,7 @@ export class Shells {
   }
 
   get(id: string | undefined, owner: string): Shell {
+    this.#closeIdle();
     const shell = id === undefined ? undefined : this.#shells.get(id.toUpperCase());
     if (shell === undefined || shell.owner !== owner) throw FAULTS.shellNotFound(id ?? '');
     return shell;

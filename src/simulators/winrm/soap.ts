@@ -147,7 +147,8 @@ export function readRequest(xml: string): ShellRequest {
 }
 
 const DEFAULT_OPERATION_TIMEOUT_MS = 60_000;
-function durationMs(iso: string): number {
+/** Of an ISO 8601 duration. */
+export function durationMs(iso: string): number {
   const match = /^PT(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?$/.exec(iso);
   if (match === null || iso === 'PT') return DEFAULT_OPERATION_TIMEOUT_MS;
   const [, hours = '0', minutes = '0', seconds = '0'] = match;

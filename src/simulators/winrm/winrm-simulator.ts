@@ -11,6 +11,7 @@ import {
   attribute,
   child,
   children,
+  durationMs,
   FAULTS,
   faultEnvelope,
   readRequest,
@@ -52,7 +53,9 @@ export async function startWinrmSimulator(
 ): Promise<WinrmSimulator> {
   const { account } = context.world.dhcp;
   const certificate = context.authority.issue('winrm');
-  const shells = new Shells(options.maxShellsPerUser ?? 30, options.maxOperationsPerUser ?? 1500);
+  const shells = new Shells(options.maxShellsPerUser ?? 30, options.maxOperationsPerUser ?? 1500, () =>
+    context.clock.elapsedMs(),
+  );
   const acts = new WinrmActs(context, shells, COMPUTER, `${account.domain}\\${account.username}`);
   context.faults.actsOf('winrm', (act, target) => acts.perform(act, target));
   const service = new WinrmService(context, shells, new WinrmAuth(account, COMPUTER, certificate));
@@ -152,13 +155,23 @@ class WinrmService {
   }
 
   async #act(request: ShellRequest, actor: string): Promise<Outcome> {
-    const { messageId } = request;
-    if (request.action === 'create') {
-      const shell = this.shells.open(actor);
+    const { action, messageId } = request;
+    if (action === 'create') {
+      const shell = this.shells.open(actor, idleMsOf(request.body));
       return ok(ANSWERS.create(messageId, shell.id, actor), shell);
     }
     const shell = this.shells.get(request.shellId, actor);
-    switch (request.action) {
+    return this.shells.asked(shell, () => this.#ask(shell, action, request, actor));
+  }
+
+  async #ask(
+    shell: Shell,
+    action: Exclude<ShellRequest['action'], 'create'>,
+    request: ShellRequest,
+    actor: string,
+  ): Promise<Outcome> {
+    const { messageId } = request;
+    switch (action) {
       case 'command': {
         const command = this.#start(shell, request, actor);
         return ok(ANSWERS.command(messageId, command.id), shell);
@@ -196,6 +209,11 @@ class WinrmService {
     });
     return command;
   }
+}
+
+function idleMsOf(body: Node): number | undefined {
+  const said = text(child(child(body, 'Shell'), 'IdleTimeOut'));
+  return said === '' ? undefined : durationMs(said);
 }
 
 function commandLineOf(request: ShellRequest): string {
