@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Cluster, Redis } from 'ioredis';
 import { Mutex } from 'redis-semaphore';
 import { HatcheryError } from '../../core/errors.js';
@@ -6,6 +7,10 @@ import { LockLost, type HeldLock, type Locks } from '../../ports/locks.js';
 const RETRY_MS = 50;
 /** Nobody waits longer for a Redis that is away than this, unless it is for the lock itself. */
 const ANSWER_MS = 1_000;
+
+/** Of work without a lock. */
+const NEVER_LOST = new AbortController().signal;
+setMaxListeners(0, NEVER_LOST);
 
 /**
  * Locks in Redis (redis-semaphore), one key per name, renewed while the work runs.
@@ -22,6 +27,7 @@ export class RedisLocks implements Locks {
     options: { why: string; waitMs: number; signal: AbortSignal },
     work: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
+    if (names.length === 0) return work(NEVER_LOST);
     const lost = new AbortController();
     const taken: { name: string; mutex: Mutex }[] = [];
     try {
@@ -117,7 +123,6 @@ export class RedisLocks implements Locks {
 
   /** Only people read it: whether it could be written is nothing to the work. */
   private note(names: readonly string[], why: string): void {
-    if (names.length === 0) return;
     const sinceMs = Date.now();
     const notes = names.map((name): HeldLock => ({ name, holder: this.options.holder, why, sinceMs }));
     this.redis
