@@ -70,10 +70,7 @@ export class Fleet {
 
   /** Resolves when the spares are loaded. */
   async prepare(): Promise<void> {
-    const loaders = Array.from({ length: LOADING }, async () => {
-      while (this.#lacksSpare()) await this.#loadSpare();
-    });
-    await Promise.all(loaders);
+    await Promise.all(Array.from({ length: LOADING }, () => this.#loadSpares()));
   }
 
   async startApi(build: string): Promise<void> {
@@ -141,7 +138,7 @@ export class Fleet {
         env: { HATCHERY_ROLE: role, ...this.options.env, ...(role === 'api' && this.options.apiEnv) },
       });
       const ready = await first;
-      if (this.#lacksSpare()) void this.#loadSpare();
+      void this.#loadSpares();
       if (ready !== undefined)
         return this.#atWork({ role, build, child, pid: child.pid!, url: ready[0].url });
       this.#all.delete(child);
@@ -172,12 +169,15 @@ export class Fleet {
     return !this.#isClosing && this.#spares.length + this.#loading < wanted;
   }
 
-  async #loadSpare(): Promise<void> {
-    this.#loading += 1;
-    try {
-      this.#spares.push(await this.#load(this.options.build, IDLE_PRIORITY));
-    } finally {
-      this.#loading -= 1;
+  /** As long as one is lacking, beside those who do the same. */
+  async #loadSpares(): Promise<void> {
+    while (this.#loading < LOADING && this.#lacksSpare()) {
+      this.#loading += 1;
+      try {
+        this.#spares.push(await this.#load(this.options.build, IDLE_PRIORITY));
+      } finally {
+        this.#loading -= 1;
+      }
     }
   }
 

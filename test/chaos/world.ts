@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { freemem, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Redis } from 'ioredis';
@@ -12,8 +12,8 @@ import { ownEmptyPostgresIn, ownRedisIn, type OwnStore } from '../support/own-st
 import { Fleet } from './fleet.js';
 
 const ADMIN_PASSWORD = 'correct horse battery';
-/** Each takes about 100 MB. */
-const SPARES = 60;
+/** What a loaded spare takes beside the pages that all share. */
+const SPARE_MB = 45;
 
 export interface ChaosWorldOptions {
   readonly seed: string;
@@ -93,7 +93,8 @@ export async function startChaosWorld(options: ChaosWorldOptions): Promise<Chaos
     }
     const fleet = new Fleet({
       logFolder: folder,
-      spares: SPARES,
+      // Loading one takes seconds of a processor, which the run shall not pay for.
+      spares: Math.floor((0.7 * freemem()) / (SPARE_MB * 2 ** 20)),
       starts: options.starts,
       build: options.build,
       env: {
