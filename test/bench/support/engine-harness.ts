@@ -158,14 +158,14 @@ export class EngineHarness {
 
   /**
    * Accepts `runs` machines into one batch, then lets a worker with room for `inFlight` attempts take them to their end.
-   * `isBacklog`: all of them are due from the start; else no more than `inFlight` are, and each run that ends lets the next one in.
+   * So many of them are `due` at a time: each run that ends lets the next one in.
    */
   async work(
-    { runs, inFlight, isBacklog }: { runs: number; inFlight: number; isBacklog: boolean },
+    { runs, inFlight, due }: { runs: number; inFlight: number; due: number },
     around: { begin: () => Promise<void>; end: () => Promise<void> },
   ): Promise<Stretch> {
     await this.#accept(runs);
-    let next = isBacklog ? runs : Math.min(inFlight, runs);
+    let next = Math.min(due, runs);
     let ended = 0;
     const allEnded = new Promise<void>((resolve) => {
       this.#onRunEnd = () => {
