@@ -322,21 +322,32 @@ class Disturbance {
       );
   }
 
-  /** One of those who hold such a step, as soon as somebody does; without a step, whoever holds any. */
+  /**
+   * One of those who hold such a step, as soon as somebody does; without a step, whoever holds any. It is stopped, and looked at again:
+   * on a busy machine most of them would have nothing in hand any more when they die.
+   */
   async #holderOf(step: string | undefined): Promise<FleetProcess | undefined> {
     const giveUpAt = performance.now() + AIM_MS;
     while (performance.now() < giveUpAt) {
-      const rows = await this.watch.ask<{ pid: number }>(
-        `select distinct w.pid from steps s join workers w on w.id = s.worker_id
-          where s.key = coalesce($1, s.key) and w.stopped_at is null order by 1`,
-        [step],
-      );
-      const pids = new Set(rows?.map(({ pid }) => pid));
+      const pids = await this.#holders(step);
       const victim = this.#oneOf(this.world.fleet.workers.filter(({ pid }) => pids.has(pid)));
-      if (victim !== undefined) return victim;
+      victim?.child.kill('SIGSTOP');
+      // What it has sent arrives.
       await sleep(POLL_MS);
+      if (victim === undefined) continue;
+      if ((await this.#holders(step)).has(victim.pid)) return victim;
+      victim.child.kill('SIGCONT');
     }
     return undefined;
+  }
+
+  async #holders(step: string | undefined): Promise<ReadonlySet<number>> {
+    const rows = await this.watch.ask<{ pid: number }>(
+      `select distinct w.pid from steps s join workers w on w.id = s.worker_id
+        where s.key = coalesce($1, s.key) and w.stopped_at is null order by 1`,
+      [step],
+    );
+    return new Set(rows?.map(({ pid }) => pid));
   }
 
   #oneOf(workers: readonly FleetProcess[]): FleetProcess | undefined {
