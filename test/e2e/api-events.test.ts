@@ -176,41 +176,37 @@ describe('events of everything', () => {
 });
 
 describe('a client that does not read', () => {
-  it(
-    'is dropped before it fills the memory of the service, and finds the rest when it comes back',
-    { timeout: 60_000 },
-    async () => {
-      const url = `${api.url}/api/v1/batches/mine/events`;
-      const open = (): Promise<IncomingMessage> =>
-        new Promise((resolve, reject) => {
-          get(url, { agent: false, headers: { authorization: `Bearer ${mine.token}` } }, resolve).on(
-            'error',
-            reject,
-          );
-        });
-      const deaf = await open();
-      const other = await EventClient.open(url, mine.token);
-      // More than the buffers of both kernels hold.
-      const { rows } = await api.db.query<{ seq: string }>(
-        `insert into events (type, batch, state) select 'machine.state', $1, 'creating' from generate_series(1, 60000) returning seq`,
-        [batch.id],
-      );
-      const seqs = rows.map(({ seq }) => Number(seq));
-      api.wakeUps.notify();
-      await Promise.race([other.ended, other.until(({ id }) => id === seqs.at(-1))]);
-      let text = '';
-      deaf.setEncoding('utf8').on('data', (piece: string) => (text += piece));
-      await new Promise<void>((resolve) => deaf.on('error', () => undefined).on('close', () => resolve()));
-      const whole = text.slice(0, text.lastIndexOf('\n\n'));
-      const got = [...whole.matchAll(/^event: machine.state\nid: (\d+)$/gm)].map(([, id]) => Number(id));
-      expect(got.length).toBeLessThan(seqs.length);
-      expect(got).toEqual(seqs.slice(0, got.length));
-      const back = await EventClient.open(url, mine.token, got.at(-1));
-      await back.until(({ id }) => id === seqs.at(-1));
-      expect([...got, ...back.ids]).toEqual(seqs);
-      await Promise.all([other.leave(), back.leave()]);
-    },
-  );
+  it('is dropped before it fills the memory of the service, and finds the rest when it comes back', async () => {
+    const url = `${api.url}/api/v1/batches/mine/events`;
+    const open = (): Promise<IncomingMessage> =>
+      new Promise((resolve, reject) => {
+        get(url, { agent: false, headers: { authorization: `Bearer ${mine.token}` } }, resolve).on(
+          'error',
+          reject,
+        );
+      });
+    const deaf = await open();
+    const other = await EventClient.open(url, mine.token);
+    // More than the buffers of both kernels hold.
+    const { rows } = await api.db.query<{ seq: string }>(
+      `insert into events (type, batch, state) select 'machine.state', $1, 'creating' from generate_series(1, 60000) returning seq`,
+      [batch.id],
+    );
+    const seqs = rows.map(({ seq }) => Number(seq));
+    api.wakeUps.notify();
+    await Promise.race([other.ended, other.until(({ id }) => id === seqs.at(-1))]);
+    let text = '';
+    deaf.setEncoding('utf8').on('data', (piece: string) => (text += piece));
+    await new Promise<void>((resolve) => deaf.on('error', () => undefined).on('close', () => resolve()));
+    const whole = text.slice(0, text.lastIndexOf('\n\n'));
+    const got = [...whole.matchAll(/^event: machine.state\nid: (\d+)$/gm)].map(([, id]) => Number(id));
+    expect(got.length).toBeLessThan(seqs.length);
+    expect(got).toEqual(seqs.slice(0, got.length));
+    const back = await EventClient.open(url, mine.token, got.at(-1));
+    await back.until(({ id }) => id === seqs.at(-1));
+    expect([...got, ...back.ids]).toEqual(seqs);
+    await Promise.all([other.leave(), back.leave()]);
+  });
 });
 
 describe('the streams of one person', () => {
@@ -224,6 +220,6 @@ describe('the streams of one person', () => {
     }
     await listen('events', other.token);
     streams[0]!.leave();
-    await vi.waitFor(() => listen('events', greedy.token));
+    await vi.waitFor(() => listen('events', greedy.token), { timeout: 60_000 });
   });
 });

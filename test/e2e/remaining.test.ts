@@ -34,9 +34,10 @@ async function send<T>(method: string, path: string, body?: FormData): Promise<T
 }
 
 it('a class is told when it is ready: in its plan, when it is accepted, on the way and for each machine, and no more when it is', async () => {
+  const askedMs = Date.now();
   const plan = await send<BatchPlan>('POST', 'batches/plan', form('l3', 6));
   expect(plan.estimateSeconds).toBeGreaterThan(0);
-  expect(Date.parse(plan.expectedReadyAt!)).toBeGreaterThan(Date.now() - 1_000);
+  expect(Date.parse(plan.expectedReadyAt!)).toBeGreaterThan(askedMs);
 
   const accepted = await send<Batch>('POST', 'batches', form('l3', 6));
   expect(accepted.remainingSeconds).toBeGreaterThanOrEqual(0);
@@ -51,4 +52,4 @@ it('a class is told when it is ready: in its plan, when it is accepted, on the w
   expect(batch).toMatchObject({ state: 'ready', remainingSeconds: null, expectedReadyAt: null });
   const { items: ready } = await send<{ items: Machine[] }>('GET', 'batches/l3/machines');
   expect(ready.map(({ expectedReadyAt }) => expectedReadyAt)).toEqual(ready.map(() => null));
-}, 60_000);
+});

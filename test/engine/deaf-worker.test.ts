@@ -45,7 +45,7 @@ it('a worker that hears nothing though steps wait begins anew, once, and the wor
       throw error;
     },
     clock: systemClock,
-    deafMs: 600,
+    deafMs: 1_500,
   });
   closers.push(
     () => bench.close(),

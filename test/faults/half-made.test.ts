@@ -79,7 +79,7 @@ describe('half-made guests', () => {
     await at.with('F39-agent-silent', async () => {
       const silent = await at.world.create(IMPATIENT);
       await at.upTo('start', silent);
-      const late = await at.world.create(IMPATIENT);
+      const late = await at.world.create(BLUEPRINT);
       await at.world.open(late);
       await at.world.open(silent);
       await at.world.runsAre('done', [late]);

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { WorldGuest } from '../../src/simulators/world.js';
 import { WireClient } from '../simulators/proxmox-client.js';
 import { addBlueprint } from '../support/blueprint-variants.js';
 import { StepWorld, type TestMachine } from '../support/step-world.js';
@@ -73,18 +74,20 @@ describe('wait-address', () => {
       code: 'address-unknown',
       hint: expect.stringContaining('guest agent') as string,
     });
-    const { guacamole, proxmox } = world.site.simulators;
+    const { guacamole, proxmox, context } = world.site.simulators;
     expect([...guacamole.connections().values()].some(({ name }) => name === machine.name)).toBe(false);
 
     allow.set(machine.mac, filter);
-    await restart(await world.vmid(machine));
+    const vmid = await world.vmid(machine);
+    const guest = (): WorldGuest => proxmox.guest(vmid)!;
+    await restart(vmid);
+    await world.until('its agent is up', () => guest().agentUpAtMs <= context.clock.elapsedMs());
     await world.assembly.intake.retryRun(machine.runId, world.admin);
     await world.runsAre('done', [machine]);
-    const vmid = await world.vmid(machine);
     const { address } = await world.one<{ address: string }>('select address from machines where id = $1', [
       machine.id,
     ]);
-    expect(address).toBe(proxmox.guest(vmid)?.address);
+    expect(address).toBe(guest().address);
     await world.remove([machine]);
     expect(filters().has(machine.mac)).toBe(false);
   });

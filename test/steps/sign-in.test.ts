@@ -3,10 +3,12 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { hashedPassword } from '../../src/simulators/proxmox/qemu-config-write.js';
 import { addBlueprint } from '../support/blueprint-variants.js';
 import { StepWorld, type TestMachine } from '../support/step-world.js';
+import { ownRedis, type OwnStore } from '../support/stores.js';
 
 const SIGN_INS = ['prompt', 'directory', 'generated'] as const;
 const said: string[] = [];
 let world: StepWorld;
+let store: OwnStore;
 let monitor: Redis;
 const onRedis: string[] = [];
 
@@ -14,23 +16,25 @@ beforeAll(async () => {
   const log = (facts: object, sentence: string): void => {
     said.push(sentence, asLogged(facts));
   };
+  // Nobody else speaks to it while the monitor begins: ioredis takes what comes too early for an answer.
+  store = await ownRedis();
+  const redis = new Redis(store.url);
+  monitor = await redis.monitor();
+  redis.disconnect();
+  monitor.on('monitor', (_time: string, command: readonly string[]) => onRedis.push(command.join(' ')));
   world = await StepWorld.start({
+    build: { options: (whole) => ({ ...whole, redisUrl: store.url }) },
     prepare: async (site) => {
       for (const signIn of SIGN_INS)
         await addBlueprint(site, signIn, { blueprint: ['signIn: prompt', `signIn: ${signIn}`] });
     },
     log: { debug: log, info: log, warn: log, error: log },
   });
-  const { redisUrl, redisPrefix } = world.options;
-  monitor = await new Redis(redisUrl).monitor();
-  monitor.on('monitor', (_time: string, command: readonly string[]) => {
-    const text = command.join(' ');
-    if (text.includes(redisPrefix)) onRedis.push(text);
-  });
 });
 afterAll(async () => {
   monitor?.disconnect();
   await world?.close();
+  await store?.remove();
 });
 
 /** With what an error hides from JSON. */

@@ -6,7 +6,7 @@ import { RedisLocks } from '../../src/drivers/redis/redis-locks.js';
 import { systemClock } from '../../src/drivers/system-clock.js';
 import { ownRedis, type OwnStore } from '../support/stores.js';
 
-const LOCK_MS = 600;
+const LOCK_MS = 1_500;
 
 let store: OwnStore;
 let redis: Redis;
