@@ -36,7 +36,7 @@ export default defineConfig({
           include: ['src/**/*.spec.ts'],
           setupFiles: ['reflect-metadata'],
           pool: 'forks',
-          testTimeout: 20_000,
+          testTimeout: 60_000,
         },
       },
       {
@@ -47,8 +47,10 @@ export default defineConfig({
           setupFiles: ['reflect-metadata'],
           globalSetup: ['test/support/global-setup.ts'],
           pool: 'forks',
-          testTimeout: 40_000,
-          hookTimeout: 60_000,
+          // A test waits for what happens, not for time: these limits end what hangs, on the slowest machine too.
+          testTimeout: 180_000,
+          hookTimeout: 360_000,
+          expect: { poll: { timeout: 60_000 } },
         },
       },
     ],

@@ -45,4 +45,4 @@ it('a class is made while workers die, Redis forgets, Postgres restarts and Prox
   // Whoever met too many faults in a row is parked, with everything that it has.
   expect(figures.shareReady).toBeGreaterThanOrEqual(0.95);
   await campaign.remove();
-}, 400_000);
+}, 900_000);

@@ -361,7 +361,7 @@ export function hypervisorContract(name: string, start: () => Promise<Hypervisor
         expect(setup.remote(mark.vmid)?.running).toBe(true);
         const asked = (): Promise<string | undefined> =>
           hypervisor.guestAddress(mark, settings.mac, plainCall());
-        await expect.poll(asked, { timeout: 10_000 }).toMatch(/^10\./);
+        await expect.poll(asked).toMatch(/^10\./);
         expect(await hypervisor.guestAddress(mark, '02:00:00:ff:ff:ff', plainCall())).toBeUndefined();
       });
     });

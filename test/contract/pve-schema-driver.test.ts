@@ -108,7 +108,7 @@ PveSchema.compare('what the driver sends', (schema, version) => {
     const recorder = aDriver();
     await recorder.record(plainCall());
     recorder.close();
-  }, 120_000);
+  });
   afterAll(async () => {
     await Promise.all(proxies.map((proxy) => proxy.stop()));
     await simulator.stop();

@@ -116,7 +116,7 @@ it('plans and makes a batch, and follows it until it is ready', async () => {
   expect(await ok('getBatch')).toMatchObject({ state: 'ready', counts: { total: 2, ready: 2 } });
   expect((await ok('listBatches')).items).toHaveLength(1);
   expect((await ok('batchResults')).causes).toEqual([]);
-}, 60_000);
+});
 
 it('shows machines and runs', async () => {
   variables['machineId'] = (await ok('listBatchMachines')).items[0].id;
@@ -224,7 +224,7 @@ it('adds, deletes and cancels until nothing is left', async () => {
   await ok('deleteBatch', 202);
   await follow('batchEvents', isGone);
   expect(await ok('getBatch')).toMatchObject({ state: 'deleted' });
-}, 60_000);
+});
 
 it('has sent every request of the collection', async () => {
   await ok('drainWorker', 204);

@@ -184,7 +184,7 @@ describe('what is refused', () => {
 });
 
 describe('a class', () => {
-  it('is planned, made, shown and deleted', { timeout: 60_000 }, async () => {
+  it('is planned, made, shown and deleted', async () => {
     const planned = await cli(
       'batch',
       'plan',
@@ -241,90 +241,78 @@ describe('a class', () => {
     expect((await cli('batch', 'watch', 'class')).code).toBe(0);
   });
 
-  it(
-    'ends with 6 when one machine is not ready, and the command that is shown mends it',
-    { timeout: 60_000 },
-    async () => {
-      // Of this machine only: a right that is missing would hold back the other one too.
-      product.site.simulators.context.faults.add({
-        id: 'broken-image',
-        match: { op: 'qemu.clone', nth: 1 },
-        effect: 'task-error',
-        value: 'clone failed: rbd create error: (5) Input/output error',
-      });
-      const made = await start(await create('stuck', ['eva', 'fay'], '--wait')).ended;
-      expect(made.code).toBe(6);
-      expect(made.err).toMatch(/^stuck: (eva|fay) \(vm-\w+\): remote-refused: /m);
-      expect(made.out).toContain('stuck: 1 of 2 ready, 1 parked\n1 x ');
-      const next = /hatchery (run retry .*)/.exec(made.out)?.[1]?.split(' ') ?? [];
-      expect(await cli(...next)).toMatchObject({ code: 0, out: '1 run goes on.\n' });
-      expect(await cli('batch', 'watch', 'stuck')).toMatchObject({ code: 0 });
-      expect((await cli('batch', 'delete', 'stuck', '--yes')).code).toBe(0);
-    },
-  );
+  it('ends with 6 when one machine is not ready, and the command that is shown mends it', async () => {
+    // Of this machine only: a right that is missing would hold back the other one too.
+    product.site.simulators.context.faults.add({
+      id: 'broken-image',
+      match: { op: 'qemu.clone', nth: 1 },
+      effect: 'task-error',
+      value: 'clone failed: rbd create error: (5) Input/output error',
+    });
+    const made = await start(await create('stuck', ['eva', 'fay'], '--wait')).ended;
+    expect(made.code).toBe(6);
+    expect(made.err).toMatch(/^stuck: (eva|fay) \(vm-\w+\): remote-refused: /m);
+    expect(made.out).toContain('stuck: 1 of 2 ready, 1 parked\n1 x ');
+    const next = /hatchery (run retry .*)/.exec(made.out)?.[1]?.split(' ') ?? [];
+    expect(await cli(...next)).toMatchObject({ code: 0, out: '1 run goes on.\n' });
+    expect(await cli('batch', 'watch', 'stuck')).toMatchObject({ code: 0 });
+    expect((await cli('batch', 'delete', 'stuck', '--yes')).code).toBe(0);
+  });
 
-  it(
-    'comes back to a service that was away, and leaves the batch alone on Ctrl-C',
-    { timeout: 60_000 },
-    async () => {
-      const { holds } = product.site.simulators.context;
-      const network = createTransportContext();
-      const way = await startTransport(network, { to: product.api.url });
-      const environment = { HATCHERY_URL: way.endpoints[0]!, HATCHERY_TOKEN: teacher };
-      try {
-        holds.hold('qemu.clone');
-        const making = start(await create('far', ['gus', 'hal'], '--wait'), environment);
-        await making.said('far: 0/2 ready');
-        await holds.reached('qemu.clone');
-        const watching = start(['batch', 'watch', 'far'], environment);
-        await watching.said('far: 0/2 ready');
-        watching.child.kill('SIGINT');
-        const watched = await watching.ended;
-        expect(watched.code).toBe(130);
-        expect(watched.err).toContain('Come back with: hatchery batch watch far\n');
+  it('comes back to a service that was away, and leaves the batch alone on Ctrl-C', async () => {
+    const { holds } = product.site.simulators.context;
+    const network = createTransportContext();
+    const way = await startTransport(network, { to: product.api.url });
+    const environment = { HATCHERY_URL: way.endpoints[0]!, HATCHERY_TOKEN: teacher };
+    try {
+      holds.hold('qemu.clone');
+      const making = start(await create('far', ['gus', 'hal'], '--wait'), environment);
+      await making.said('far: 0/2 ready');
+      await holds.reached('qemu.clone');
+      const watching = start(['batch', 'watch', 'far'], environment);
+      await watching.said('far: 0/2 ready');
+      watching.child.kill('SIGINT');
+      const watched = await watching.ended;
+      expect(watched.code).toBe(130);
+      expect(watched.err).toContain('Come back with: hatchery batch watch far\n');
 
-        way.cut();
-        holds.release('qemu.clone');
-        await making.said('The service does not answer; the batch is not lost.');
-        await way.mend();
-        const made = await making.ended;
-        expect(made).toMatchObject({ code: 0 });
-        expect(made.err).toContain('The service answers again.\n');
-      } finally {
-        holds.release('qemu.clone');
-        await way.stop();
-        network.close();
-      }
-      expect((await cli('batch', 'delete', 'far', '--yes')).code).toBe(0);
-    },
-  );
+      way.cut();
+      holds.release('qemu.clone');
+      await making.said('The service does not answer; the batch is not lost.');
+      await way.mend();
+      const made = await making.ended;
+      expect(made).toMatchObject({ code: 0 });
+      expect(made.err).toContain('The service answers again.\n');
+    } finally {
+      holds.release('qemu.clone');
+      await way.stop();
+      network.close();
+    }
+    expect((await cli('batch', 'delete', 'far', '--yes')).code).toBe(0);
+  });
 
-  it(
-    'whose passwords are generated shows them once, in a file that only its owner can read',
-    { timeout: 60_000 },
-    async () => {
-      const args = [
-        'batch',
-        'create',
-        await roster('ivy'),
-        '--blueprint',
-        'generated',
-        '--name',
-        'own',
-        '--wait',
-      ];
-      expect((await cli(...args)).code).toBe(0);
-      const csv = join(folder, 'passwords.csv');
-      expect((await cli('batch', 'credentials', 'own', '--csv', csv)).code).toBe(0);
-      expect((await stat(csv)).mode & 0o777).toBe(0o600);
-      expect(await readFile(csv, 'utf8')).toMatch(
-        /^\ufefflogin,machine,user,password\r\nivy,own-ivy,\w+,\S{8,}\r\n$/,
-      );
-      expect((await cli('batch', 'credentials', 'own', '--csv', csv)).code).toBe(2);
-      expect((await cli('batch', 'credentials', 'own')).code).toBe(5);
-      expect((await cli('batch', 'delete', 'own', '--yes')).code).toBe(0);
-    },
-  );
+  it('whose passwords are generated shows them once, in a file that only its owner can read', async () => {
+    const args = [
+      'batch',
+      'create',
+      await roster('ivy'),
+      '--blueprint',
+      'generated',
+      '--name',
+      'own',
+      '--wait',
+    ];
+    expect((await cli(...args)).code).toBe(0);
+    const csv = join(folder, 'passwords.csv');
+    expect((await cli('batch', 'credentials', 'own', '--csv', csv)).code).toBe(0);
+    expect((await stat(csv)).mode & 0o777).toBe(0o600);
+    expect(await readFile(csv, 'utf8')).toMatch(
+      /^\ufefflogin,machine,user,password\r\nivy,own-ivy,\w+,\S{8,}\r\n$/,
+    );
+    expect((await cli('batch', 'credentials', 'own', '--csv', csv)).code).toBe(2);
+    expect((await cli('batch', 'credentials', 'own')).code).toBe(5);
+    expect((await cli('batch', 'delete', 'own', '--yes')).code).toBe(0);
+  });
 });
 
 describe('the programs beside it', () => {

@@ -81,80 +81,76 @@ async function everyTable(): Promise<string> {
   return contents.join('\n');
 }
 
-it(
-  'keeps every secret out of the log, the tables, Redis, answers and the journal',
-  { timeout: 60_000 },
-  async () => {
-    const { api, site } = product;
-    const { proxmox, winrm, guacamole, context } = site.simulators;
-    const teacher = (await api.makeUser('teacher')).token;
-    const signedIn = await api.call('POST', '/api/v1/auth/login', {
-      json: { login: 'admin', password: ADMIN_PASSWORD },
-    });
-    const { token: session } = (await signedIn.json()) as { token: string };
+it('keeps every secret out of the log, the tables, Redis, answers and the journal', async () => {
+  const { api, site } = product;
+  const { proxmox, winrm, guacamole, context } = site.simulators;
+  const teacher = (await api.makeUser('teacher')).token;
+  const signedIn = await api.call('POST', '/api/v1/auth/login', {
+    json: { login: 'admin', password: ADMIN_PASSWORD },
+  });
+  const { token: session } = (await signedIn.json()) as { token: string };
 
-    // One goes well, one meets a refusal whose text must not carry what we sent.
-    context.faults.add({
-      id: 'refused',
-      match: { op: 'qemu.config.put', nth: 1 },
-      effect: 'status',
-      value: { status: 500, message: 'unable to apply cipassword' },
-    });
-    const form = new FormData();
-    form.set('blueprint', 'generated');
-    form.set('name', 'own');
-    form.set('roster', new Blob(['login;nom;prénom\nada;Lovelace;Ada\nbob;Noyce;Bob\n']), 'class.csv');
-    await ask('POST', 'batches', teacher, form);
-    await atRest('own', teacher);
-    expect(context.journal.read().some(({ fault }) => fault === 'refused')).toBe(true);
+  // One goes well, one meets a refusal whose text must not carry what we sent.
+  context.faults.add({
+    id: 'refused',
+    match: { op: 'qemu.config.put', nth: 1 },
+    effect: 'status',
+    value: { status: 500, message: 'unable to apply cipassword' },
+  });
+  const form = new FormData();
+  form.set('blueprint', 'generated');
+  form.set('name', 'own');
+  form.set('roster', new Blob(['login;nom;prénom\nada;Lovelace;Ada\nbob;Noyce;Bob\n']), 'class.csv');
+  await ask('POST', 'batches', teacher, form);
+  await atRest('own', teacher);
+  expect(context.journal.read().some(({ fault }) => fault === 'refused')).toBe(true);
 
-    const shown = await api.call('POST', '/api/v1/batches/own/credentials', { token: teacher });
-    const { items } = (await shown.json()) as { items: { login: string; password: string }[] };
-    expect(items.length).toBeGreaterThan(0);
-    for (const path of ['batches/own/results', 'batches/own/machines', 'runs', 'tokens', 'batches/own'])
-      await ask('GET', path, teacher);
-    const { items: runs } = JSON.parse(answers.at(-3)!) as { items: { id: string }[] };
-    for (const { id } of runs) await ask('GET', `runs/${id}`, teacher);
-    for (const path of ['users', 'clusters', 'tokens']) await ask('GET', path, session);
-    const { findings } = JSON.parse(await ask('POST', 'clusters/main/check', session)) as {
-      findings: { subject: string; ok: boolean }[];
-    };
-    expect(findings).toContainEqual(expect.objectContaining({ subject: 'SSH to pve1', ok: true }));
-    await ask('POST', 'batches/own/credentials', teacher);
-    await ask('DELETE', 'batches/own', teacher);
-    await atRest('own', teacher);
+  const shown = await api.call('POST', '/api/v1/batches/own/credentials', { token: teacher });
+  const { items } = (await shown.json()) as { items: { login: string; password: string }[] };
+  expect(items.length).toBeGreaterThan(0);
+  for (const path of ['batches/own/results', 'batches/own/machines', 'runs', 'tokens', 'batches/own'])
+    await ask('GET', path, teacher);
+  const { items: runs } = JSON.parse(answers.at(-3)!) as { items: { id: string }[] };
+  for (const { id } of runs) await ask('GET', `runs/${id}`, teacher);
+  for (const path of ['users', 'clusters', 'tokens']) await ask('GET', path, session);
+  const { findings } = JSON.parse(await ask('POST', 'clusters/main/check', session)) as {
+    findings: { subject: string; ok: boolean }[];
+  };
+  expect(findings).toContainEqual(expect.objectContaining({ subject: 'SSH to pve1', ok: true }));
+  await ask('POST', 'batches/own/credentials', teacher);
+  await ask('DELETE', 'batches/own', teacher);
+  await atRest('own', teacher);
 
-    const secrets: Record<string, string> = {
-      'the token of the cluster': proxmox.token.secret,
-      'the key for the nodes': proxmox.ssh.privateKey.split('\n')[3]!,
-      'the password of the DHCP server': winrm.password,
-      'the password of the gateway': guacamole.password,
-      'the password of the first admin': ADMIN_PASSWORD,
-      'a token of a teacher': teacher,
-      'the token of a session': session,
-      'a key of the deployment': Buffer.alloc(32, 1).toString('base64'),
-      ...Object.fromEntries(items.map(({ login, password }) => [`the password of ${login}`, password])),
-    };
-    const places: Record<string, string> = {
-      log: api.logLines.join('\n'),
-      tables: await everyTable(),
-      redis: redisTraffic.join('\n'),
-      answers: answers.join('\n'),
-      journal: await readFile(context.journal.file, 'utf8'),
-    };
-    for (const [place, content] of Object.entries(places)) expect(content.length, place).toBeGreaterThan(200);
-    const found = Object.entries(secrets).flatMap(([secret, text]) =>
-      Object.entries(places).flatMap(([place, content]) =>
-        [
-          text,
-          encodeURIComponent(text),
-          Buffer.from(text).toString('hex'),
-          Buffer.from(text).toString('base64').slice(0, -3),
-        ].some((form) => content.includes(form))
-          ? [`${secret} in ${place}`]
-          : [],
-      ),
-    );
-    expect(found).toEqual([]);
-  },
-);
+  const secrets: Record<string, string> = {
+    'the token of the cluster': proxmox.token.secret,
+    'the key for the nodes': proxmox.ssh.privateKey.split('\n')[3]!,
+    'the password of the DHCP server': winrm.password,
+    'the password of the gateway': guacamole.password,
+    'the password of the first admin': ADMIN_PASSWORD,
+    'a token of a teacher': teacher,
+    'the token of a session': session,
+    'a key of the deployment': Buffer.alloc(32, 1).toString('base64'),
+    ...Object.fromEntries(items.map(({ login, password }) => [`the password of ${login}`, password])),
+  };
+  const places: Record<string, string> = {
+    log: api.logLines.join('\n'),
+    tables: await everyTable(),
+    redis: redisTraffic.join('\n'),
+    answers: answers.join('\n'),
+    journal: await readFile(context.journal.file, 'utf8'),
+  };
+  for (const [place, content] of Object.entries(places)) expect(content.length, place).toBeGreaterThan(200);
+  const found = Object.entries(secrets).flatMap(([secret, text]) =>
+    Object.entries(places).flatMap(([place, content]) =>
+      [
+        text,
+        encodeURIComponent(text),
+        Buffer.from(text).toString('hex'),
+        Buffer.from(text).toString('base64').slice(0, -3),
+      ].some((form) => content.includes(form))
+        ? [`${secret} in ${place}`]
+        : [],
+    ),
+  );
+  expect(found).toEqual([]);
+});

@@ -34,7 +34,7 @@ beforeAll(async () => {
   };
   roles = await startRoles(shared, ['api', 'api', 'worker', 'worker']);
   token = await adminToken(roles[0]!.url!);
-}, 120_000);
+});
 afterAll(async () => {
   await Promise.all((roles ?? []).map((role) => role.stop()));
   await site?.stop();
@@ -73,7 +73,7 @@ it('came up together on an empty database, as one deployment with one first admi
   });
 });
 
-it('take the same submit at either API once', { timeout: 60_000 }, async () => {
+it('take the same submit at either API once', async () => {
   const key = `k${randomBytes(4).toString('hex')}`;
   const events = await listen(1);
   const answers = await Promise.all([postClass(api(0), key, 1), postClass(api(1), key, 1)]);
@@ -88,7 +88,7 @@ it('take the same submit at either API once', { timeout: 60_000 }, async () => {
   await events.leave();
 });
 
-it('serve the same events, and losing an API loses and repeats nothing', { timeout: 90_000 }, async () => {
+it('serve the same events, and losing an API loses and repeats nothing', async () => {
   const [left, right] = await Promise.all([listen(0, 0), listen(1, 0)]);
   const { holds } = site.simulators.context;
   holds.hold('qemu.start', 'before');
@@ -114,27 +114,21 @@ it('serve the same events, and losing an API loses and repeats nothing', { timeo
   expect((await checkJournal(site.simulators.context.journal.file)).findings).toEqual([]);
 });
 
-it(
-  'lose a worker to a stray rejection as to a kill, and the other goes on though its clock jumps by hours',
-  { timeout: 90_000 },
-  async () => {
-    const { holds } = site.simulators.context;
-    const [, , worker, other] = roles;
-    const ended = once(worker!.child, 'exit');
-    other!.child.kill('SIGWINCH');
-    holds.hold('qemu.start', 'before');
-    expect((await postClass(api(1), 'stray', 3)).status).toBe(202);
-    await holds.reached('qemu.start', 'before');
-    worker!.child.kill('SIGUSR2');
-    expect((await ended)[0]).toBe(1);
-    other!.child.kill('SIGWINCH');
-    const events = await listen(1);
-    holds.release('qemu.start', 'before');
-    await events.until(isOver);
-    await events.leave();
-    expect(await query(`select 1 from machines where login like 'stray%' and state = 'ready'`)).toHaveLength(
-      3,
-    );
-    expect((await checkJournal(site.simulators.context.journal.file)).findings).toEqual([]);
-  },
-);
+it('lose a worker to a stray rejection as to a kill, and the other goes on though its clock jumps by hours', async () => {
+  const { holds } = site.simulators.context;
+  const [, , worker, other] = roles;
+  const ended = once(worker!.child, 'exit');
+  other!.child.kill('SIGWINCH');
+  holds.hold('qemu.start', 'before');
+  expect((await postClass(api(1), 'stray', 3)).status).toBe(202);
+  await holds.reached('qemu.start', 'before');
+  worker!.child.kill('SIGUSR2');
+  expect((await ended)[0]).toBe(1);
+  other!.child.kill('SIGWINCH');
+  const events = await listen(1);
+  holds.release('qemu.start', 'before');
+  await events.until(isOver);
+  await events.leave();
+  expect(await query(`select 1 from machines where login like 'stray%' and state = 'ready'`)).toHaveLength(3);
+  expect((await checkJournal(site.simulators.context.journal.file)).findings).toEqual([]);
+});

@@ -150,7 +150,7 @@ it('an older and a newer build side by side each do what they know, through a ro
     await old.database.query(`update steps set due_at = now() - interval '1 minute' where state = 'undoing'`);
     return old.database.query(`select 1 from runs where state = 'parked'`);
   };
-  await expect.poll(waitsLong, { timeout: 15_000 }).toHaveLength(3);
+  await expect.poll(waitsLong).toHaveLength(3);
   expect(outside.things.size).toBe(9);
   const [machine] = await old.database.query<{ error: { message: string; hint: string } }>(
     `select m.error from machines m join runs r on r.machine_id = m.id where r.id = $1`,

@@ -36,32 +36,27 @@ afterAll(async () => {
   await site?.stop();
 });
 
-it(
-  'a class costs each machine its four writes and the reads that prove something, and shares the rest',
-  { timeout: 120_000 },
-  async () => {
-    await bench.assembly.intake.create(
-      { name: 'class', blueprint: 'student-desktop', rows: people(COUNT), skipExisting: false },
-      bench.teacher,
-      undefined,
-    );
-    await bench.until(`select count(*) = ${COUNT} as ok from runs where state = 'done'`, [], 100_000);
-    const requests = site.simulators.context.journal
-      .read()
-      .filter((line) => line.sim === 'proxmox' && line.event === 'request');
-    const count = (op: string): number => requests.filter((line) => line.op === op).length;
-    for (const op of ['qemu.config.put', 'qemu.resize', 'qemu.start'])
-      expect([op, count(op)]).toEqual([op, COUNT]);
-    // The finished clone, before the disk grows, before the start; and one more where another process goes on with the machine.
-    const own = requests.filter((line) => line.op === 'qemu.config.get' && line.vmid !== 9000);
-    expect(own.length).toBeLessThanOrEqual(4 * COUNT);
-    for (const op of ['qemu.status', 'cluster.nextid', 'task.status'])
-      expect([op, count(op)]).toEqual([op, 0]);
-    expect(count('pools.get')).toBeLessThan(COUNT / 2);
-    for (const node of ['pve1', 'pve2', 'pve3'])
-      expectPace(requests.filter((line) => line.op === 'tasks.list' && line.node === node));
-  },
-);
+it('a class costs each machine its four writes and the reads that prove something, and shares the rest', async () => {
+  await bench.assembly.intake.create(
+    { name: 'class', blueprint: 'student-desktop', rows: people(COUNT), skipExisting: false },
+    bench.teacher,
+    undefined,
+  );
+  await bench.until(`select count(*) = ${COUNT} as ok from runs where state = 'done'`);
+  const requests = site.simulators.context.journal
+    .read()
+    .filter((line) => line.sim === 'proxmox' && line.event === 'request');
+  const count = (op: string): number => requests.filter((line) => line.op === op).length;
+  for (const op of ['qemu.config.put', 'qemu.resize', 'qemu.start'])
+    expect([op, count(op)]).toEqual([op, COUNT]);
+  // The finished clone, before the disk grows, before the start; and one more where another process goes on with the machine.
+  const own = requests.filter((line) => line.op === 'qemu.config.get' && line.vmid !== 9000);
+  expect(own.length).toBeLessThanOrEqual(4 * COUNT);
+  for (const op of ['qemu.status', 'cluster.nextid', 'task.status']) expect([op, count(op)]).toEqual([op, 0]);
+  expect(count('pools.get')).toBeLessThan(COUNT / 2);
+  for (const node of ['pve1', 'pve2', 'pve3'])
+    expectPace(requests.filter((line) => line.op === 'tasks.list' && line.node === node));
+});
 
 /** However many processes wait for tasks of a node, its list is read for all of them. */
 function expectPace(lists: readonly JournalLine[]): void {

@@ -17,7 +17,6 @@ const cellOf = (step: string, point: string): string => `${step} at ${point}`;
 
 beforeAll(async () => {
   world = await StepWorld.start({
-    waitMs: 60_000,
     build: {
       parts: (parts) => ({
         ...parts,
@@ -43,7 +42,7 @@ beforeAll(async () => {
       return { machine, cell: cellOf(step, point), arrived };
     }),
   );
-  await Promise.all(cells.map(({ arrived, cell }) => inTime(cell, arrived, 60_000)));
+  await Promise.all(cells.map(({ arrived, cell }) => inTime(cell, arrived)));
   for (const { machine } of cells) await world.assembly.intake.cancelBatch(machine.batch, world.admin);
   for (const { machine } of cells) await world.open(machine);
   goOn();
@@ -51,7 +50,7 @@ beforeAll(async () => {
   await world.runsAre('cancelled', machines);
   for (const { machine, cell } of cells)
     left.set(cell, thingsOf(world.site, machine, await world.vmid(machine)));
-}, 150_000);
+});
 afterAll(async () => world?.close());
 
 describe('a machine that is given up while a step is in hand', () => {

@@ -76,7 +76,7 @@ it('neither a person’s guest, nor a copy of another deployment’s guest, nor 
   const reads = (): number =>
     site.simulators.context.journal.read().filter((line) => line.op === 'cluster.resources').length;
   const before = reads();
-  await expect.poll(reads, { timeout: 10_000 }).toBeGreaterThan(before + 1);
+  await expect.poll(reads).toBeGreaterThan(before + 1);
   await bench.until(WORKING);
 });
 

@@ -50,7 +50,7 @@ async function heartbeat(id: string): Promise<void> {
   const lease = async (): Promise<number> =>
     (await live()).find((one) => one.id === id)!.lease_until.getTime();
   const before = await lease();
-  await expect.poll(lease, { timeout: 5_000 }).toBeGreaterThan(before);
+  await expect.poll(lease).toBeGreaterThan(before);
 }
 
 /** Clone requests that were accepted, and tasks that somebody stopped. */
@@ -108,7 +108,7 @@ it('a worker that a person drains brings to its end what it has, takes nothing n
   ]);
   expect(hasEnded).toBe(false);
   proxmox.release('qemu.clone', 'task');
-  await expect.poll(() => hasEnded, { timeout: 10_000 }).toBe(true);
+  await expect.poll(() => hasEnded).toBe(true);
   for (const name of ['mine', 'theirs']) await bench.until(READY, [name]);
   const by = await bench.assembly.database.query<{ name: string; outcome: string; mine: boolean }>(
     `select distinct b.name, a.outcome, a.worker_id = $1 as mine from attempts a join steps s on s.id = a.step_id and s.key = 'clone'

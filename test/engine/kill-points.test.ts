@@ -1,8 +1,6 @@
-import { expect, vi } from 'vitest';
+import { expect } from 'vitest';
 import { loseAtEveryPoint } from './kill-points/campaign.js';
 import { describeMatrix } from './kill-points/matrix.js';
-
-vi.setConfig({ hookTimeout: 180_000 });
 
 // One after the other: each keeps a machine busy.
 describeMatrix('killed', () => loseAtEveryPoint('crash'));

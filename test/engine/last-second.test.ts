@@ -63,7 +63,6 @@ it('a machine that is cancelled around its last commit is never cancelled with s
     `select bool_and(r.state = 'cancelled' and m.state = 'deleted') and not exists (select from effects where state <> 'undone') as ok
        from runs r join machines m on m.id = r.machine_id where r.id = any ($1::uuid[])`,
     [runs],
-    30_000,
   );
   expect(atMoment.size).toBe(0);
   const lines = context.journal.read();

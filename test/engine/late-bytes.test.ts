@@ -44,7 +44,7 @@ beforeAll(async () => {
   await Promise.all(Array.from({ length: AT_ONCE }, next));
   await world.runsAre('done', [control]);
   usual = await writes(control);
-}, 120_000);
+});
 afterAll(async () => world?.close());
 
 const writes = async (machine: TestMachine): Promise<readonly string[]> =>

@@ -55,9 +55,7 @@ it('a database that lost its last minutes goes on with what it knows, and leaves
       undefined,
     );
   const until = async (assembly: Assembly, sql: string, values: unknown[] = []): Promise<void> => {
-    await expect
-      .poll(() => assembly.database.query(sql, values), { timeout: 20_000 })
-      .toEqual([{ ok: true }]);
+    await expect.poll(() => assembly.database.query(sql, values)).toEqual([{ ok: true }]);
   };
   const vmidsOf = async (assembly: Assembly, name: string): Promise<number[]> => {
     const rows = await assembly.database.query<{ vmid: number }>(

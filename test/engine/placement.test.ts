@@ -76,7 +76,7 @@ describe('a class on a cluster whose nodes have local disks only', () => {
     assembly.caretaker.start();
     const worker = await assembly.startWorker(10);
     await assembly.intake.create(aBatch('student-desktop', 6), teacher, undefined);
-    await until(`select count(*) = 6 as ok from machines where state = 'ready'`, [], 60_000);
+    await until(`select count(*) = 6 as ok from machines where state = 'ready'`);
     await worker.stop();
     await assembly.caretaker.stop();
     const clones = site.simulators.context.journal
@@ -87,5 +87,5 @@ describe('a class on a cluster whose nodes have local disks only', () => {
     expect(clones).toEqual(NODES.flatMap((node) => [node, node]));
     const rows = await assembly.database.query<{ node: string }>('select node from machines order by node');
     expect(rows.map(({ node }) => node)).toEqual(clones);
-  }, 90_000);
+  });
 });

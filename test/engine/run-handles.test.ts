@@ -47,11 +47,10 @@ async function machineOf(login: string): Promise<Made> {
 }
 
 const untilMachine = (login: string, state: string): Promise<void> =>
-  bench.until(
-    `select exists (select 1 from machines where login = $1 || '0' and state = $2) as ok`,
-    [login, state],
-    30_000,
-  );
+  bench.until(`select exists (select 1 from machines where login = $1 || '0' and state = $2) as ok`, [
+    login,
+    state,
+  ]);
 
 async function effectOf({ runId }: Made, kind: string): Promise<string> {
   const [effect] = await bench.assembly.database.query<{ id: string }>(
@@ -171,8 +170,6 @@ it('failed machines of a batch are made anew under the same names, in one call, 
   });
   await bench.until(
     `select count(*) filter (where state = 'ready') = 3 and count(*) filter (where state = 'deleted') = 2 as ok from machines where login like 'again%'`,
-    [],
-    30_000,
   );
   const rows = await database.query<{ name: string; count: number }>(
     `select name, count(*)::int as count from machines where login like 'again%' and state = 'ready' group by name order by name`,

@@ -35,7 +35,7 @@ async function writeBlueprints({ configDir }: SimulatedSite): Promise<void> {
   await blueprint('at-home', { identities: [IDENTITIES], home: { under: 'students' } });
 }
 
-describe('containers on their nodes', { timeout: 90_000 }, () => {
+describe('containers on their nodes', () => {
   let at: FaultWorld;
   beforeAll(async () => {
     at = await FaultWorld.start({

@@ -6,7 +6,7 @@ import type { TestMachine } from '../support/step-world.js';
 
 /* The DHCP server and the desktop gateway: rows E01-E04, E06 and Q28. Judged by the journal; each test says what it may not leave behind. */
 
-describe('the other systems', { timeout: 90_000 }, () => {
+describe('the other systems', () => {
   let at: FaultWorld;
   beforeAll(async () => {
     at = await FaultWorld.start();

@@ -44,7 +44,7 @@ const errorOf = (machine: TestMachine): Promise<{ code: string; message: string;
     )
     .then(({ error }) => error);
 
-describe('tasks', { timeout: 90_000 }, () => {
+describe('tasks', () => {
   it('F26: a task that fails after its 200 is followed to its verdict and done again, deletes too', async () => {
     world = await worldWithFaults('F26');
     const machines = await openBatch(world, 4);
@@ -132,7 +132,6 @@ describe('tasks', { timeout: 90_000 }, () => {
   it('F31: a clone that takes longer but goes forward is not timed out', async () => {
     world = await StepWorld.start({
       site: { timeScale: 0.1 },
-      waitMs: 45_000,
       prepare: (site) =>
         addBlueprint(site, 'copied', { ...impatient('3s'), blueprint: ['clone: linked', 'clone: full'] }),
     });

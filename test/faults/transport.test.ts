@@ -29,7 +29,7 @@ async function expectClonedOnce(machines: readonly TestMachine[]): Promise<void>
   expectNoBlindClone(world, Object.keys(once).map(Number));
 }
 
-describe('transport', { timeout: 90_000 }, () => {
+describe('transport', () => {
   it('F18: a clone that goes on after 596 or silence is found, and never asked for again', async () => {
     world = await worldWithFaults('F18');
     const machines = await openBatch(world, 3);

@@ -62,7 +62,7 @@ it('F04: a guest of another deployment in our range stops the cluster, the proce
   caused.end();
   world.site.simulators.proxmox.foreign.remove(vmid);
   // A new look finds the range free again, and the run goes on under another id.
-  await expect.poll(() => world.create('student-desktop'), { timeout: 15_000 }).toBeDefined();
+  await expect.poll(() => world.create('student-desktop')).toBeDefined();
   await world.runsAre('done', [machine]);
   expect(await world.vmid(machine)).not.toBe(vmid);
 });

@@ -93,7 +93,7 @@ describe.skipIf(why !== '')(`Ansible's community.general.proxmox_kvm${why}`, () 
       .map((line) => [line.op, line.actor === actor, line.params?.['verdict']]);
   }
 
-  it('clones, updates, starts, stops and deletes a guest with a token', { timeout: 120_000 }, async () => {
+  it('clones, updates, starts, stops and deletes a guest with a token', async () => {
     const { id, secret } = simulator.token;
     const [api_user = '', api_token_id = ''] = id.split('!');
     const played = await play({ api_user, api_token_id, api_token_secret: secret });

@@ -36,66 +36,61 @@ const lockTimeouts = (): number =>
     ({ event, effect, resource }) => event === 'hold' && effect === false && resource === 'storage-ceph',
   ).length;
 
-it(
-  '60 at once: no double VMID and nothing for a person to mend, though the storage lock times out and a worker stalls',
-  { timeout: 90_000 },
-  async () => {
-    await theCluster();
-    const configDir = await writeSite(simulators, {
-      limits: { clonesPerStorage: 16, clonesPerNode: 16, startsPerNode: 30 },
-    });
-    const bench = await assembled({ simulators, configDir, timeScale: SCALE, stop: async () => {} });
-    const { database, caretaker, intake } = bench.assembly;
-    const stalled = await SuspendedWorker.start(bench.options);
-    closers.push(
-      () => bench.close(),
-      () => caretaker.stop(),
-      () => stalled.stop(),
-    );
-    simulators.proxmox.hold('qemu.clone', 'task');
-    const { batchId } = await intake.create(
-      { name: 'l3-info', blueprint: 'student-desktop', rows: people(CLASS), skipExisting: false },
-      bench.admin,
-      undefined,
-    );
-    // One worker begins a clone and stands still in the middle of it, for longer than its lease.
-    const [first] = await database.query<{ run: string; reserve: string; clone: string }>(
-      `select r.id as run, a.id as reserve, b.id as clone from runs r join steps a on a.run_id = r.id and a.key = 'reserve'
+it('60 at once: no double VMID and nothing for a person to mend, though the storage lock times out and a worker stalls', async () => {
+  await theCluster();
+  const configDir = await writeSite(simulators, {
+    limits: { clonesPerStorage: 16, clonesPerNode: 16, startsPerNode: 30 },
+  });
+  const bench = await assembled({ simulators, configDir, timeScale: SCALE, stop: async () => {} });
+  const { database, caretaker, intake } = bench.assembly;
+  const stalled = await SuspendedWorker.start(bench.options);
+  closers.push(
+    () => bench.close(),
+    () => caretaker.stop(),
+    () => stalled.stop(),
+  );
+  simulators.proxmox.hold('qemu.clone', 'task');
+  const { batchId } = await intake.create(
+    { name: 'l3-info', blueprint: 'student-desktop', rows: people(CLASS), skipExisting: false },
+    bench.admin,
+    undefined,
+  );
+  // One worker begins a clone and stands still in the middle of it, for longer than its lease.
+  const [first] = await database.query<{ run: string; reserve: string; clone: string }>(
+    `select r.id as run, a.id as reserve, b.id as clone from runs r join steps a on a.run_id = r.id and a.key = 'reserve'
        join steps b on b.run_id = r.id and b.key = 'clone' order by r.id limit 1`,
-    );
-    // Nobody dispatches yet: what it takes is let in by hand.
-    await database.query('update steps set slots = null where id = $1', [first!.reserve]);
-    stalled.take(first!.reserve);
-    await bench.until(`select state = 'done' as ok from steps where id = $1`, [first!.reserve]);
-    await database.query('update steps set slots = null where id = $1', [first!.clone]);
-    stalled.take(first!.clone);
-    await simulators.proxmox.reached('qemu.clone', 'task');
-    await stalled.suspend();
-    caretaker.start();
-    const workers = await Promise.all([bench.assembly.startWorker(32), bench.assembly.startWorker(32)]);
-    closers.push(() => Promise.all(workers.map((worker) => worker.stop())));
-    await bench.until(`select count(*) = 1 as ok from attempts where outcome = 'lost'`);
-    simulators.proxmox.release('qemu.clone', 'task');
-    await bench.until(
-      `select not exists (select from machines where batch_id = $1 and state not in ('ready', 'parked', 'failed')) as ok`,
-      [batchId],
-      60_000,
-    );
-    await stalled.resume();
-    const machines = await database.query<{ vmid: number; state: string; error: unknown }>(
-      'select vmid, state, error from machines where batch_id = $1',
-      [batchId],
-    );
-    expect(machines.filter(({ state }) => state !== 'ready')).toEqual([]);
-    expect(new Set(machines.map(({ vmid }) => vmid)).size).toBe(CLASS);
-    const live = simulators.proxmox.guests().filter(({ config }) => config['template'] !== '1');
-    expect(new Set(live.map(({ vmid }) => vmid))).toEqual(new Set(machines.map(({ vmid }) => vmid)));
-    expect(live).toHaveLength(CLASS);
-    expect(live.every(({ status }) => status === 'running')).toBe(true);
-    // It was the bad day, and no other.
-    expect(lockTimeouts()).toBeGreaterThan(0);
-  },
-);
+  );
+  // Nobody dispatches yet: what it takes is let in by hand.
+  await database.query('update steps set slots = null where id = $1', [first!.reserve]);
+  stalled.take(first!.reserve);
+  await bench.until(`select state = 'done' as ok from steps where id = $1`, [first!.reserve]);
+  await database.query('update steps set slots = null where id = $1', [first!.clone]);
+  stalled.take(first!.clone);
+  await simulators.proxmox.reached('qemu.clone', 'task');
+  await stalled.suspend();
+  caretaker.start();
+  const workers = await Promise.all([bench.assembly.startWorker(32), bench.assembly.startWorker(32)]);
+  closers.push(() => Promise.all(workers.map((worker) => worker.stop())));
+  await bench.until(`select count(*) = 1 as ok from attempts where outcome = 'lost'`);
+  simulators.proxmox.release('qemu.clone', 'task');
+  await bench.until(
+    `select not exists (select from machines where batch_id = $1 and state not in ('ready', 'parked', 'failed')) as ok`,
+    [batchId],
+  );
+  await stalled.resume();
+  const machines = await database.query<{ vmid: number; state: string; error: unknown }>(
+    'select vmid, state, error from machines where batch_id = $1',
+    [batchId],
+  );
+  expect(machines.filter(({ state }) => state !== 'ready')).toEqual([]);
+  expect(new Set(machines.map(({ vmid }) => vmid)).size).toBe(CLASS);
+  const live = simulators.proxmox.guests().filter(({ config }) => config['template'] !== '1');
+  expect(new Set(live.map(({ vmid }) => vmid))).toEqual(new Set(machines.map(({ vmid }) => vmid)));
+  expect(live).toHaveLength(CLASS);
+  expect(live.every(({ status }) => status === 'running')).toBe(true);
+  // It was the bad day, and no other.
+  expect(lockTimeouts()).toBeGreaterThan(0);
+});
 
 it('a naive build: the same class ends with failures and ids given twice', async () => {
   await theCluster();

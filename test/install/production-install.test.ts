@@ -13,8 +13,6 @@ import { spawnGuarded, type GuardedProcess } from '../../src/drivers/embedded/gu
 import { redisUrl, testDatabase, type TestDatabase } from '../support/stores.js';
 
 const ROOT = join(import.meta.dirname, '..', '..');
-const INSTALL_MS = 180_000;
-const BOOT_MS = 60_000;
 
 describe('an installation for production', () => {
   let folder: string;
@@ -29,48 +27,44 @@ describe('an installation for production', () => {
       cwd: folder,
       env: { ...process.env, NODE_ENV: 'production' },
     });
-  }, INSTALL_MS);
+  });
 
   afterAll(async () => {
     await database.drop();
     rmSync(folder, { recursive: true, force: true });
   });
 
-  it.each(['api', 'worker'])(
-    'boots as %s on outside stores and is ready',
-    async (role) => {
-      const port = await freePort();
-      const service = await spawnGuarded({
-        command: process.execPath,
-        args: [join(folder, 'dist', 'app', 'main.js')],
-        cwd: folder,
-        env: {
-          PATH: process.env['PATH'],
-          NODE_ENV: 'production',
-          HATCHERY_ROLE: role,
-          DATABASE_URL: database.url,
-          REDIS_URL: redisUrl(),
-          REDIS_PREFIX: `{t-${randomBytes(8).toString('hex')}}`,
-          HATCHERY_PORT: String(port),
-          HATCHERY_STATE_DIR: join(folder, 'state'),
-          HATCHERY_SECRET_KEY: randomBytes(32).toString('base64'),
-          HATCHERY_ADMIN_PASSWORD: 'a password of the test',
-          HATCHERY_LOG_LEVEL: 'warn',
-        },
-        stopSignal: 'SIGTERM',
-        graceSeconds: 30,
-        stderr: 'pipe',
-      });
-      try {
-        expect(await firstAnswer(`http://127.0.0.1:${port}/health/ready`, service)).toBe(200);
-        await service.stop();
-        expect(await service.ended).toEqual({ code: 0, signal: null });
-      } finally {
-        await service.stop();
-      }
-    },
-    BOOT_MS,
-  );
+  it.each(['api', 'worker'])('boots as %s on outside stores and is ready', async (role) => {
+    const port = await freePort();
+    const service = await spawnGuarded({
+      command: process.execPath,
+      args: [join(folder, 'dist', 'app', 'main.js')],
+      cwd: folder,
+      env: {
+        PATH: process.env['PATH'],
+        NODE_ENV: 'production',
+        HATCHERY_ROLE: role,
+        DATABASE_URL: database.url,
+        REDIS_URL: redisUrl(),
+        REDIS_PREFIX: `{t-${randomBytes(8).toString('hex')}}`,
+        HATCHERY_PORT: String(port),
+        HATCHERY_STATE_DIR: join(folder, 'state'),
+        HATCHERY_SECRET_KEY: randomBytes(32).toString('base64'),
+        HATCHERY_ADMIN_PASSWORD: 'a password of the test',
+        HATCHERY_LOG_LEVEL: 'warn',
+      },
+      stopSignal: 'SIGTERM',
+      graceSeconds: 30,
+      stderr: 'pipe',
+    });
+    try {
+      expect(await firstAnswer(`http://127.0.0.1:${port}/health/ready`, service)).toBe(200);
+      await service.stop();
+      expect(await service.ended).toEqual({ code: 0, signal: null });
+    } finally {
+      await service.stop();
+    }
+  });
 });
 
 describe('the container files', () => {

@@ -15,7 +15,7 @@ beforeAll(async () => {
   world = await StepWorld.start();
   foreign = thingsOutside(world.site);
   records = await new StepContract(world).run();
-}, 120_000);
+});
 afterAll(async () => world?.close());
 
 const recordOf = (id: string): StepRecord => {

@@ -52,7 +52,7 @@ export async function assembled(
     options,
     admin,
     teacher,
-    async until(sql, values = [], withinMs = 15_000) {
+    async until(sql, values = [], withinMs = 60_000) {
       for (const endsAt = performance.now() + withinMs; ; await systemClock.sleep(20)) {
         const [row] = await assembly.database.query<{ ok: boolean }>(sql, values);
         if (row?.ok === true) return;

@@ -285,7 +285,7 @@ export class EngineBench {
   }
 
   /** Waits on the database until `sql` (one boolean column `ok`) is true: the engine's own commits are the event. */
-  async until(sql: string, values: readonly unknown[] = [], withinMs = 15_000): Promise<void> {
+  async until(sql: string, values: readonly unknown[] = [], withinMs = 60_000): Promise<void> {
     const endsAt = performance.now() + withinMs;
     for (;;) {
       const [row] = await this.database.query<{ ok: boolean }>(sql, values);

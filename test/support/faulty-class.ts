@@ -15,7 +15,6 @@ export async function worldWithFaults(
   const name = readdirSync(FOLDER).find((file) => file.startsWith(`${row}-`) && file.endsWith('.yaml'));
   if (name === undefined) throw new Error(`there is no fault file of ${row}`);
   return StepWorld.start({
-    waitMs: 45_000,
     ...options,
     site: { ...options.site, faultsFile: join(FOLDER, name) },
   });

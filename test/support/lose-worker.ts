@@ -70,7 +70,7 @@ async function noticed(world: StepWorld, workerId: string, count: number): Promi
 }
 
 /** Names what did not come, instead of hanging. */
-export async function inTime(what: string, work: Promise<unknown>, limitMs = 15_000): Promise<void> {
+export async function inTime(what: string, work: Promise<unknown>, limitMs = 60_000): Promise<void> {
   const over = new AbortController();
   const tooLate = async (): Promise<never> => {
     await systemClock.sleep(limitMs, over.signal);

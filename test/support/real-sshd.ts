@@ -21,7 +21,7 @@ const PACKAGES = {
 };
 const INSTALLED = '/usr/sbin/sshd';
 const UNPACKED = 'usr/sbin/sshd';
-const START_MS = 10_000;
+const START_MS = 60_000;
 
 export interface RealSshd {
   readonly port: number;

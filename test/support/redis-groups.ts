@@ -226,6 +226,6 @@ async function freePorts(count: number): Promise<number[]> {
 }
 
 async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  for (const endsAt = performance.now() + 30_000; !(await holds()); await systemClock.sleep(20))
+  for (const endsAt = performance.now() + 60_000; !(await holds()); await systemClock.sleep(20))
     if (performance.now() > endsAt) throw new Error(`never: ${what}`);
 }

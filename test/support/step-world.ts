@@ -18,7 +18,7 @@ import { redisPrefix, redisUrl, testDatabase, type TestDatabase } from './stores
 
 /** Short leases, so that a dead worker is noticed within a test, yet longer than a busy test process ever stalls. */
 const TIMES = { leaseMs: 2_500, heartbeatMs: 500, sweepMs: 100, overdueMs: 1_000, longestRequestMs: 500 };
-const WAIT_MS = 30_000;
+const WAIT_MS = 60_000;
 
 /** One machine of a test with the names by which the world outside knows it; the VMID may be replaced, so it is asked for. */
 export interface TestMachine {
@@ -51,7 +51,6 @@ export class StepWorld {
     readonly options: AssembleOptions,
     readonly assembly: Assembly,
     readonly admin: Actor,
-    private readonly waitMs: number,
   ) {}
 
   /** `prepare` may add files to the site's folder, or change the world, before anything is read. */
@@ -60,8 +59,6 @@ export class StepWorld {
       prepare?: (site: SimulatedSite) => Promise<void>;
       log?: EngineLog;
       site?: Parameters<typeof simulatedSite>[0];
-      /** Milliseconds that `until` waits at most. */
-      waitMs?: number;
       times?: Partial<EngineTimes>;
       /** Other parts than the product is built of. */
       build?: Build;
@@ -79,7 +76,7 @@ export class StepWorld {
     await assembly.database.query(`insert into users (id, login, role) values ($1, 'admin', 'admin')`, [
       admin.userId,
     ]);
-    const world = new StepWorld(site, config, settings, assembly, admin, options.waitMs ?? WAIT_MS);
+    const world = new StepWorld(site, config, settings, assembly, admin);
     world.#closers.push(
       () => site.stop(),
       () => database.drop(),
@@ -243,7 +240,7 @@ export class StepWorld {
 
   /** Waits on the engine's own commits; says what hangs when it takes too long. */
   async until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
-    const endsAt = performance.now() + this.waitMs;
+    const endsAt = performance.now() + WAIT_MS;
     while (!(await isSo())) {
       if (this.#broken.length > 0) throw this.#broken[0];
       if (performance.now() > endsAt) throw new Error(`never came true: ${what}\n${await this.#report()}`);

@@ -69,7 +69,6 @@ interface InHand extends Placed {
  */
 export async function loseAtEveryPoint(way: 'crash' | 'pause'): Promise<Outcome> {
   const world = await StepWorld.start({
-    waitMs: 60_000,
     site: { timeScale: TIME_SCALE, cluster: { limits: LIMITS } },
   });
   try {
