@@ -6,11 +6,13 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 /** Whatever begins last keeps the others waiting for it. */
 const LONGEST = ['test/chaos/campaign.test.ts', 'test/engine/kill-points.test.ts'];
 
+/** The pure specs last: their process is another one, and each is short. */
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const place = ({ moduleId }: TestSpecification): number => {
+    const place = ({ moduleId, project }: TestSpecification): number => {
       const at = LONGEST.findIndex((path) => moduleId.endsWith(path));
-      return at === -1 ? LONGEST.length : at;
+      if (at !== -1) return at;
+      return LONGEST.length + (project.name === 'pure' ? 1 : 0);
     };
     return (await super.sort(files)).toSorted((one, other) => place(one) - place(other));
   }
@@ -20,6 +22,9 @@ const shared = {
   oxc: false,
   plugins: [swc.vite({ module: { type: 'es6' }, swcrc: true })],
 } as const;
+
+/** Loading Nest, its decorators and the drivers costs a second for each file: the files of a process share what they import. */
+const FORKS = { pool: 'forks', isolate: false } as const;
 
 export default defineConfig({
   ...shared,
@@ -35,7 +40,7 @@ export default defineConfig({
           name: 'pure',
           include: ['src/**/*.spec.ts'],
           setupFiles: ['reflect-metadata'],
-          pool: 'forks',
+          ...FORKS,
           testTimeout: 60_000,
         },
       },
@@ -46,7 +51,7 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           setupFiles: ['reflect-metadata'],
           globalSetup: ['test/support/global-setup.ts'],
-          pool: 'forks',
+          ...FORKS,
           // A test waits for what happens, not for time: these limits end what hangs, on the slowest machine too.
           testTimeout: 180_000,
           hookTimeout: 360_000,
