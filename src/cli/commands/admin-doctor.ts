@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import { z } from 'zod';
 import { doctor } from '../../client/sdk.gen.js';
 import type { DoctorReport } from '../../client/types.gen.js';
 import { EXIT } from '../../core/errors.js';
@@ -36,6 +35,9 @@ async function look(cli: Cli): Promise<DoctorReport> {
 async function storesOf(cli: Cli): Promise<DoctorReport['findings']> {
   const { url } = await cli.access();
   const response = await cli.world.fetch(new URL('/health/ready', url)).catch(() => undefined);
+  // It takes as long to load as the whole command line, which no command waits for that has no use for it.
+  const { z } = await import('zod');
+  const ready = z.object({ details: z.record(z.string(), z.object({ status: z.string() })) });
   const body = ready.safeParse(await response?.json().catch(() => undefined));
   return Object.entries(body.data?.details ?? {}).map(([check, { status }]) =>
     status === 'up'
@@ -49,8 +51,6 @@ async function storesOf(cli: Cli): Promise<DoctorReport['findings']> {
         },
   );
 }
-
-const ready = z.object({ details: z.record(z.string(), z.object({ status: z.string() })) });
 
 /** What is worst first; a remedy stands below each that is not well. */
 function doctorText({ findings }: DoctorReport, style: Style): string {

@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
-import { compareRecordings } from '../../core/cluster-recording.js';
 import { command, type Cli } from '../cli.js';
-import { recordingFile } from '../recording-file.js';
+import { recordingFile, recordings } from '../recording-file.js';
 import { differencesText } from '../render/recording.js';
 
 export const clusterCompare = (cli: Cli): Command =>
@@ -13,6 +12,7 @@ export const clusterCompare = (cli: Cli): Command =>
     .argument('<left>', 'file of hatchery cluster record')
     .argument('<right>', 'another one')
     .action(async (left: string, right: string) => {
+      const { compareRecordings } = await recordings();
       const differences = compareRecordings(await recordingFile(left), await recordingFile(right));
       cli.show({ differences }, () => differencesText(differences, left, right));
     });

@@ -1,10 +1,9 @@
 import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { recordCluster } from '../../client/sdk.gen.js';
-import { clusterRecording, compareRecordings } from '../../core/cluster-recording.js';
 import { answer } from '../api.js';
 import { apiCommand, jsonText, type Cli } from '../cli.js';
-import { recordingFile } from '../recording-file.js';
+import { recordingFile, recordings } from '../recording-file.js';
 import { differencesText } from '../render/recording.js';
 
 interface RecordOptions {
@@ -23,6 +22,7 @@ export const clusterRecord = (cli: Cli): Command =>
     .option('--out <file>', 'where the recording goes (else it is printed)')
     .option('--compare <file>', 'prints what differs from this recording instead')
     .action(async ({ cluster, out, compare }: RecordOptions) => {
+      const { clusterRecording, compareRecordings } = await recordings();
       const other = compare === undefined ? undefined : await recordingFile(compare);
       const given = await answer(recordCluster({ client: await cli.api(), path: { name: cluster } }));
       const recording = clusterRecording.parse(given);
