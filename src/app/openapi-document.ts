@@ -4,64 +4,13 @@ import type { OpenAPIObject } from '@nestjs/swagger';
 import { openApiDocument } from './api/openapi.js';
 import { AppModule } from './app.module.js';
 import { readSettings } from './config/settings.js';
+import { ENGINE_PARTS } from './engine/engine-parts.js';
 import { createLogger } from './logging/logger.js';
-import {
-  CLUSTER_LIMITS,
-  CLUSTER_PAUSES,
-  CLUSTER_STOPS,
-  HYPERVISORS,
-  INTAKE,
-  LOCKS,
-  NODE_FILES,
-  RUN_HANDLES,
-  SERVICES,
-  PHONE_HOME,
-  REMAINING_TIMES,
-  USE_OF,
-  VMID_RESTS,
-  WAKE_UPS,
-  WORKERS,
-} from './tokens.js';
 
 /** Stands where the engine would be; nothing of it is ever called. */
 @Module({
-  providers: [
-    CLUSTER_LIMITS,
-    INTAKE,
-    RUN_HANDLES,
-    SERVICES,
-    PHONE_HOME,
-    REMAINING_TIMES,
-    WAKE_UPS,
-    WORKERS,
-    HYPERVISORS,
-    CLUSTER_PAUSES,
-    CLUSTER_STOPS,
-    LOCKS,
-    NODE_FILES,
-    USE_OF,
-    VMID_RESTS,
-  ].map((provide) => ({
-    provide,
-    useValue: undefined,
-  })),
-  exports: [
-    CLUSTER_LIMITS,
-    INTAKE,
-    RUN_HANDLES,
-    SERVICES,
-    PHONE_HOME,
-    REMAINING_TIMES,
-    WAKE_UPS,
-    WORKERS,
-    HYPERVISORS,
-    CLUSTER_PAUSES,
-    CLUSTER_STOPS,
-    LOCKS,
-    NODE_FILES,
-    USE_OF,
-    VMID_RESTS,
-  ],
+  providers: [...ENGINE_PARTS.keys()].map((provide) => ({ provide, useValue: undefined })),
+  exports: [...ENGINE_PARTS.keys()],
 })
 class NoEngine {}
 

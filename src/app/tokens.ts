@@ -1,7 +1,4 @@
-/**
- * What modules ask for by name. CoreModule gives the first group everywhere; the engine's module gives the second
- * (Intake, RunHandles, PhoneHome, WakeUps, Hypervisors, NodeFiles by cluster, CheckedServices, Locks, Workers, ClusterStops, ClusterPauses, ClusterLimits, VmidRests of src/engine and src/ports, UseOf).
- */
+/** What modules ask for by name. CoreModule gives the first group everywhere; the engine's module gives the second, see `engine/engine-parts.ts`. */
 export const CONTEXT = Symbol('AppContext');
 export const REDIS = Symbol('Redis');
 export const REMOTE_METRICS = Symbol('RemoteMetrics');

@@ -11,6 +11,7 @@ import type { SiteConfig } from '../../src/app/config/site.js';
 import type { AppContext } from '../../src/app/context.js';
 import { createLogger } from '../../src/app/logging/logger.js';
 import { createApp } from '../../src/app/create-app.js';
+import { ENGINE_PARTS } from '../../src/app/engine/engine-parts.js';
 import { Accounts } from '../../src/app/auth/accounts.js';
 import {
   CLUSTER_LIMITS,
@@ -199,23 +200,7 @@ function givenEngine(
         useValue: { of: async () => ({ machines: new Map(), batches: new Map() }) },
       },
     ],
-    exports: [
-      CLUSTER_LIMITS,
-      INTAKE,
-      RUN_HANDLES,
-      SERVICES,
-      PHONE_HOME,
-      REMAINING_TIMES,
-      WAKE_UPS,
-      WORKERS,
-      HYPERVISORS,
-      NODE_FILES,
-      CLUSTER_PAUSES,
-      CLUSTER_STOPS,
-      LOCKS,
-      USE_OF,
-      VMID_RESTS,
-    ],
+    exports: [...ENGINE_PARTS.keys()],
   };
 }
 

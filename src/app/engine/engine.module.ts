@@ -8,26 +8,9 @@ import {
 import { Webhook } from '../../drivers/webhook/webhook.js';
 import type { AppContext } from '../context.js';
 import type { RemoteMetrics } from '../metrics/remote-metrics.js';
-import {
-  CLUSTER_LIMITS,
-  CLUSTER_PAUSES,
-  CLUSTER_STOPS,
-  CONTEXT,
-  HYPERVISORS,
-  INTAKE,
-  LOCKS,
-  NODE_FILES,
-  RUN_HANDLES,
-  SERVICES,
-  PHONE_HOME,
-  REMAINING_TIMES,
-  REMOTE_METRICS,
-  USE_OF,
-  VMID_RESTS,
-  WAKE_UPS,
-  WORKERS,
-} from '../tokens.js';
+import { CONTEXT, REMOTE_METRICS } from '../tokens.js';
 import { assemble, type Assembly } from './assemble.js';
+import { ENGINE_PARTS } from './engine-parts.js';
 
 const ASSEMBLY = Symbol('Assembly');
 const NOTIFY_TIMEOUT_MS = 10_000;
@@ -48,59 +31,9 @@ export class EngineModule implements OnApplicationBootstrap, OnApplicationShutdo
       global: true,
       providers: [
         { provide: ASSEMBLY, inject: [CONTEXT, REMOTE_METRICS], useFactory: assembleFor },
-        { provide: INTAKE, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.intake },
-        { provide: RUN_HANDLES, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.runHandles },
-        { provide: PHONE_HOME, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.phoneHome },
-        { provide: WAKE_UPS, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.wakeUps },
-        {
-          provide: HYPERVISORS,
-          inject: [ASSEMBLY],
-          useFactory: (assembly: Assembly) => assembly.hypervisors,
-        },
-        { provide: NODE_FILES, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.nodeFiles },
-        { provide: VMID_RESTS, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.vmidRests },
-        {
-          provide: CLUSTER_LIMITS,
-          inject: [ASSEMBLY],
-          useFactory: (assembly: Assembly) => assembly.clusterLimits,
-        },
-        {
-          provide: REMAINING_TIMES,
-          inject: [ASSEMBLY],
-          useFactory: (assembly: Assembly) => assembly.remaining,
-        },
-        { provide: USE_OF, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.useOf },
-        {
-          provide: CLUSTER_PAUSES,
-          inject: [ASSEMBLY],
-          useFactory: (assembly: Assembly) => assembly.clusterPauses,
-        },
-        { provide: SERVICES, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.services },
-        { provide: WORKERS, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.workers },
-        { provide: LOCKS, inject: [ASSEMBLY], useFactory: (assembly: Assembly) => assembly.locks },
-        {
-          provide: CLUSTER_STOPS,
-          inject: [ASSEMBLY],
-          useFactory: (assembly: Assembly) => assembly.parts.stops,
-        },
+        ...[...ENGINE_PARTS].map(([provide, useFactory]) => ({ provide, inject: [ASSEMBLY], useFactory })),
       ],
-      exports: [
-        CLUSTER_LIMITS,
-        INTAKE,
-        RUN_HANDLES,
-        SERVICES,
-        PHONE_HOME,
-        REMAINING_TIMES,
-        WAKE_UPS,
-        WORKERS,
-        HYPERVISORS,
-        NODE_FILES,
-        CLUSTER_PAUSES,
-        CLUSTER_STOPS,
-        LOCKS,
-        USE_OF,
-        VMID_RESTS,
-      ],
+      exports: [...ENGINE_PARTS.keys()],
     };
   }
 
