@@ -166,6 +166,7 @@ export function newMachine(
       error: undefined,
       undoEndsAs: undefined,
       deaths: 0,
+      deathsAmong: 0,
       deathsAlone: 0,
       version: 0,
     },

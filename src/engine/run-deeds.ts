@@ -30,6 +30,7 @@ export function retry(rows: RunRows): number {
   const { run } = rows.at;
   if (parked.length === 0) return 0;
   run.deaths = 0;
+  run.deathsAmong = 0;
   run.deathsAlone = 0;
   rows.changes.run = true;
   for (const step of parked) {

@@ -121,6 +121,7 @@ class Bench {
         error: undefined,
         undoEndsAs: undefined,
         deaths: 0,
+      deathsAmong: 0,
         deathsAlone: 0,
         version: 0,
       },
@@ -718,11 +719,14 @@ describe('a run that kills workers', () => {
 
   it('is not the one that does it where others die who had nothing of it', () => {
     const bench = new Bench([compiled('a')]);
-    dieWith(bench, 'a', 3, false, true);
+    dieWith(bench, 'a', 9, false, true);
+    dieWith(bench, 'a', 2);
+    expect(bench.loaded.run).toMatchObject({ deaths: 2, deathsAmong: 9 });
+    dieWith(bench, 'a', 1, false, true);
     expect(bench.next().claim('id-a', worker)).toEqual({ refused: 'alone' });
     dieWith(bench, 'a', 2, true);
     dieWith(bench, 'a', 20, true, true);
-    expect(bench.loaded.run).toMatchObject({ deaths: 3, deathsAlone: 2 });
+    expect(bench.loaded.run).toMatchObject({ deaths: 2, deathsAmong: 10, deathsAlone: 2 });
     expect(bench.states()).toEqual({ a: 'ready' });
     dieWith(bench, 'a', 1, true);
     expect(bench.states()).toEqual({ a: 'parked' });

@@ -5,7 +5,7 @@ import type { AuditLine, HeldStep, LoadedRun, RunChanges, StepRow } from '../por
 import { backOff, noSoonerThan, passesByItself, waitGap, type Pace } from './pace.js';
 import { advance } from './run-advance.js';
 import { adoptEffect, releaseEffect, retry, skip, wantGone, type Person } from './run-deeds.js';
-import { DEATHS_BEFORE_ALONE, RunRows } from './run-rows.js';
+import { RunRows } from './run-rows.js';
 
 /** Deaths of workers that had nothing but this run in hand, after which it is parked. */
 const DEATHS_BEFORE_PARKED = 3;
@@ -57,7 +57,7 @@ export class RunModel {
     if (isWaiting) return { refused: 'not-admitted' };
     if (this.at.isClusterStopped) return { refused: 'cluster-stopped' };
     if (!this.rows.isKnown(step)) return { refused: 'unknown-version' };
-    if (this.at.run.deaths >= DEATHS_BEFORE_ALONE && !worker.isAlone) return { refused: 'alone' };
+    if (this.rows.goesAlone && !worker.isAlone) return { refused: 'alone' };
     step.epoch += 1;
     step.workerId = worker.id;
     step.slots = undefined;
@@ -220,13 +220,13 @@ export class RunModel {
 
   /**
    * The worker died: its steps are due again. Slots stay: the remote tasks may still run.
-   * `isOneOfMany`: others died meanwhile, who had nothing of this run. Where workers die anyway, a death while alone says nothing about the run.
+   * `isOneOfMany`: others died meanwhile, who had nothing of this run. Where workers die anyway, a death says little about the run, and one while alone nothing.
    */
   lost(workerId: string, { isOneOfMany = false } = {}): void {
     const steps = this.at.steps.filter((step) => step.workerId === workerId);
     if (steps.length === 0) return;
     const { run } = this.at;
-    if (run.deaths < DEATHS_BEFORE_ALONE) run.deaths += 1;
+    if (!this.rows.goesAlone) run[isOneOfMany ? 'deathsAmong' : 'deaths'] += 1;
     else if (!isOneOfMany) run.deathsAlone += 1;
     this.rows.changes.run = true;
     const isPoison = run.deathsAlone >= DEATHS_BEFORE_PARKED;
@@ -235,13 +235,13 @@ export class RunModel {
       if (isPoison && (step.state === 'undoing' || run.wanted === 'done'))
         this.rows.parkStep(step, {
           code: 'workers-died',
-          message: `Unable to finish step ${step.key}: ${run.deaths + run.deathsAlone} workers died one after the other while they did it, the last ${run.deathsAlone} with nothing else in hand`,
+          message: `Unable to finish step ${step.key}: ${run.deaths + run.deathsAmong + run.deathsAlone} workers died one after the other while they did it, the last ${run.deathsAlone} with nothing else in hand`,
           hint: `Look for how they ended (their logs, memory, the kernel’s log), then: hatchery run retry ${run.id}`,
           facts: { lastWorker: workerId },
         });
       else this.rows.again(step, 0);
     }
-    if (run.deaths >= DEATHS_BEFORE_ALONE) this.leaveGroups();
+    if (this.rows.goesAlone) this.leaveGroups();
     advance(this.rows);
   }
 
@@ -254,8 +254,9 @@ export class RunModel {
   /** Only deaths in a row say something about a run: one that kills its workers never brings a step to its end in between. */
   private survived(): void {
     const { run } = this.at;
-    if (run.deaths === 0) return;
+    if (run.deaths === 0 && run.deathsAmong === 0) return;
     run.deaths = 0;
+    run.deathsAmong = 0;
     run.deathsAlone = 0;
     this.rows.changes.run = true;
   }

@@ -16,8 +16,8 @@ import { actGroup, undoGroup } from './groups.js';
 import { forPeople } from './for-people.js';
 import { mayStillArrive, type Pace, type RetryGaps } from './pace.js';
 
-/** Worker deaths in a row after which a run is claimed alone. */
-export const DEATHS_BEFORE_ALONE = 3;
+/** Worker deaths in a row after which a run is claimed alone: by themselves, and among those of workers that had nothing of it. */
+const DEATHS_BEFORE_ALONE = { byThemselves: 3, among: 10 };
 
 /** What expressions refer to. */
 type Scope = Readonly<Record<'inputs' | 'steps', unknown>>;
@@ -149,9 +149,15 @@ export class RunRows {
     this.changes.dispatches.push({ stepId: step.id, number: step.dispatch, dueAtMs: step.dueAtMs });
   }
 
+  /** Whoever works on it has nothing else in hand. */
+  get goesAlone(): boolean {
+    const { deaths, deathsAmong } = this.at.run;
+    return deaths >= DEATHS_BEFORE_ALONE.byThemselves || deathsAmong >= DEATHS_BEFORE_ALONE.among;
+  }
+
   /** What the next attempt is made together with; undefined = nothing. */
   private groupOf(step: StepRow): string | undefined {
-    if (this.at.run.deaths >= DEATHS_BEFORE_ALONE) return undefined;
+    if (this.goesAlone) return undefined;
     if (step.state !== 'undoing') return actGroup(this.registry.steps.get(step.uses), step);
     const [effect, ...more] = this.effectsOf(step);
     if (effect === undefined || effect.shared || more.length > 0) return undefined;

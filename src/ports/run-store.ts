@@ -15,7 +15,9 @@ export interface RunRow {
   wanted: Wanted;
   error: ErrorRecord | undefined;
   undoEndsAs: 'failed' | 'cancelled' | undefined;
+  /** Of its workers, in a row: by themselves, among those of others, and with nothing but this run in hand. */
   deaths: number;
+  deathsAmong: number;
   deathsAlone: number;
   /** Grows with every change that is written. */
   version: number;

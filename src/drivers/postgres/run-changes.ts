@@ -112,9 +112,9 @@ const keysOf = (p: string, name = 'id'): string =>
   `array(select (listed.value ->> '${name}')::uuid from jsonb_array_elements(${p}::jsonb) as listed)`;
 
 const RUN_COLUMNS =
-  'id uuid, state text, wanted text, error jsonb, undo_ends_as text, deaths int, deaths_alone int, version int, cluster text, uses text[]';
+  'id uuid, state text, wanted text, error jsonb, undo_ends_as text, deaths int, deaths_among int, deaths_alone int, version int, cluster text, uses text[]';
 const RUN_SET = `
-update runs r set version = r.version + 1, state = c.state, wanted = c.wanted, error = c.error, undo_ends_as = c.undo_ends_as, deaths = c.deaths, deaths_alone = c.deaths_alone,
+update runs r set version = r.version + 1, state = c.state, wanted = c.wanted, error = c.error, undo_ends_as = c.undo_ends_as, deaths = c.deaths, deaths_among = c.deaths_among, deaths_alone = c.deaths_alone,
        started_at = coalesce(r.started_at, case when c.state <> 'queued' then clock_timestamp() end),
        finished_at = case when c.state in ('done', 'failed', 'cancelled') then coalesce(r.finished_at, clock_timestamp()) end`;
 
@@ -140,6 +140,7 @@ function runToWrite({ at: { run, machine, steps, parkedUses } }: Written): objec
     error: run.error,
     undo_ends_as: run.undoEndsAs,
     deaths: run.deaths,
+    deaths_among: run.deathsAmong,
     deaths_alone: run.deathsAlone,
     version: run.version,
     cluster: machine.cluster,

@@ -52,7 +52,7 @@ const RUN_OF = { step: '(select run_id from steps where id = $1)', run: '$1::uui
  */
 const READ_RUN = `
 select (select row_to_json(x) from (select r.id, r.machine_id, r.batch_id, r.workflow_version_id, r.inputs, r.state, r.wanted, r.error, r.undo_ends_as,
-               r.deaths, r.deaths_alone, r.version) as x) as run,
+               r.deaths, r.deaths_among, r.deaths_alone, r.version) as x) as run,
        (select row_to_json(x) from (select m.id, m.cluster, m.mac, m.vmid, m.node, m.state, m.smbios_uuid, m.address, m.link, m.secret_ref, m.error,
          encode(m.phone_home_hash, 'hex') as phone_home_hash, m.phone_home_address) as x) as machine,
        ms(clock_timestamp()) as now_ms,
@@ -149,6 +149,7 @@ interface RunSql {
   error: ErrorRecord | null;
   undo_ends_as: 'failed' | 'cancelled' | null;
   deaths: number;
+  deaths_among: number;
   deaths_alone: number;
   version: number;
 }
@@ -225,6 +226,7 @@ const runRow = (row: RunSql): RunRow => ({
   error: row.error ?? undefined,
   undoEndsAs: row.undo_ends_as ?? undefined,
   deaths: row.deaths,
+  deathsAmong: row.deaths_among,
   deathsAlone: row.deaths_alone,
   version: row.version,
 });
