@@ -1,3 +1,4 @@
+import type { IdentityRange } from '../core/lxc/identities.js';
 import type { Call } from './call.js';
 import type { CheckFinding } from './hypervisor.js';
 
@@ -42,6 +43,15 @@ export interface NodeFile {
 
 /** 0600, 0644, 0755; `guest` = 0600 of the root of unprivileged containers, which is the node's id 100000. */
 export type FileMode = 'private' | 'readable' | 'runnable' | 'guest';
+
+/** What containers of a cluster may want of any node. */
+export interface NodeNeeds {
+  readonly identities: readonly IdentityRange[];
+  /** Folders, by name. */
+  readonly homes: Readonly<Record<string, string>>;
+  /** Containers write reports there. */
+  readonly reports: boolean;
+}
 
 /** `count` ids from `start` on. */
 export interface IdRange {
@@ -91,6 +101,6 @@ export interface NodeFiles {
     path: string,
     call: Call,
   ): Promise<{ path: string; isDirectory: boolean; mount: string } | undefined>;
-  /** Whether each node can be worked on, those that are off included. */
-  check(nodes: readonly string[], call: Call): Promise<readonly CheckFinding[]>;
+  /** Whether each node, those that are off included, can be worked on and has what containers may want of it. */
+  check(nodes: readonly string[], needs: NodeNeeds, call: Call): Promise<readonly CheckFinding[]>;
 }

@@ -120,7 +120,7 @@ const worldSpecSchema = z.strictObject({
     [100_000, 65_536],
     [600_000_000, 999_999_999],
   ]),
-  mounts: z.array(z.string()).default(['/mnt/pve/home']),
+  mounts: z.array(z.string()).default(['/mnt/pve/home', '/var/lib/hatchery/reports']),
   links: z.record(z.string(), z.string()).default({}),
 });
 export type WorldSpec = z.input<typeof worldSpecSchema>;

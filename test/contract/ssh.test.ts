@@ -21,6 +21,7 @@ import { nodeFilesContract, type NodeFilesSetup } from './node-files.contract.js
 
 const NODE = hostname().split('.')[0]!;
 const VMID = 105;
+const NO_NEEDS = { identities: [], homes: {}, reports: false };
 const CONFIG = `arch: amd64
 cores: 2
 hostname: vm-alice
@@ -83,7 +84,7 @@ async function simulatedSetup(): Promise<NodeFilesSetup> {
       const value = { do: 'hold-file-lock', node: 'pve2', vmid: VMID, forMs: 100_000 };
       const { faults } = simulators.context;
       faults.add({ id: 'held', effect: 'act', match: { op: 'ssh.describe' }, value });
-      await files.check(['pve2'], plainCall());
+      await files.check(['pve2'], NO_NEEDS, plainCall());
       faults.remove('held');
       const result = await work();
       const isHeld = (): Promise<boolean> =>
@@ -179,7 +180,7 @@ describe('a simulated node', () => {
       retry: 'after-fix',
     });
     await files.idRanges('pve2', call);
-    const [finding] = await files.check(['pve1'], call);
+    const [finding] = await files.check(['pve1'], NO_NEEDS, call);
     expect(finding).toMatchObject({ ok: false, remedy: expect.stringContaining('hostKeys') });
   });
 
@@ -368,7 +369,7 @@ describe.skipIf(whyNot !== undefined)('a real OpenSSH', () => {
 
   it('says what is wrong with a node before anybody needs it', async () => {
     const files = nodeFiles(sshd, { program: node.program });
-    const [here, elsewhere] = await files.check([NODE, 'unwritten'], call);
+    const [here, elsewhere] = await files.check([NODE, 'unwritten'], NO_NEEDS, call);
     expect(here).toMatchObject({ subject: `SSH to ${NODE}`, ok: process.getuid?.() === 0 });
     expect(elsewhere).toMatchObject({ ok: false, remedy: expect.stringContaining('hostKeys') });
     files.close();

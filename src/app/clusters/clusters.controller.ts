@@ -125,14 +125,24 @@ export class ClustersController {
     return { cluster: name, ok: findings.every(({ ok }) => ok), findings: findings.map(findingView) };
   }
 
-  /** Whether the nodes can be worked on over SSH, for a cluster that has it. */
+  /** Whether the nodes can be worked on over SSH, for a cluster that has it, and have what its containers may want of them. */
   private async checkNodeFiles(hypervisor: Hypervisor, call: Call): Promise<readonly CheckFinding[]> {
     const files = this.nodeFiles.get(hypervisor.cluster);
     if (files === undefined) return [];
-    const { exclude } = this.definitionOf(hypervisor.cluster).nodes;
+    const { name, nodes: configured, containers } = this.definitionOf(hypervisor.cluster);
+    const { exclude } = configured;
+    const { blueprints, hooks } = this.context.site;
+    const reporting = new Set(
+      hooks.flatMap(({ definition }) => (definition.reports ? [definition.name] : [])),
+    );
+    const reports = blueprints.some(
+      ({ clusters, container }) =>
+        clusters.includes(name) &&
+        (container?.firstBoot !== undefined || container?.hooks.some(({ hook }) => reporting.has(hook))),
+    );
     const { nodes } = await hypervisor.inventory({ signal: call.signal });
-    const used = nodes.map(({ name }) => name).filter((name) => !exclude.includes(name));
-    return files.check(used, call);
+    const used = nodes.map((node) => node.name).filter((node) => !exclude.includes(node));
+    return files.check(used, { ...containers, reports }, call);
   }
 
   @Get('clusters/:name/guests')

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { HatcheryError } from '../../core/errors.js';
 import type { Call } from '../../ports/call.js';
 import type { Clock } from '../../ports/clock.js';
 import type { CheckFinding } from '../../ports/hypervisor.js';
@@ -12,11 +11,14 @@ import type {
   NodeFile,
   NodeFileRef,
   NodeFiles,
+  NodeNeeds,
   RawLine,
 } from '../../ports/node-files.js';
 import type { Secret } from '../../ports/secrets.js';
+import { guarded } from '../findings.js';
 import { Helper, type CallMetrics } from './helper.js';
 import { addressOf, type SshSettings } from './node-address.js';
+import { homesFinding, identityFindings, REPORTS, reportsFinding, workFinding } from './node-findings.js';
 import { Sessions } from './sessions.js';
 
 export interface SshNodeFilesOptions {
@@ -209,8 +211,11 @@ export class SshNodeFiles implements NodeFiles {
     return { path: resolved, isDirectory, mount };
   }
 
-  check(nodes: readonly string[], call: Call): Promise<readonly CheckFinding[]> {
-    return Promise.all(nodes.map((node) => this.#checkNode(node, call)));
+  async check(nodes: readonly string[], needs: NodeNeeds, call: Call): Promise<readonly CheckFinding[]> {
+    const found = await Promise.all(
+      nodes.map((node) => guarded(`SSH to ${node}`, call.signal, () => this.#checkNode(node, needs, call))),
+    );
+    return found.flat();
   }
 
   /** Drops every connection. */
@@ -218,42 +223,26 @@ export class SshNodeFiles implements NodeFiles {
     this.#sessions.closeAll();
   }
 
-  async #checkNode(node: string, call: Call): Promise<CheckFinding> {
-    const subject = `SSH to ${node}`;
-    const bad = (detail: string, remedy: string): CheckFinding => ({ ok: false, subject, detail, remedy });
-    try {
-      const told = await this.#helper.ask(
+  async #checkNode(node: string, needs: NodeNeeds, call: Call): Promise<readonly CheckFinding[]> {
+    const homes = Object.entries(needs.homes);
+    const [told, mappable, reports, ...resolved] = await Promise.all([
+      this.#helper.ask(
         SHAPES.describe,
         { node, what: 'look around', isWrite: false, request: { op: 'describe' } },
         call,
-      );
-      if (told.node !== node)
-        return bad(
-          `it is ${told.node} that answers there`,
-          `correct addresses and hostKeys of the file of cluster ${this.cluster}`,
-        );
-      if (told.uid !== 0)
-        return bad(
-          `our user has the id ${told.uid}: only root may write the configs of containers`,
-          'write user: root, with a key that is restricted to hatchery-node',
-        );
-      if (!told.isProxmox)
-        return bad(
-          `there is no /etc/pve/nodes/${node}: it is no node of a cluster`,
-          'see on it: pvecm status; systemctl status pve-cluster',
-        );
-      if (!told.hasQuorum)
-        return bad('its /etc/pve is read-only: the cluster has no quorum', `see on it: pvecm status`);
-      return { ok: true, subject, detail: 'host key as pinned, root, /etc/pve can be written' };
-    } catch (error) {
-      if (call.signal.aborted || !(error instanceof HatcheryError)) throw error;
-      return {
-        ok: false,
-        subject,
-        detail: error.message,
-        ...(error.hint !== undefined && { remedy: error.hint }),
-      };
-    }
+      ),
+      this.idRanges(node, call),
+      this.resolvePath(node, REPORTS, call),
+      ...homes.map(([, root]) => this.resolvePath(node, root, call)),
+    ]);
+    const works = workFinding(node, this.cluster, told);
+    if (!works.ok) return [works];
+    return [
+      works,
+      ...identityFindings(node, needs, mappable),
+      ...homes.map(([name, root], at) => homesFinding(node, name, root, resolved[at])),
+      ...(needs.reports ? [reportsFinding(node, reports)] : []),
+    ];
   }
 }
 

@@ -1,7 +1,7 @@
 import { HatcheryError } from '../../../core/errors.js';
 import type { ArchiveInfo, CheckFinding, IntendedBlueprint } from '../../../ports/hypervisor.js';
 import type { Archives } from '../archives.js';
-import { bad, doubtful, good, guarded, listed } from './findings.js';
+import { bad, doubtful, good, guarded, listed } from '../../findings.js';
 
 /** One whose machines are unpacked. */
 type UnpackingBlueprint = IntendedBlueprint & {

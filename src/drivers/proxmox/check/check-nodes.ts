@@ -4,7 +4,7 @@ import { readAs, type Cluster } from '../cluster.js';
 import { reasonOf } from '../errors.js';
 import type { ClusterReads } from '../inventory.js';
 import { certificates, nodeStatus, nodeTime, version } from '../wire.js';
-import { bad, doubtful, good, guarded } from './findings.js';
+import { bad, doubtful, good, guarded } from '../../findings.js';
 
 /** Task lists are searched by time: a clock that is further off hides our own tasks from us. */
 const CLOCK_LIMIT_S = 30;

@@ -9,7 +9,7 @@ import type { ClusterReads } from '../inventory.js';
 import { readRights } from '../standing.js';
 import { markedConfig, volumes } from '../wire.js';
 import type { UsedStorage } from './check-storages.js';
-import { bad, doubtful, good, listed } from './findings.js';
+import { bad, doubtful, good, listed } from '../../findings.js';
 
 /** Configs read in one check: guests that our own machines hold are never read. */
 const READS_PER_CHECK = 50;

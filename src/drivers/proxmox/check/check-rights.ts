@@ -5,7 +5,7 @@ import type { ClusterReads } from '../inventory.js';
 import { grantCommand, outsideFindings, type Rights } from '../rights.js';
 import { outsideWrites, readRights } from '../standing.js';
 import { permissions } from '../wire.js';
-import { bad, good } from './findings.js';
+import { bad, good } from '../../findings.js';
 import { neededRights, type NeededRight, type Places } from './needed-rights.js';
 
 /** Rights that reach too far, and those that the workflows lack: each named by itself with the command that gives it. */

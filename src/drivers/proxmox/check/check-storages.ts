@@ -4,7 +4,7 @@ import type { ClusterReads } from '../inventory.js';
 import { nodeStorages, type NodeStorage } from '../wire.js';
 import type { ArchiveLook } from './check-archives.js';
 import type { TemplateLook } from './check-templates.js';
-import { bad, doubtful, good, listed } from './findings.js';
+import { bad, doubtful, good, listed } from '../../findings.js';
 
 const GIB = 1024 ** 3;
 const LOW_SHARE = 0.1;

@@ -2,7 +2,7 @@ import { HatcheryError } from '../../../core/errors.js';
 import type { CheckFinding, GuestKind, IntendedBlueprint, TemplateInfo } from '../../../ports/hypervisor.js';
 import { KINDS } from '../guest-kind.js';
 import type { Templates } from '../templates.js';
-import { bad, doubtful, good, guarded } from './findings.js';
+import { bad, doubtful, good, guarded } from '../../findings.js';
 
 /** One whose machines are clones. */
 export type CloningBlueprint = IntendedBlueprint & {

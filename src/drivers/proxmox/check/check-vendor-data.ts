@@ -3,7 +3,7 @@ import { readAs, type Cluster } from '../cluster.js';
 import type { ClusterReads } from '../inventory.js';
 import { readRights } from '../standing.js';
 import { volumes } from '../wire.js';
-import { bad, doubtful, good, listed } from './findings.js';
+import { bad, doubtful, good, listed } from '../../findings.js';
 
 const SUBJECT = 'vendor data';
 

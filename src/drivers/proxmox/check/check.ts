@@ -10,7 +10,7 @@ import { checkRights } from './check-rights.js';
 import { checkStorages, usedStorages } from './check-storages.js';
 import { lookAtTemplates } from './check-templates.js';
 import { checkVendorData } from './check-vendor-data.js';
-import { guarded } from './findings.js';
+import { guarded } from '../../findings.js';
 
 /** Everything that a cluster needs before the first class, as findings whose remedies are commands for root on a node. */
 export async function checkCluster(

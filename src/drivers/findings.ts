@@ -1,5 +1,5 @@
-import { HatcheryError } from '../../../core/errors.js';
-import type { CheckFinding } from '../../../ports/hypervisor.js';
+import { HatcheryError } from '../core/errors.js';
+import type { CheckFinding } from '../ports/hypervisor.js';
 
 export const good = (subject: string, detail: string): CheckFinding => ({ ok: true, subject, detail });
 
