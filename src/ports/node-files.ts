@@ -60,8 +60,8 @@ export interface IdRange {
 }
 
 /**
- * The files of a cluster's nodes, as root sees them. One conversation with the node for each call; what several writers may change is changed
- * under the node's own lock. Every write is whole or not there, and says so again when it is repeated: a late one does no harm.
+ * The files of a cluster's nodes, as root sees them. Calls of one turn of the event loop to one node are one conversation with it, done in their
+ * order, each with its own outcome; what several writers may change is changed under the node's own lock. Every write is whole or not there, and says so again when it is repeated: a late one does no harm.
  * Errors: `cluster-unreachable` with `facts.reason` `node-unreachable` (nothing was done, retry later), `host-key-changed` (nothing was said to it; after-fix),
  * `permission-missing` (after-fix), `outcome-unknown` (a write was sent, no usable answer; it may be repeated), `lock-timeout`, `cluster-no-quorum`, `not-found` (no such container on this node),
  * `remote-refused` with `facts.reason`: `digest-mismatch` (changed since it was read, retry later), `wrong-node`, `outdated` (the installed `hatchery-node`), `no-storage`.

@@ -48,7 +48,7 @@ import { HatcheryError } from '../core/errors.js';
  * - config write:     request `qemu.config.put` (or task-end of `qemu.config.post`), effect true only if the text changed, digestBefore, digestAfter, incarnation,
  *                     params = keys written plus `mac` (of net0 after the write), `mark` (after the write), `name`.
  * - over SSH:         request `ssh.<what was asked>` of `hatchery-node`; its actor is the deployment whose key it is, `status` its exit code. `ssh.config.raw-lines` is a config write (params `{ lines, mac, mark, name }`);
- *                     `ssh.file.put` and `ssh.file.remove`: `resource` = `<node>:<path>`, effect true = the file changed or went, params `{ sha256, mode }`; `ssh.command` = something else, which is not found.
+ *                     `ssh.file.put` and `ssh.file.remove`: `resource` = `<node>:<path>`, effect true = the file changed or went, params `{ sha256, mode }`; `ssh.command` = something else, which is not found. Requests of one conversation: all but the first have `sameConversation` in their params.
  * - disk grown:       task-end `qemu.resize` params `{ disk, sizeGiB }`.
  * - snapshots:        task-end `qemu.snapshot`, `qemu.snapshot.delete` params `{ snapshot }`; `qemu.rollback` besides `{ mac, mark, name }` as they are afterwards.
  * - other changes:    task-end `qemu.template`, `qemu.move-disk` params `{ disk, freed | receiver }`, `qemu.migrate` (node = where it is now, params `{ target }`), `qemu.reset`;

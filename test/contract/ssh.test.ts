@@ -387,9 +387,8 @@ describe.skipIf(whyNot !== undefined)('a real OpenSSH', () => {
         readyMs: 5_000,
       });
       const output = open.run(commandLine(['sh', '-c', script]), {
-        input: Buffer.from('x'),
+        input: () => Buffer.from('x'),
         signal: call.signal,
-        beforeSend: () => {},
         limitMs: script.startsWith('sleep') ? 200 : 5_000,
       });
       if (script.startsWith('sleep')) await expect(output).rejects.toMatchObject({ wasSent: true });

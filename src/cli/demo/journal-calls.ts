@@ -19,9 +19,15 @@ export async function remoteCalls(file: string, from: number): Promise<RemoteCal
   for await (const line of createInterface({
     input: createReadStream(file, { start: from, encoding: 'utf8' }),
   })) {
-    const { sim, event, op } = JSON.parse(line) as { sim: string; event: string; op?: string };
+    const { sim, event, op, params } = JSON.parse(line) as {
+      sim: string;
+      event: string;
+      op?: string;
+      params?: { sameConversation?: boolean };
+    };
     if (event !== 'request') continue;
-    if (sim === 'proxmox') proxmox += 1;
+    // Several requests to a node over SSH may be one conversation.
+    if (sim === 'proxmox') proxmox += params?.sameConversation === true ? 0 : 1;
     else if (op === 'winrm.command') winrmCommands += 1;
   }
   return { proxmox, winrmCommands };

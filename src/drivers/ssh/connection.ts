@@ -22,9 +22,9 @@ export interface CommandOutput {
 }
 
 interface RunOptions {
-  readonly input: Buffer;
+  /** Asked for when the command waits for it, right before it leaves; what it throws ends the command unsent. */
+  readonly input: () => Buffer;
   readonly signal: AbortSignal;
-  readonly beforeSend: () => void;
   readonly limitMs: number;
 }
 
@@ -109,10 +109,9 @@ export class SshConnection {
   }
 
   /**
-   * Runs a command line with `input` on its stdin. `beforeSend` is called when the command waits for its input, right before that leaves.
-   * Ends with the command, with the connection, with `signal` (rejects with its reason) or after `limitMs`.
+   * Runs a command line with `input` on its stdin. Ends with the command, with the connection, with `signal` (rejects with its reason) or after `limitMs`.
    */
-  run(line: string, { input, signal, beforeSend, limitMs }: RunOptions): Promise<CommandOutput> {
+  run(line: string, { input, signal, limitMs }: RunOptions): Promise<CommandOutput> {
     signal.throwIfAborted();
     return new Promise((resolve, reject) => {
       let channel: ClientChannel | undefined;
@@ -157,13 +156,14 @@ export class SshConnection {
           if (!this.#isOpen && exitCode === undefined) return lost();
           end(() => resolve({ exitCode, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr) }));
         });
+        let bytes: Buffer;
         try {
-          beforeSend();
+          bytes = input();
         } catch (refused) {
           return fail(refused);
         }
         wasSent = true;
-        opened.end(input);
+        opened.end(bytes);
       });
     });
   }

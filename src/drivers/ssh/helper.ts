@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { z } from 'zod';
 import { HatcheryError, type ErrorMore } from '../../core/errors.js';
 import type { Call } from '../../ports/call.js';
@@ -7,9 +8,11 @@ import { commandLine } from './quote.js';
 import type { Sessions } from './sessions.js';
 
 /** Version of the requests that `bin/hatchery-node` understands. */
-const VERSION = 1;
+const VERSION = 2;
 const LIMIT_MS = 30_000;
 const LEAST_LIMIT_MS = 15_000;
+/** Requests of one conversation at most. */
+const MOST = 100;
 
 export interface HelperCall {
   readonly node: string;
@@ -39,14 +42,32 @@ const refusalShape = z.object({
   lock: z.string().optional(),
 });
 const answerShape = z.discriminatedUnion('ok', [z.looseObject({ ok: z.literal(true) }), refusalShape]);
+const answersShape = z.discriminatedUnion('ok', [
+  z.object({ ok: z.literal(true), answers: z.array(answerShape) }),
+  refusalShape,
+]);
+type Answer = z.infer<typeof answerShape>;
 type Refusal = z.infer<typeof refusalShape>;
 
+/** A request that waits for its conversation, or is part of one. */
+interface Asked {
+  readonly helperCall: HelperCall;
+  readonly call: Call;
+  readonly settle: (answer: Answer) => void;
+  readonly fail: (error: unknown) => void;
+  /** Nobody waits for it any more. */
+  isOver: boolean;
+  onOver: () => void;
+}
+
 /**
- * Asks `hatchery-node` on a node: the program as one argument of perl, the request as JSON on its stdin. A key that is restricted to an
- * installed copy (`command=`) gets the same request there. A command that is cut anywhere holds no whole request, and does nothing.
+ * Asks `hatchery-node` on a node: the program as one argument of perl, the requests as JSON on its stdin. A key that is restricted to an
+ * installed copy (`command=`) gets the same requests there. A command that is cut anywhere holds no whole list of them, and does nothing.
+ * What is asked of a node in one turn of the event loop is one conversation, in the order of asking; each request has its own outcome.
  */
 export class Helper {
   readonly #line: string;
+  readonly #gathering = new Map<string, Asked[]>();
 
   constructor(private readonly options: HelperOptions) {
     this.#line = commandLine(['perl', '-e', options.program]);
@@ -57,7 +78,9 @@ export class Helper {
     const startedAt = now();
     let outcome = 'ok';
     try {
-      return await this.#ask(shape, helperCall, call);
+      const answer = await this.#answerTo(helperCall, call);
+      if (!answer.ok) throw refused(helperCall, refusalShape.parse(answer));
+      return parsed(shape, helperCall, answer);
     } catch (error) {
       outcome = error instanceof HatcheryError ? error.code : 'aborted';
       throw error;
@@ -66,43 +89,129 @@ export class Helper {
     }
   }
 
-  async #ask<T>(shape: z.ZodType<T>, helperCall: HelperCall, call: Call): Promise<T> {
-    const { node, what, request } = helperCall;
-    const input = Buffer.from(JSON.stringify({ ...request, helper: VERSION, node }), 'utf8');
-    const output = await this.#converse(helperCall, input, call);
-    const answer = answerShape.safeParse(lastLineAsJson(output.stdout)).data;
-    if (answer === undefined) throw noAnswer(helperCall, output);
-    if (!answer.ok) throw refused(helperCall, refusalShape.parse(answer));
-    const parsed = shape.safeParse(answer);
-    if (parsed.success) return parsed.data;
-    throw new HatcheryError('outcome-unknown', `Unable to ${what} on ${node}: its answer cannot be read`, {
-      retry: 'later',
-      cause: parsed.error,
+  #answerTo(helperCall: HelperCall, call: Call): Promise<Answer> {
+    call.signal.throwIfAborted();
+    return new Promise((resolve, reject) => {
+      const end = (): void => {
+        asked.isOver = true;
+        call.signal.removeEventListener('abort', leave);
+        asked.onOver();
+      };
+      const asked: Asked = {
+        helperCall,
+        call,
+        isOver: false,
+        onOver: () => {},
+        settle(answer) {
+          end();
+          resolve(answer);
+        },
+        fail(error) {
+          end();
+          reject(error as Error);
+        },
+      };
+      const leave = (): void => asked.fail(call.signal.reason);
+      // All that one step asks at once has one signal.
+      setMaxListeners(MOST, call.signal);
+      call.signal.addEventListener('abort', leave, { once: true });
+      this.#gather(helperCall.node, asked);
+    });
+  }
+
+  #gather(node: string, asked: Asked): void {
+    const there = this.#gathering.get(node);
+    if (there !== undefined) {
+      there.push(asked);
+      if (there.length === MOST) this.#gathering.delete(node);
+      return;
+    }
+    const conversation = [asked];
+    this.#gathering.set(node, conversation);
+    setImmediate(() => {
+      if (this.#gathering.get(node) === conversation) this.#gathering.delete(node);
+      void this.#converse(node, conversation);
     });
   }
 
   /** A kept connection may have ended unnoticed: as long as nothing was sent, another one is tried. */
-  async #converse(helperCall: HelperCall, input: Buffer, call: Call): Promise<CommandOutput> {
-    const { node, isWrite } = helperCall;
-    const { sessions, remoteTimeScale } = this.options;
-    for (let isAgain = false; ; isAgain = true) {
+  async #converse(node: string, all: readonly Asked[]): Promise<void> {
+    const waiting = (): Asked[] => all.filter(({ isOver }) => !isOver);
+    const left = new AbortController();
+    for (const asked of all) asked.onOver = () => waiting().length === 0 && left.abort();
+    for (let isAgain = false; waiting().length > 0; isAgain = true) {
+      let sent: Asked[] = [];
       try {
-        return await sessions.with(node, call.signal, (connection) =>
-          connection.run(this.#line, {
-            input,
-            signal: call.signal,
-            beforeSend: isWrite ? call.beforeSend : () => {},
-            limitMs: Math.max(LEAST_LIMIT_MS, LIMIT_MS * remoteTimeScale),
-          }),
-        );
+        const output = await this.#run(node, left.signal, () => {
+          sent = readyToSend(waiting());
+          return sent;
+        });
+        settleAll(sent, output);
       } catch (error) {
-        if (!(error instanceof ConversationLost)) throw error;
-        if (!error.wasSent && !isAgain) continue;
-        if (isWrite && error.wasSent) throw unknownOutcome(helperCall, error.message, error);
-        throw nodeUnreachable(node, error.message, { cause: error });
+        if (error instanceof ConversationLost && !error.wasSent && !isAgain) continue;
+        for (const { helperCall, fail } of waiting()) fail(lost(helperCall, error));
       }
+      break;
     }
   }
+
+  #run(node: string, signal: AbortSignal, requests: () => readonly Asked[]): Promise<CommandOutput> {
+    const { sessions, remoteTimeScale } = this.options;
+    return sessions.with(node, signal, (connection) =>
+      connection.run(this.#line, {
+        input: () =>
+          Buffer.from(
+            JSON.stringify({
+              helper: VERSION,
+              node,
+              requests: requests().map(({ helperCall }) => helperCall.request),
+            }),
+          ),
+        signal,
+        limitMs: Math.max(LEAST_LIMIT_MS, LIMIT_MS * remoteTimeScale),
+      }),
+    );
+  }
+}
+
+/** Whose worker may not write any more sends nothing; the others go on. Throws when nobody is left. */
+function readyToSend(waiting: readonly Asked[]): Asked[] {
+  const ready = waiting.filter(({ helperCall, call, fail }) => {
+    if (!helperCall.isWrite) return true;
+    try {
+      call.beforeSend();
+      return true;
+    } catch (refusal) {
+      fail(refusal);
+      return false;
+    }
+  });
+  if (ready.length === 0) throw new Error('nobody sends anything any more');
+  return ready;
+}
+
+function settleAll(sent: readonly Asked[], output: CommandOutput): void {
+  const told = answersShape.safeParse(lastLineAsJson(output.stdout)).data;
+  for (const [at, { helperCall, settle, fail }] of sent.entries()) {
+    const answer = told?.ok === true ? told.answers[at] : told;
+    if (answer === undefined) fail(noAnswer(helperCall, output));
+    else settle(answer);
+  }
+}
+
+function parsed<T>(shape: z.ZodType<T>, { node, what }: HelperCall, answer: Answer): T {
+  const read = shape.safeParse(answer);
+  if (read.success) return read.data;
+  throw new HatcheryError('outcome-unknown', `Unable to ${what} on ${node}: its answer cannot be read`, {
+    retry: 'later',
+    cause: read.error,
+  });
+}
+
+function lost(helperCall: HelperCall, error: unknown): unknown {
+  if (!(error instanceof ConversationLost)) return error;
+  if (helperCall.isWrite && error.wasSent) return unknownOutcome(helperCall, error.message, error);
+  return nodeUnreachable(helperCall.node, error.message, { cause: error });
 }
 
 function lastLineAsJson(stdout: Buffer): unknown {

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 
-const VERSION = 1;
+const VERSION = 2;
+const MOST = 200;
 const file = {
   place: z.enum(['snippets', 'hooks', 'arguments', 'reports']),
   storage: z
@@ -20,7 +21,7 @@ const rawLine = z.tuple([
     .regex(/^(?!\s)[^\u0000-\u001f\u007f]*(?<!\s)$/),
 ]);
 
-/** What `hatchery-node` version 1 can be asked. Fields that it does not know are passed over. */
+/** What `hatchery-node` version 2 can be asked. Fields that it does not know are passed over. */
 export const helperRequest = z.discriminatedUnion('op', [
   z.object({ op: z.literal('describe') }),
   z.object({ op: z.literal('config.read'), ...container }),
@@ -58,20 +59,35 @@ export class HelperRefusal extends Error {
   }
 }
 
-/** The request in what came on stdin. Errors: `HelperRefusal` malformed, outdated. */
-export function readRequest(input: Buffer): HelperRequest {
+/**
+ * The requests in what came on stdin, each as it is or as the refusal that it gets. `node` is the one that all of them name.
+ * Errors: `HelperRefusal` malformed, outdated.
+ */
+export function readRequests(input: Buffer): (HelperRequest | HelperRefusal)[] {
   let json: unknown;
   try {
     json = JSON.parse(input.toString('utf8'));
   } catch {
     throw new HelperRefusal('malformed', 'malformed JSON string');
   }
-  if ((json as { helper?: unknown } | null)?.helper !== VERSION)
+  const asked = json as { helper?: unknown; node?: unknown; requests?: unknown } | null;
+  if (asked?.helper !== VERSION)
     throw new HelperRefusal('outdated', `this is version ${VERSION} of hatchery-node`);
-  const parsed = helperRequest.safeParse(json);
-  if (parsed.success) return parsed.data;
-  throw new HelperRefusal('malformed', z.prettifyError(parsed.error));
+  const { node, requests } = asked;
+  if (!Array.isArray(requests) || requests.length === 0 || requests.length > MOST)
+    throw new HelperRefusal('malformed', `requests is no list of 1 to ${MOST}`);
+  return requests.map((request: unknown) => {
+    const parsed = helperRequest.safeParse({ ...(request as object), node });
+    return parsed.success ? parsed.data : new HelperRefusal('malformed', z.prettifyError(parsed.error));
+  });
 }
 
 /** As it prints them. */
-export const answerLine = (answer: object): string => `${JSON.stringify({ helper: VERSION, ...answer })}\n`;
+export const answerLine = (told: object): string => `${JSON.stringify({ helper: VERSION, ...told })}\n`;
+
+export const refusalOf = ({ reason, message, more }: HelperRefusal): object => ({
+  ok: false,
+  reason,
+  message,
+  ...more,
+});

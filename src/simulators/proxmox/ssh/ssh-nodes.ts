@@ -4,15 +4,17 @@ import { Interrupted } from '../../clock.js';
 import type { SimAnswer } from '../../http.js';
 import { perform, type Outcome } from '../../operation.js';
 import type { Pve } from '../pve.js';
-import { answerLine, HelperRefusal, readRequest, type HelperRequest } from './helper-request.js';
+import { answerLine, HelperRefusal, readRequests, refusalOf, type HelperRequest } from './helper-request.js';
 import { runHelper } from './node-helper.js';
 import { shellWords } from './shell-words.js';
 
 /** As OpenSSH has them: sessions of a connection, connections that are signing in. */
 const MAX_SESSIONS = 10;
 const MAX_STARTUPS = 10;
+/** In the params of a request that came with others before it. */
+const SAME_CONVERSATION = 'sameConversation';
 const COMMAND_MS = { median: 90, p95: 300 };
-const HELPER = /^# hatchery-node v1\b/m;
+const HELPER = /^# hatchery-node v2\b/m;
 
 /** Who may sign in, as root, and is in the journal under the name of the deployment's token: it is one and the same writer. */
 const CLIENT = 'hatchery';
@@ -191,26 +193,43 @@ class Listener {
     deliver(answer, channel, socket, heard);
   }
 
-  /** One request of the helper, as every request of a simulator. */
+  /** What the program prints; where a request meets a fault of the connection, that is what becomes of all of them. */
   async #answer(input: Buffer, delivered: Promise<boolean>): Promise<SimAnswer> {
-    const { pve, node } = this;
-    const { context, world } = pve;
-    let request: HelperRequest | undefined;
-    let refusal: HelperRefusal | undefined;
+    let requests: (HelperRequest | HelperRefusal)[];
     try {
-      request = readRequest(input);
+      requests = readRequests(input);
     } catch (error) {
       if (!(error instanceof HelperRefusal)) throw error;
-      refusal = error;
+      const told = await this.#answerOne(error, input, delivered, true);
+      return replied(told) ? { ...told, body: answerLine(refusalOf(error)) } : told;
     }
+    const answers: unknown[] = [];
+    for (const [at, request] of requests.entries()) {
+      const told = await this.#answerOne(request, input, delivered, at === 0);
+      if (!replied(told)) return told;
+      answers.push(JSON.parse(String(told.body)));
+    }
+    return { status: 0, body: answerLine({ ok: true, answers }) };
+  }
+
+  /** One request, as every request of a simulator; the program is started for the first. */
+  async #answerOne(
+    request: HelperRequest | HelperRefusal,
+    input: Buffer,
+    delivered: Promise<boolean>,
+    isFirst: boolean,
+  ): Promise<SimAnswer> {
+    const { pve, node } = this;
+    const { context, world } = pve;
+    const isRefused = request instanceof HelperRefusal;
     const operation = {
       sim: 'proxmox',
-      op: `ssh.${request?.op ?? 'malformed'}`,
+      op: `ssh.${isRefused ? 'malformed' : request.op}`,
       actor: world.tokenId,
       cluster: world.cluster,
       node,
-      ...(request && 'vmid' in request && { vmid: request.vmid }),
-      params: request ? paramsOf(request) : {},
+      ...(!isRefused && 'vmid' in request && { vmid: request.vmid }),
+      params: { ...(!isRefused && paramsOf(request)), ...(!isFirst && { [SAME_CONVERSATION]: true }) },
     };
     return perform(
       context,
@@ -221,21 +240,20 @@ class Listener {
         const cut = faults.at('during', 'truncate');
         if (cut && Number(cut.value) < input.length) throw new Interrupted('the connection was cut');
         const draw = context.random.stream('ssh', node);
-        await context.clock.sleep(draw.logNormal(COMMAND_MS.median, COMMAND_MS.p95));
+        if (isFirst) await context.clock.sleep(draw.logNormal(COMMAND_MS.median, COMMAND_MS.p95));
         if (pve.conditions.isOff(node)) throw new Interrupted(`node ${node} is off`);
         try {
-          if (refusal !== undefined || request === undefined) throw refusal!;
+          if (isRefused) throw request;
           const { answer, journal } = await runHelper({ pve, node, actor: operation.actor }, request);
           return {
-            reply: { status: 0, body: answerLine({ ok: true, ...answer }) },
+            reply: { status: 0, body: JSON.stringify({ ok: true, ...answer }) },
             journal: { ...journal, params: { ...operation.params, ...journal?.params } },
           };
         } catch (error) {
           if (!(error instanceof HelperRefusal)) throw error;
-          const { reason, message, more } = error;
           return {
-            reply: { status: 0, body: answerLine({ ok: false, reason, message, ...more }) },
-            journal: { params: { ...operation.params, error: message } },
+            reply: { status: 0, body: JSON.stringify(refusalOf(error)) },
+            journal: { params: { ...operation.params, error: error.message } },
           };
         }
       },
@@ -243,6 +261,10 @@ class Listener {
     );
   }
 }
+
+/** Neither a fault of the connection nor of the program. */
+const replied = (answer: SimAnswer): answer is Extract<SimAnswer, object> =>
+  typeof answer === 'object' && answer.status === 0 && answer.cutAfterBytes === undefined;
 
 const isAllowed = (attempt: AuthContext, client: KeyPair): boolean => {
   if (attempt.method !== 'publickey' || attempt.username !== 'root') return false;
