@@ -99,6 +99,7 @@ export const hookFilesOfMachine = defineEffect<HookFiles>({
     return nothing;
   },
   async undo(payload, ports, { call }) {
-    for (const file of filesOf(payload)) await ports.nodeFiles(payload.cluster).removeFile(file, call);
+    const files = ports.nodeFiles(payload.cluster);
+    await Promise.all(filesOf(payload).map((file) => files.removeFile(file, call)));
   },
 });

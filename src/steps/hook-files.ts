@@ -12,6 +12,9 @@ export const hookFile = (
   hook: Pick<HookInput, 'name'>,
 ): NodeFileRef => ({ node, place: { in: place }, name: `${machineId}.${hook.name}` });
 
+/** Where it lies on the node, as every node has it. */
+export const pathOnNode = ({ place, name }: NodeFileRef): string => `/var/lib/hatchery/${place.in}/${name}`;
+
 export const hookFiles = (node: string, machineId: string, hooks: readonly HookInput[]): NodeFileRef[] =>
   hooks.flatMap((hook) => {
     const places: HookPlace[] = ['hooks', 'arguments', ...(hook.reports ? (['reports'] as const) : [])];

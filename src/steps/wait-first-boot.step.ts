@@ -4,13 +4,13 @@ import { StepWait, aloneAsGroup, defineStep, type Coalesce, type GroupMember } f
 import { hookFile } from './hook-files.js';
 import { noOutput, onMachine, type OnMachine } from './machine-step.js';
 
-const FIRST_LOOK_MS = 5_000;
-const LAST_LOOK_MS = 20_000;
+/** From one look at a container to the next at least, and how long a node is not looked at while others come: so all of a node fall into step. */
+const LOOK_MS = 8_000;
 
 /** One conversation with a node tells how far all of its containers are. */
 const coalesce: Coalesce<OnMachine, object> = {
   key: ({ machine }) => `first-boot:${machine.cluster}/${machine.node}`,
-  windowMs: 1_000,
+  windowMs: LOOK_MS,
   max: 100,
   async actMany(members, ports, call) {
     const nodes = new Map<string, GroupMember<OnMachine>[]>();
@@ -86,6 +86,5 @@ function outcomeOf(
   if (reports.every((report) => report.state === 'done')) return {};
   run.progress(Math.min(...percents));
   const working = reports.find((report) => report.state === 'working');
-  const afterMs = Math.min(LAST_LOOK_MS, FIRST_LOOK_MS * 1.3 ** (run.attempt - 1)) * scale;
-  return new StepWait(afterMs, working ? working.what : 'the container boots');
+  return new StepWait(LOOK_MS * scale, working ? working.what : 'the container boots');
 }

@@ -1,7 +1,8 @@
+import { createHash } from 'node:crypto';
 import { HatcheryError } from '../core/errors.js';
 import { firstBootArguments } from '../core/lxc/first-boot.js';
 import { homeMount, homePath } from '../core/lxc/home.js';
-import { missingSubids } from '../core/lxc/identities.js';
+import { missingSubids, type MappableIds } from '../core/lxc/identities.js';
 import {
   FIRST_BOOT,
   rawConfig,
@@ -9,11 +10,11 @@ import {
   type OnNodeInput,
   type PlacedHook,
 } from '../core/lxc/on-node.js';
-import { mergeRawLines, rawLineText, type HostMount } from '../core/lxc/raw-lines.js';
+import { mergeRawLines, rawLineText } from '../core/lxc/raw-lines.js';
 import { defineStep, type StepPorts, type StepRun } from '../plan/step.js';
-import type { NodeFiles } from '../ports/node-files.js';
+import type { FileMode, NodeFileRef, NodeFiles } from '../ports/node-files.js';
 import { findContainer, writeRawLines } from './container-node.js';
-import { hookFile, hookFilesEffect } from './hook-files.js';
+import { hookFile, hookFilesEffect, pathOnNode } from './hook-files.js';
 import { guestLock, noOutput, onMachine, type OnMachine } from './machine-step.js';
 
 type Machine = OnMachine['machine'];
@@ -50,56 +51,57 @@ export const writeContainerConfig = defineStep<OnMachine, object>({
     if (onNode === undefined) return {};
     const files = ports.nodeFiles(machine.cluster);
     const hypervisor = ports.hypervisor(machine.cluster);
-    const found = await findContainer(
-      { files, hypervisor },
-      run.machine.identity,
-      run.machine.node,
-      run.call,
-    );
+    const { identity, node } = run.machine;
+    // One conversation with the node, and another one for all that is written.
+    const [found, mappable, home] = await Promise.all([
+      findContainer({ files, hypervisor }, identity, node, run.call),
+      onNode.identities.length === 0 ? undefined : files.idRanges(node, run.call),
+      resolveHome(files, node, onNode, run),
+    ]);
     if (found === undefined) throw refused(run, 'it is not there any more');
-    const { node } = found.at;
-    if (node !== run.machine.node) {
+    if (found.at.node !== node) {
       // The files were recorded for the node that it was on.
-      run.learn({ node });
+      run.learn({ node: found.at.node });
       throw new HatcheryError(
         'remote-refused',
-        `Unable to write the config of guest ${run.machine.vmid}: it moved to ${node}`,
-        {
-          retry: 'later',
-        },
+        `Unable to write the config of guest ${run.machine.vmid}: it moved to ${found.at.node}`,
+        { retry: 'later' },
       );
     }
     // Identities and hooks of a container whose root is the node's root would be a way out of it.
     if (found.file.keys.get('unprivileged') !== '1') throw refused(run, 'it is not unprivileged');
-    await requireSubids(files, node, onNode, run);
-    const home = await resolveHome(files, node, onNode, run);
-    const placed: PlacedHook[] = [];
-    for (const hook of onNode.hooks) placed.push(await placeHook(ports, node, machine, hook, run));
+    if (mappable) requireSubids(mappable, onNode, run);
+    const mount = home && homeMount(home.asked, home.root, home.resolved);
+    const hooks = onNode.hooks.map((hook) => hookOnNode(ports, machine, hook, run));
     const kept = new Set(onNode.templateLines);
-    const { lines, unknown } = mergeRawLines(found.file.rawLines, rawConfig(onNode, home, placed), kept);
+    const wanted = rawConfig(
+      onNode,
+      mount,
+      hooks.map(({ placed }) => placed),
+    );
+    const { lines, unknown } = mergeRawLines(found.file.rawLines, wanted, kept);
     if (unknown.length > 0) throw unknownLines(run, unknown.map(rawLineText));
-    await writeRawLines(files, found, lines, run.call);
+    // The container is not started before all of it is done: lines may be there before the files that they name.
+    await Promise.all([
+      ...hooks.flatMap((hook) => hook.files).map((file) => putWhole(files, file, run)),
+      writeRawLines(files, found, lines, run.call),
+    ]);
     return {};
   },
 });
 
 /** Without them the container would be refused by the kernel at its start, with a word that nobody understands. */
-async function requireSubids(
-  files: NodeFiles,
-  node: string,
-  { identities }: OnNodeInput,
-  run: StepRun,
-): Promise<void> {
-  if (identities.length === 0) return;
-  const { subuid, subgid } = missingSubids(identities, await files.idRanges(node, run.call));
+function requireSubids(mappable: MappableIds, { identities }: OnNodeInput, run: StepRun): void {
+  const { subuid, subgid } = missingSubids(identities, mappable);
   const lines = [
     ...subuid.map((line) => `${line} in /etc/subuid`),
     ...subgid.map((line) => `${line} in /etc/subgid`),
   ];
   if (lines.length === 0) return;
+  const { vmid, node } = run.machine;
   throw new HatcheryError(
     'remote-refused',
-    `Unable to give guest ${run.machine.vmid} its identities: node ${node} lacks ${lines.join(', ')}`,
+    `Unable to give guest ${vmid} its identities: node ${node} lacks ${lines.join(', ')}`,
     {
       retry: 'after-fix',
       hint: `Add the lines on every node that may run the container, then: hatchery run retry ${run.runId}`,
@@ -107,52 +109,63 @@ async function requireSubids(
   );
 }
 
-async function resolveHome(
-  files: NodeFiles,
-  node: string,
-  { home }: OnNodeInput,
-  run: StepRun,
-): Promise<HostMount | undefined> {
+async function resolveHome(files: NodeFiles, node: string, { home }: OnNodeInput, run: StepRun) {
   if (home === undefined) return undefined;
   const path = homePath(home);
-  const root = await files.resolvePath(node, home.root, run.call);
-  return homeMount(home, root, root && (await files.resolvePath(node, path, run.call)));
+  const [root, resolved] = await Promise.all([
+    files.resolvePath(node, home.root, run.call),
+    files.resolvePath(node, path, run.call),
+  ]);
+  return { asked: home, root, resolved };
 }
 
-async function placeHook(
-  ports: StepPorts,
-  node: string,
-  machine: Machine,
-  hook: HookInput,
-  run: StepRun,
-): Promise<PlacedHook> {
-  const files = ports.nodeFiles(machine.cluster);
+interface HookOnNode {
+  readonly placed: PlacedHook;
+  readonly files: readonly FileToPut[];
+}
+
+interface FileToPut {
+  readonly ref: NodeFileRef;
+  readonly bytes: Buffer;
+  readonly mode: FileMode;
+  readonly keeps?: boolean;
+}
+
+function hookOnNode(ports: StepPorts, machine: Machine, hook: HookInput, run: StepRun): HookOnNode {
+  const { node } = run.machine;
   const bytes = ports.hookScripts.find(hook.sha256);
   if (bytes === undefined)
     throw refused(
       run,
       `the hook ${hook.name} is not registered any more as it was when the machine was asked for (${hook.sha256})`,
     );
-  const script = await files.putFile(
-    hookFile(node, 'hooks', machine.id, hook),
-    { bytes, mode: 'runnable' },
-    run.call,
-  );
-  if (script.sha256 !== hook.sha256)
-    throw refused(run, `${script.path} on ${node} is not the hook ${hook.name}`);
-  const given = await files.putFile(
-    hookFile(node, 'arguments', machine.id, hook),
-    { bytes: Buffer.from(JSON.stringify(hookArguments(ports, machine, hook, run))), mode: 'guest' },
-    run.call,
-  );
-  const report = hook.reports
-    ? await files.putFile(
-        hookFile(node, 'reports', machine.id, hook),
-        { bytes: Buffer.alloc(0), mode: 'guest', keeps: true },
-        run.call,
-      )
-    : undefined;
-  return { hook, script: script.path, arguments: given.path, report: report?.path };
+  const script = hookFile(node, 'hooks', machine.id, hook);
+  const given = hookFile(node, 'arguments', machine.id, hook);
+  const report = hook.reports ? hookFile(node, 'reports', machine.id, hook) : undefined;
+  const said = JSON.stringify(hookArguments(ports, machine, hook, run));
+  return {
+    placed: {
+      hook,
+      script: pathOnNode(script),
+      arguments: pathOnNode(given),
+      report: report && pathOnNode(report),
+    },
+    files: [
+      { ref: script, bytes, mode: 'runnable' },
+      { ref: given, bytes: Buffer.from(said), mode: 'guest' },
+      // What an earlier start reported stays.
+      ...(report ? [{ ref: report, bytes: Buffer.alloc(0), mode: 'guest', keeps: true } as const] : []),
+    ],
+  };
+}
+
+/** A script stands as it was registered, where the lines name it. */
+async function putWhole(files: NodeFiles, { ref, ...content }: FileToPut, run: StepRun): Promise<void> {
+  const { path, sha256 } = await files.putFile(ref, content, run.call);
+  if (path !== pathOnNode(ref)) throw refused(run, `${ref.name} lies at ${path} on ${ref.node}`);
+  const wanted = createHash('sha256').update(content.bytes).digest('hex');
+  if (content.keeps !== true && sha256 !== wanted)
+    throw refused(run, `${path} on ${ref.node} is not what was put there`);
 }
 
 function hookArguments(ports: StepPorts, machine: Machine, hook: HookInput, run: StepRun): object {
