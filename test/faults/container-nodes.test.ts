@@ -1,22 +1,39 @@
-import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { textOf } from '../../src/simulators/proxmox/lxc-config-file.js';
-import type { WorldGuest } from '../../src/simulators/world.js';
+import { volumeKey, type WorldGuest } from '../../src/simulators/world.js';
+import { PACKAGE_ROOT } from '../../src/app/config/package-root.js';
 import { FaultWorld } from '../support/fault-world.js';
 import type { SimulatedSite } from '../support/simulated-site.js';
 import type { TestMachine } from '../support/step-world.js';
 
-/* What is written on nodes for containers: rows E07, E08, E10 and S36. Judged by the files, and by the journal of the SSH servers. */
+/* What is written on nodes for containers: rows E07, E08, E10, S35 and S36. Judged by the files, and by the journal of the SSH servers. */
 
 const IDENTITIES = { from: 600_000_000, count: 999_999_999 };
 
-async function writeBlueprints({ configDir }: SimulatedSite): Promise<void> {
-  const folder = join(configDir, 'blueprints');
-  await mkdir(folder, { recursive: true });
-  const blueprint = (name: string, container: object): Promise<void> =>
-    writeFile(
-      join(folder, `${name}.yaml`),
+const TOOLS = '#!/bin/sh\necho progress 50 tools >> "${0%/*}/report"\n';
+const SHARE = '#!/bin/sh\n# $1: the file of its arguments\nexit 0\n';
+const JOIN_PASSWORD = 'join-me-42';
+
+async function writeSiteFiles({ configDir }: SimulatedSite): Promise<void> {
+  const write = async (name: string, text: string): Promise<void> => {
+    const file = join(configDir, name);
+    await mkdir(dirname(file), { recursive: true });
+    await writeFile(file, text);
+  };
+  const hook = async (name: string, script: string, more: object): Promise<void> => {
+    const sha256 = createHash('sha256').update(script).digest('hex');
+    await write(`hooks/${name}.sh`, script);
+    await write(
+      `hooks/${name}.yaml`,
+      JSON.stringify({ name, script: { file: `${name}.sh` }, sha256, ...more }),
+    );
+  };
+  const blueprint = (name: string, container: object, workflow = 'student-lxc-debian'): Promise<void> =>
+    write(
+      `blueprints/${name}.yaml`,
       JSON.stringify({
         name,
         version: 1,
@@ -27,19 +44,45 @@ async function writeBlueprints({ configDir }: SimulatedSite): Promise<void> {
         nameFrom: 'vm-{login}',
         network: { bridge: 'vmbr0', dhcp: 'dhcp' },
         container,
-        workflow: 'student-lxc-debian',
+        workflow,
         clusters: ['main'],
       }),
     );
   await blueprint('cri', { identities: [IDENTITIES], firstBoot: { packages: ['vim'], signIn: {} } });
   await blueprint('at-home', { identities: [IDENTITIES], home: { under: 'students' } });
+  const workflow = await readFile(join(PACKAGE_ROOT, 'workflows', 'student-lxc-debian.yaml'), 'utf8');
+  const impatient = workflow
+    .replace('id: student-lxc-debian', 'id: impatient')
+    .replace('uses: wait-first-boot,', 'uses: wait-first-boot, deadline: 1s,');
+  await write('workflows/impatient.yaml', impatient);
+  await blueprint('impatient', { firstBoot: {} }, 'impatient');
+  await hook('tools', TOOLS, { phase: 'start', arguments: ['lab'], reports: true });
+  await hook('share', SHARE, { phase: 'mount', arguments: ['server'] });
+  await write('services/cri-password', `${JOIN_PASSWORD}\n`);
+  await write(
+    'services/cri.yaml',
+    JSON.stringify({
+      name: 'cri',
+      kind: 'active-directory',
+      realm: 'local.isima.fr',
+      username: 'svc-join',
+      password: { file: 'cri-password' },
+    }),
+  );
+  await blueprint('joined', {
+    firstBoot: { packages: ['sssd'], domain: 'cri', signIn: { admins: ['it-staff'] } },
+    hooks: [
+      { hook: 'tools', arguments: { lab: 'b12' } },
+      { hook: 'share', arguments: { server: 'nas1' } },
+    ],
+  });
 }
 
 describe('containers on their nodes', () => {
   let at: FaultWorld;
   beforeAll(async () => {
     at = await FaultWorld.start({
-      prepare: writeBlueprints,
+      prepare: writeSiteFiles,
       site: {
         world: { links: { '/mnt/pve/home/eve': '/etc/pve' } },
       },
@@ -155,6 +198,80 @@ describe('containers on their nodes', () => {
     report(machine, 'failed updates\nprogress 10 updates\ndone\n');
     await at.retry(machine);
     await at.world.runsAre('done', [machine]);
+    await goneWithoutTrace(machine);
+  });
+
+  it('E08: a first boot that hangs is waited for until its time is over, and a retry goes on when it is mended', async () => {
+    const machine = await at.world.create('impatient');
+    await at.world.open(machine, ['reserve', 'create']);
+    await at.world.stepIs('done', machine, 'create');
+    const vmid = await at.world.vmid(machine);
+    at.proxmox.conditions.setFirstBoot(vmid, 'hangs', '');
+    await at.world.open(machine);
+    expect(await at.parked(machine)).toMatchObject({
+      code: 'hook-failed',
+      message: expect.stringContaining('did not end in time') as string,
+      hint: expect.stringContaining('pct enter') as string,
+    });
+    expect(at.proxmox.guest(vmid)?.status).toBe('running');
+    report(machine, 'progress 60 install packages\ndone\n');
+    await at.retry(machine);
+    await at.world.runsAre('done', [machine]);
+    await goneWithoutTrace(machine);
+  });
+
+  it('run the hooks of an administrator before our own, and leave nothing of them (S35)', async () => {
+    const machine = await at.world.create('joined');
+    await at.world.open(machine, ['reserve', 'create', 'config']);
+    await at.world.stepIs('done', machine, 'config');
+    const pathOf = (place: string, name: string) => `/var/lib/hatchery/${place}/${machine.id}.${name}`;
+    const shown = (name: string) => [
+      `lxc.mount.entry: ${pathOf('hooks', name)} var/lib/hatchery/${name}/hook none bind,ro,create=file 0 0`,
+      `lxc.mount.entry: ${pathOf('arguments', name)} var/lib/hatchery/${name}/arguments none bind,ro,create=file 0 0`,
+      `lxc.mount.entry: ${pathOf('reports', name)} var/lib/hatchery/${name}/report none bind,create=file 0 0`,
+    ];
+    expect(await rawLines(machine)).toEqual([
+      ...shown('tools'),
+      ...shown('first-boot'),
+      'lxc.hook.start: /var/lib/hatchery/tools/hook',
+      `lxc.hook.mount: ${pathOf('hooks', 'share')} ${pathOf('arguments', 'share')}`,
+      'lxc.hook.start: /var/lib/hatchery/first-boot/hook',
+    ]);
+    const { node } = await guest(machine);
+    const fileOf = (place: string, name: string) => {
+      const { base64, mode } = nodeFiles().get(volumeKey(node, pathOf(place, name)))!;
+      return { mode, text: Buffer.from(base64, 'base64').toString() };
+    };
+    expect(fileOf('hooks', 'tools')).toEqual({ mode: 'runnable', text: TOOLS });
+    expect(fileOf('hooks', 'share')).toEqual({ mode: 'runnable', text: SHARE });
+    expect(fileOf('arguments', 'tools')).toEqual({ mode: 'guest', text: '{"lab":"b12"}' });
+    expect(fileOf('arguments', 'share')).toEqual({ mode: 'guest', text: '{"server":"nas1"}' });
+    expect(fileOf('reports', 'tools')).toEqual({ mode: 'guest', text: '' });
+    expect(filesOf(machine)).toHaveLength(8);
+
+    // Nobody but the container's root may read the password of the join, and only until the first boot is over.
+    const { mode, text } = fileOf('arguments', 'first-boot');
+    expect(mode).toBe('guest');
+    expect(JSON.parse(text)).toEqual({
+      version: 1,
+      mac: machine.mac,
+      update: true,
+      packages: ['sssd'],
+      realm: 'local.isima.fr',
+      joinUser: 'svc-join',
+      joinPassword: JOIN_PASSWORD,
+      owner: machine.login,
+      admins: ['it-staff'],
+    });
+    await at.world.open(machine);
+    await at.world.runsAre('done', [machine]);
+    expect(filesOf(machine)).toEqual([]);
+    expect(await rawLines(machine)).toEqual([]);
+    const rows = await at.world.query(
+      'select inputs, to_jsonb(s) from runs r join steps s on s.run_id = r.id',
+    );
+    const effects = await at.world.query('select to_jsonb(e) from effects e');
+    expect(JSON.stringify([rows, effects, at.world.journal()])).not.toContain(JOIN_PASSWORD);
     await goneWithoutTrace(machine);
   });
 
