@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { QemuBench } from './qemu-bench.js';
 
 const CLONE = 'POST /nodes/pve1/lxc/9100/clone';
+const ARCHIVE = 'local:vztmpl/debian-12-standard_12.12-1_amd64.tar.zst';
 const POOL = 'hatchery-demo';
 
 describe('copies of containers', () => {
@@ -111,6 +112,19 @@ describe('copies of containers', () => {
     pools.set(POOL, pool);
     expect(bench.world.guests.has(10_205)).toBe(false);
     expect(volumesOf(10_205)).toEqual([]);
+    expect(await config(9100)).not.toHaveProperty('lock');
+  });
+
+  it.each([
+    [CLONE, { newid: 10_208 }],
+    ['POST /nodes/pve1/lxc', { vmid: 10_208, ostemplate: ARCHIVE, rootfs: 'ceph:8' }],
+  ])('give their id and their source back when the task fails at its beginning: %s', async (call, form) => {
+    const op = call === CLONE ? 'lxc.clone' : 'lxc.create';
+    const { faults } = bench.bench.context;
+    faults.add({ id: 'no', match: { op }, when: 'during', effect: 'task-error', value: 'no' });
+    expect(await bench.exit(call, form)).toBe('no');
+    faults.remove('no');
+    expect(bench.world.guests.has(10_208)).toBe(false);
     expect(await config(9100)).not.toHaveProperty('lock');
   });
 

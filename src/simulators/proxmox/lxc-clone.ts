@@ -87,15 +87,19 @@ async function startClone(call: PveCall): Promise<Handled> {
     pve.world.guests.delete(newid);
     throw error;
   }
+  const revoke = (): void => {
+    delete source.config['lock'];
+    pve.world.guests.delete(newid);
+  };
   try {
     const job = readJob(call, { source, guest, pool, target, storage, faults });
-    const setup = { node, type: 'vzclone', id: String(vmid), actor: account.id, op, vmid: newid, faults };
+    const of = { node, type: 'vzclone', id: String(vmid), actor: account.id, op, vmid: newid };
+    const setup = { ...of, faults, revoke };
     const task = pve.tasks.start(setup, (running) => runClone(pve, running, job));
     const about = { source: vmid, pool, target, full: job.isFull };
     return { data: task.upid, journal: { upid: task.upid, params: about } };
   } catch (error) {
-    delete source.config['lock'];
-    pve.world.guests.delete(newid);
+    revoke();
     throw error;
   }
 }

@@ -72,7 +72,8 @@ async function startCreate(call: PveCall): Promise<Handled> {
   checkDraft(call, draft);
   const guest = await reserve(call, draft.vmid);
   const { vmid, pool } = draft;
-  const setup = { node, type: 'vzcreate', id: String(vmid), actor: account.id, op, vmid, faults };
+  const revoke = (): void => void pve.world.guests.delete(vmid);
+  const setup = { node, type: 'vzcreate', id: String(vmid), actor: account.id, op, vmid, faults, revoke };
   const task = pve.tasks.start(setup, (running) => createNow(call, running, guest, draft));
   return { data: task.upid, journal: { upid: task.upid, vmid, params: { pool } } };
 }

@@ -16,6 +16,8 @@ interface TaskSetup {
   /** Guest that the task is about: for a clone the new one. */
   readonly vmid: number;
   readonly faults: FiredFaults;
+  /** Takes away what the request wrote before the task began, when the task fails before its work. One that is killed takes nothing away. */
+  readonly revoke?: () => void;
 }
 
 /** What the work gives for its `task-end` line; `warnings` makes the verdict `WARNINGS: n`. */
@@ -170,7 +172,10 @@ export class TaskEngine {
     try {
       await task.pass('task-start');
       const forced = await faults.task('during', task.signal);
-      if (forced !== undefined) throw new TaskFailure(forced);
+      if (forced !== undefined) {
+        if (forced !== UNEXPECTED) task.setup.revoke?.();
+        throw new TaskFailure(forced);
+      }
       const { warnings = 0, ...journal } = await work(task);
       more = journal;
       task.did(() => journal);
