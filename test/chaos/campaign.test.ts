@@ -25,6 +25,7 @@ const SCHEDULE = scheduleOf(
 it('a class is made while workers die, Redis forgets, Postgres restarts and Proxmox fails', async () => {
   const campaign = await runCampaign({
     schedule: SCHEDULE,
+    blueprints: ['student-desktop'],
     seed: '1',
     items: 60,
     workers: 3,

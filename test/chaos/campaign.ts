@@ -1,9 +1,10 @@
-import { createWriteStream } from 'node:fs';
+import { createWriteStream, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { parse } from 'yaml';
 import { checkJournal } from '../../src/simulators/journal/check.js';
 import type { JournalVerdict } from '../../src/simulators/journal/verdict.js';
 import { actionsOf, batchesOf, type Action, type Schedule } from '../../src/simulators/schedule.js';
@@ -15,6 +16,8 @@ import { accountOf, startChaosWorld, type ChaosWorld } from './world.js';
 export interface CampaignOptions {
   readonly seed: string;
   readonly schedule: Schedule;
+  /** Of these the batches are made, in turn. */
+  readonly blueprints: readonly string[];
   readonly items: number;
   readonly workers: number;
   /** Instead of as many as the schedule counts. */
@@ -81,7 +84,7 @@ export async function runCampaign(options: CampaignOptions): Promise<Campaign> {
   const { schedule, kills, ...size } = options;
   const actions = actionsOf(schedule, { ...size, ...(kills !== undefined && { kills }) });
   const count = (wanted: Action['do']): number => actions.filter(({ action }) => action.do === wanted).length;
-  const batches = batchesOf(schedule, options.items);
+  const batches = Math.max(batchesOf(schedule, options.items), options.blueprints.length);
   const world = await startChaosWorld({
     ...options,
     build: BUILD,
@@ -94,7 +97,7 @@ export async function runCampaign(options: CampaignOptions): Promise<Campaign> {
     const run = new Disturbance(world, watch, options);
     const startedAt = performance.now();
     await world.begin();
-    const submits = await submitAll(world, options.items, batches);
+    const submits = await submitAll(world, options, batches);
     say(`${options.items} machines in ${batches} ${batches === 1 ? 'batch' : 'batches'} are accepted`);
     for (const { atMs, action } of actions) {
       const waitMs = atMs - (performance.now() - startedAt);
@@ -169,8 +172,14 @@ interface Submit {
 }
 
 /** Each batch is sent twice at once under one key, as an impatient client does: it is one batch. */
-async function submitAll(world: ChaosWorld, items: number, batches: number): Promise<Submit[]> {
-  const submits = Array.from({ length: batches }, (_, batch): Submit & { logins: string[] } => {
+async function submitAll(
+  world: ChaosWorld,
+  { items, blueprints }: CampaignOptions,
+  batches: number,
+): Promise<Submit[]> {
+  const submits = Array.from({ length: batches }, (_, batch) => {
+    const blueprint = blueprints[batch % blueprints.length]!;
+    const nameFrom = namePatternOf(blueprint);
     const logins = Array.from(
       { length: Math.floor(items / batches) + (batch < items % batches ? 1 : 0) },
       (__, index) => `b${batch}s${index}`,
@@ -179,15 +188,16 @@ async function submitAll(world: ChaosWorld, items: number, batches: number): Pro
     return {
       key: name,
       batch: name,
+      blueprint,
       logins,
-      machines: logins.map((login) => `vm-${login}`),
-      wanted: 'ready',
+      machines: logins.map((login) => nameFrom.replace('{login}', login)),
+      wanted: 'ready' as const,
     };
   });
-  for (const { key, batch, logins } of submits) {
+  for (const { key, batch, blueprint, logins } of submits) {
     const form = (): FormData => {
       const data = new FormData();
-      data.set('blueprint', 'student-desktop');
+      data.set('blueprint', blueprint);
       data.set('name', batch);
       const rows = logins.map((login) => `${login};Nom;Prénom\n`).join('');
       data.set('roster', new Blob([`login;nom;prénom\n${rows}`]), 'class.csv');
@@ -199,6 +209,12 @@ async function submitAll(world: ChaosWorld, items: number, batches: number): Pro
       if (answer.status !== 202) throw new Error(`Unable to submit ${batch}: ${await answer.text()}`);
   }
   return submits;
+}
+
+/** How a shipped blueprint names its machines. */
+function namePatternOf(blueprint: string): string {
+  const file = join(process.cwd(), 'blueprints', `${blueprint}.yaml`);
+  return (parse(readFileSync(file, 'utf8')) as { nameFrom: string }).nameFrom;
 }
 
 /** Does the actions of a schedule, and remembers what it did. */

@@ -16,6 +16,7 @@ const USAGE = `npm run chaos -- [OPTIONS]
   --schedule S     one of: ${SCHEDULE_NAMES.join(', ')}; or a file (kill)
   --seeds N        how many seeds, from --first (1)
   --first N        the first seed (1)
+  --blueprint B,B  what the batches are made of, in turn (student-desktop)
   --items N        machines (600)
   --workers N      (8)
   --kills N        instead of as many as the schedule counts (kill: 500)
@@ -38,6 +39,7 @@ export async function chaos(args: readonly string[]): Promise<number> {
       schedule: { type: 'string', default: 'kill' },
       seeds: { type: 'string', default: '1' },
       first: { type: 'string', default: '1' },
+      blueprint: { type: 'string', default: 'student-desktop' },
       items: { type: 'string', default: '600' },
       workers: { type: 'string', default: '8' },
       kills: { type: 'string' },
@@ -54,6 +56,7 @@ export async function chaos(args: readonly string[]): Promise<number> {
   const schedule = scheduleNamed(values.schedule);
   const options: Omit<CampaignOptions, 'seed' | 'makespanMs'> = {
     schedule,
+    blueprints: values.blueprint.split(','),
     items: Number(values.items),
     workers: Number(values.workers),
     kills: values.kills === undefined ? undefined : Number(values.kills),
@@ -120,6 +123,7 @@ async function reportOf(schedule: string, campaign: Campaign, reference: Referen
   const report = {
     schedule,
     seed: options.seed,
+    blueprints: options.blueprints,
     commit: execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim(),
     verdict: !isClean ? 'broken' : verdict.void.length > 0 ? 'void' : 'clean',
     items: figures.items,
