@@ -47,6 +47,9 @@ const templateSpec = z.strictObject({
 type TemplateSpec = z.output<typeof templateSpec>;
 const CONTAINER_TEMPLATE = 'debian-12-desktop-lxc';
 const ARCHIVE = 'local:vztmpl/debian-12-standard_12.12-1_amd64.tar.zst';
+const duration = z
+  .strictObject({ medianMs: z.number().positive(), p95Ms: z.number().positive() })
+  .refine(({ medianMs, p95Ms }) => p95Ms >= medianMs, 'p95Ms must not be below medianMs');
 const nodeSpec = z.union([
   z.string().transform((name) => ({ name, cores: 128, memoryMiB: 1_048_576 })),
   z.strictObject({
@@ -63,10 +66,9 @@ const worldSpecSchema = z.strictObject({
   /** Left out = `legacy` for 8.4 and `current` for 9.1. */
   lockPolling: z.enum(['legacy', 'current']).optional(),
   /** How long guests boot, in simulated milliseconds: all nearly the same time when the two are close. */
-  boot: z
-    .strictObject({ medianMs: z.number().positive(), p95Ms: z.number().positive() })
-    .refine(({ medianMs, p95Ms }) => p95Ms >= medianMs, 'p95Ms must not be below medianMs')
-    .default({ medianMs: 25_000, p95Ms: 50_000 }),
+  boot: duration.default({ medianMs: 25_000, p95Ms: 50_000 }),
+  /** How long the first boot of a container works once its network is up, each half drawn by itself. */
+  firstBoot: duration.default({ medianMs: 40_000, p95Ms: 90_000 }),
   seed: z.string().or(z.number().transform(String)).optional(),
   nodes: z
     .array(nodeSpec)
@@ -150,6 +152,7 @@ export function buildWorld(input: WorldSpec = {}, seed?: string): World {
     version: spec.version,
     lockPolling: spec.lockPolling ?? (spec.version === '8.4' ? 'legacy' : 'current'),
     boot: spec.boot,
+    firstBoot: spec.firstBoot,
     seed: worldSeed,
     life: 1,
     elapsedMs: 0,

@@ -277,7 +277,7 @@ export interface WorldConditions {
 }
 
 /** Counts up whenever a saved world would lack something. */
-export const WORLD_FORMAT = 5;
+export const WORLD_FORMAT = 6;
 
 /** Everything that exists, plain data and Maps, so that `--state` can save it. */
 export interface World {
@@ -290,6 +290,8 @@ export interface World {
   readonly lockPolling: 'legacy' | 'current';
   /** From a guest's start until its agent answers, in simulated milliseconds. */
   readonly boot: { readonly medianMs: number; readonly p95Ms: number };
+  /** What the first boot of a container takes once its network is up. */
+  readonly firstBoot: { readonly medianMs: number; readonly p95Ms: number };
   readonly seed: string;
   /** Counts the lives of this world: a loaded one draws other random numbers than the first. */
   life: number;

@@ -18,7 +18,6 @@ const MODEL = {
   start: [2_500, 8_000],
   'cloud-init-iso': [300, 600],
   'cloud-init': [2_000, 5_000],
-  'first-boot': [40_000, 90_000],
   shutdown: [8_000, 24_000],
   stop: [1_000, 3_000],
   destroy: [1_000, 2_500],
@@ -54,6 +53,12 @@ export function drawMs(context: DrawContext, kind: DurationKind, key: string | n
 export function drawBootMs(context: DrawContext, vmid: number): number {
   const { medianMs, p95Ms } = context.world.boot;
   return context.random.stream('agent-up', vmid).logNormal(medianMs, p95Ms);
+}
+
+/** Half of what a container's first boot does. */
+export function drawHalfFirstBootMs(context: DrawContext, vmid: number): number {
+  const { medianMs, p95Ms } = context.world.firstBoot;
+  return context.random.stream('first-boot', vmid).logNormal(medianMs, p95Ms) / 2;
 }
 
 export function drawStorageMs(

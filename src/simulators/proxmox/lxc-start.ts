@@ -1,5 +1,5 @@
 import { volumeKey, type WorldGuest } from '../world.js';
-import { drawMs } from './durations.js';
+import { drawHalfFirstBootMs } from './durations.js';
 import { Interrupted } from '../clock.js';
 import type { Pve } from './pve.js';
 import { failure } from './wire.js';
@@ -133,9 +133,9 @@ async function work(pve: Pve, guest: WorldGuest, report: string): Promise<void> 
     return;
   await clock.sleep(guest.agentUpAtMs - clock.elapsedMs());
   write('progress 10 update the system');
-  await clock.sleep(drawMs(pve.context, 'first-boot', guest.vmid) / 2);
+  await clock.sleep(drawHalfFirstBootMs(pve.context, guest.vmid));
   write('progress 60 install packages');
-  await clock.sleep(drawMs(pve.context, 'first-boot', guest.vmid) / 2);
+  await clock.sleep(drawHalfFirstBootMs(pve.context, guest.vmid));
   const odd = conditions.firstBoots.get(guest.vmid);
   if (odd === 'hangs') return;
   write(typeof odd === 'object' ? `failed ${odd.fails}` : 'done');

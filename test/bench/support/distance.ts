@@ -1,5 +1,5 @@
 import { percentile, round } from './bench.js';
-import type { IdealRun } from './ideal-cluster.js';
+import type { Boot, IdealRun } from './ideal-cluster.js';
 import type { LockRecord, RunRecord, StepRecord } from './run-record.js';
 
 /** Simulated seconds. The parts add up to `total`: what the product needed more than the ideal cluster. */
@@ -53,14 +53,21 @@ type Spread = { readonly mean: number; readonly p95: number };
 
 /** What a guest does by itself. */
 const BOOT = 'boot';
+const FIRST_BOOT = 'first boot';
 
-/** The task that a step's outcome depends on. */
+/** The task that a step's outcome depends on, of either kind of guests. */
 const TASK_OF: Readonly<Record<string, string>> = {
-  clone: 'qemu.clone',
-  resize: 'qemu.resize',
-  start: 'qemu.start',
+  clone: 'clone',
+  create: 'create',
+  resize: 'resize',
+  start: 'start',
   address: BOOT,
+  'first-boot': FIRST_BOOT,
 };
+/** The steps that make guests. */
+const MAKERS = ['clone', 'create'];
+
+const verbOf = (op: string): string => op.replace(/^(qemu|lxc)\./, '');
 
 export interface DistanceReport extends Distance {
   readonly during: Unasked;
@@ -108,9 +115,9 @@ interface Span {
 }
 
 function cloneSpans({ steps, tasks }: RunRecord): Record<'inTask' | 'request' | 'unseen' | 'queue', Span[]> {
-  const clones = steps.filter(({ key }) => key === 'clone');
+  const clones = steps.filter(({ key }) => MAKERS.includes(key));
   const ofVmid = new Map(clones.map((step) => [step.vmid, step]));
-  const running = tasks.filter(({ op }) => op === 'qemu.clone');
+  const running = tasks.filter(({ op }) => MAKERS.includes(verbOf(op)));
   const span = (fromMs: number, toMs: number): Span => ({ fromMs, toMs: Math.max(fromMs, toMs) });
   return {
     inTask: running.map(({ startedMs, endedMs }) => span(startedMs, endedMs)),
@@ -175,16 +182,21 @@ const common = (spans: readonly Span[], others: readonly Span[]): Span[] =>
 const lengthOf = (spans: readonly Span[]): number =>
   spans.reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs, 0);
 
-/** Where machines waited, step by step in the order of their first claims. `boots`: simulated milliseconds from start to agent, by VMID. */
-export function stepDelays(record: RunRecord, boots: ReadonlyMap<number, number>): StepDelays[] {
+/** Where machines waited, step by step in the order of their first claims. `boots`: by VMID. */
+export function stepDelays(record: RunRecord, boots: ReadonlyMap<number, Boot>): StepDelays[] {
   const byKey = new Map<string, StepRecord[]>();
   for (const step of record.steps) byKey.set(step.key, [...(byKey.get(step.key) ?? []), step]);
   const tasks = new Map<string, { startedMs: number; endedMs: number }>(
-    record.tasks.map((task) => [`${task.vmid}/${task.op}`, task]),
+    record.tasks.map((task) => [`${task.vmid}/${verbOf(task.op)}`, task]),
   );
-  for (const { vmid, op, endedMs } of record.tasks)
-    if (op === 'qemu.start')
-      tasks.set(`${vmid}/${BOOT}`, { startedMs: endedMs, endedMs: endedMs + boots.get(vmid)! });
+  for (const { vmid, op, endedMs } of record.tasks) {
+    const boot = boots.get(vmid);
+    if (verbOf(op) !== 'start' || boot === undefined) continue;
+    const upMs = endedMs + boot.upMs;
+    tasks.set(`${vmid}/${BOOT}`, { startedMs: endedMs, endedMs: upMs });
+    if (boot.firstBootMs > 0)
+      tasks.set(`${vmid}/${FIRST_BOOT}`, { startedMs: upMs, endedMs: upMs + boot.firstBootMs });
+  }
   return [...byKey]
     .toSorted(([, a], [, b]) => Math.min(...a.map(claim)) - Math.min(...b.map(claim)))
     .map(([key, steps]) => {
@@ -200,7 +212,7 @@ export function stepDelays(record: RunRecord, boots: ReadonlyMap<number, number>
         step: key,
         wait: spread(steps.map(({ dueMs, claimedMs }) => claimedMs - dueMs)),
         // A boot has begun when somebody begins to wait for it.
-        start: TASK_OF[key] === BOOT ? undefined : spread(starts),
+        start: [BOOT, FIRST_BOOT].includes(TASK_OF[key] ?? '') ? undefined : spread(starts),
         seen: hasTask ? spread(ofTasks.map(({ step, task }) => step.doneMs - task.endedMs)) : undefined,
         attemptsPerMachine: round(steps.reduce((sum, { attempts }) => sum + attempts, 0) / steps.length, 2),
       };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { distance, lockUse } from './distance.js';
-import { bootsMs, criticalPathMs, idealRun, type IdealClass } from './ideal-cluster.js';
+import { bestRun, bootsOf, criticalPathMs, idealRun, type IdealClass } from './ideal-cluster.js';
 
 const NODES = ['pve1', 'pve2', 'pve3'];
 
@@ -12,7 +12,7 @@ function aClass(machines: number, over: Partial<IdealClass> = {}): IdealClass {
     })),
     world: { boot: { medianMs: 25_000, p95Ms: 27_500 } },
     seed: '1',
-    clone: 'linked',
+    of: 'linked',
     ...over,
   };
 }
@@ -56,14 +56,13 @@ describe('the ideal cluster', () => {
   it('has no machine ready before its agent is up', async () => {
     const wanted = aClass(12);
     const { readyAtMs } = await idealRun(wanted);
-    for (const [vmid, bootMs] of bootsMs(wanted)) expect(readyAtMs.get(vmid)).toBeGreaterThan(bootMs);
+    for (const [vmid, { upMs }] of bootsOf(wanted)) expect(readyAtMs.get(vmid)).toBeGreaterThan(upMs);
   });
 
   it('loses time to polling, less with more clones in flight, until they wait in vain', async () => {
     const wanted = aClass(120);
     const handedOver = await idealRun(wanted);
-    const polled = async (clonesPerStorage: number) =>
-      idealRun(wanted, { storageLock: 'polled', clonesPerStorage });
+    const polled = async (inFlight: number) => idealRun(wanted, { storageLock: 'polled', inFlight });
     const [few, some, many] = await Promise.all([polled(1), polled(4), polled(12)]);
     expect(few.makespanMs).toBeGreaterThan(some.makespanMs);
     expect(some.makespanMs).toBeGreaterThan(handedOver.makespanMs);
@@ -83,8 +82,50 @@ describe('the ideal cluster', () => {
   });
 
   it('shares a storage’s rate between full copies', async () => {
-    const [one, four] = await Promise.all([1, 4].map((count) => idealRun(aClass(count, { clone: 'full' }))));
+    const [one, four] = await Promise.all([1, 4].map((count) => idealRun(aClass(count, { of: 'full' }))));
     expect(four!.makespanMs - one!.makespanMs).toBeGreaterThan(60_000);
+  });
+});
+
+describe('containers on the ideal cluster', () => {
+  const DESKTOP = { source: 'templates', storage: 'ceph', isOnNode: true, hasFirstBoot: true } as const;
+  const PLAIN = { ...DESKTOP, source: 'archive', hasFirstBoot: false } as const;
+
+  it('are ready when their first boot is over', async () => {
+    const wanted = aClass(12, { of: DESKTOP });
+    const { readyAtMs } = await idealRun(wanted);
+    for (const [vmid, { upMs, firstBootMs }] of bootsOf(wanted)) {
+      expect(firstBootMs).toBeGreaterThan(0);
+      expect(readyAtMs.get(vmid)).toBeGreaterThan(upMs + firstBootMs);
+    }
+  });
+
+  it('are cloned from every copy of their template beside each other, from each once at a time', async () => {
+    const copies = (count: number): IdealClass['world'] => ({
+      containerTemplates: NODES.slice(0, count).map((node, index) => ({
+        vmid: 9100 + index,
+        node,
+        name: 'debian-12-desktop-lxc',
+      })),
+    });
+    const [one, three] = await Promise.all(
+      [1, 3].map((count) => idealRun(aClass(60, { of: DESKTOP, world: copies(count) }))),
+    );
+    expect(one!.lock.heldMs / (one!.lock.lastMs - one!.lock.firstMs)).toBeLessThan(0.6);
+    expect(three!.lock.heldMs / (three!.lock.lastMs - three!.lock.firstMs)).toBeGreaterThan(0.8);
+    expect(one!.makespanMs).toBeGreaterThan(1.3 * three!.makespanMs);
+  });
+
+  it('are unpacked by several nodes beside each other, each as many at once as is best', async () => {
+    const wanted = aClass(60, { of: PLAIN });
+    const onOne = { ...wanted, machines: wanted.machines.map(({ vmid }) => ({ vmid, node: 'pve1' })) };
+    const [best, allOnOne, oneByOne] = await Promise.all([
+      bestRun(wanted),
+      bestRun(onOne),
+      idealRun(wanted, { inFlight: 1 }),
+    ]);
+    expect(best.makespanMs).toBeLessThan(oneByOne.makespanMs);
+    expect(allOnOne.makespanMs).toBeGreaterThan(2 * best.makespanMs);
   });
 });
 

@@ -13,7 +13,7 @@ const MAX_SESSIONS = 10;
 const MAX_STARTUPS = 10;
 /** In the params of a request that came with others before it. */
 const SAME_CONVERSATION = 'sameConversation';
-const COMMAND_MS = { median: 90, p95: 300 };
+export const COMMAND_MS = { median: 90, p95: 300 };
 const HELPER = /^# hatchery-node v2\b/m;
 
 /** Who may sign in, as root, and is in the journal under the name of the deployment's token: it is one and the same writer. */
