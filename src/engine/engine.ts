@@ -34,7 +34,7 @@ export const DEFAULT_TIMES: EngineTimes = {
   leaseMs: 6_000,
   heartbeatMs: 2_000,
   sweepMs: 1_000,
-  overdueMs: 10_000,
+  overdueMs: 4_000,
   lockWaitMs: 30_000,
   longestRequestMs: 35_000,
   backOffScale: 1,
