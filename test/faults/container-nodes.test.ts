@@ -222,8 +222,17 @@ describe('containers on their nodes', () => {
 
   it('run the hooks of an administrator before our own, and leave nothing of them (S35)', async () => {
     const machine = await at.world.create('joined');
-    await at.world.open(machine, ['reserve', 'create', 'config']);
+    await at.world.open(machine, ['reserve', 'create']);
+    await at.world.stepIs('done', machine, 'create');
+    const since = at.world.now();
+    await at.world.open(machine, ['config']);
     await at.world.stepIs('done', machine, 'config');
+    // All that is read of it is one conversation, all that is written another.
+    const conversations = at.world
+      .journal(since)
+      .filter(({ event, op }) => event === 'request' && op?.startsWith('ssh.') === true)
+      .filter(({ params }) => params?.['sameConversation'] !== true);
+    expect(conversations.map(({ op }) => op)).toEqual(['ssh.config.read', 'ssh.file.put']);
     const pathOf = (place: string, name: string) => `/var/lib/hatchery/${place}/${machine.id}.${name}`;
     const shown = (name: string) => [
       `lxc.mount.entry: ${pathOf('hooks', name)} var/lib/hatchery/${name}/hook none bind,ro,create=file 0 0`,

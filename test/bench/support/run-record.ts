@@ -65,7 +65,10 @@ export async function recordRun(options: RecordOptions): Promise<RunRecord> {
   const fromWall = (epochMs: number): number => simMs(BigInt(Math.round(epochMs * 1e6)) + monotonicAheadNs);
   const { machines, rows } = await readRows(options);
   const requests = lines.filter(({ event }) => event === 'request');
-  const proxmox = requests.filter(({ sim }) => sim === 'proxmox');
+  // Several requests to a node over SSH may be one conversation.
+  const proxmox = requests.filter(
+    ({ sim, params }) => sim === 'proxmox' && params?.['sameConversation'] !== true,
+  );
   return {
     machines,
     steps: rows.map((row) => ({
