@@ -37,7 +37,8 @@ async function worker(kill?: { point: string; step: string }): Promise<ChildProc
     options: { ...options, configDir: site.configDir, secretKey: secretKey.toString('base64') },
     kill,
   });
-  await once(child, 'message');
+  // One that is to die may do so before it has said that it works.
+  await Promise.race([once(child, 'message'), once(child, 'exit')]);
   return child;
 }
 
