@@ -32,6 +32,23 @@ describe('a blueprint', () => {
   });
 });
 
+describe('the cloud-init files of a blueprint', () => {
+  const asking = (snippets: object, signIn = 'prompt'): boolean => {
+    const { access, ...rest } = shipped();
+    const cloudInit = { user: 'student', snippets };
+    return blueprintSchema.safeParse({ ...rest, access: { ...(access as object), signIn }, cloudInit })
+      .success;
+  };
+
+  it('take the place of what sets a generated password only where they are vendor data', () => {
+    expect(asking({ user: { timezone: 'UTC' } })).toBe(true);
+    expect(asking({ user: { timezone: 'UTC' } }, 'generated')).toBe(false);
+    expect(asking({ vendor: { timezone: 'UTC' } }, 'generated')).toBe(true);
+  });
+
+  it('do not say who signs in', () => expect(asking({ user: { users: ['root2'] } })).toBe(false));
+});
+
 describe('a blueprint of containers', () => {
   const container = (over: object): Record<string, unknown> => ({
     ...(parse(readFileSync('blueprints/debian-12-lxc.yaml', 'utf8')) as object),

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { snippetsSchema } from './cloud-init/snippets.js';
 import { clusterContainersSchema, containerOnNodeShape } from './lxc/container-definition.js';
 import { readSshKey } from './roster/ssh-key.js';
 import { slug } from './slug.js';
@@ -27,6 +28,8 @@ export type Trust = z.infer<typeof trustSchema>;
 
 const days = z.string().regex(/^[0-9]+[smhd]$/, 'write a number and a unit, e.g. 7d');
 const limit = z.number().int().min(1).max(1000);
+
+const storageName = z.string().regex(/^[A-Za-z][A-Za-z0-9._-]{0,99}$/, 'write the name of a storage');
 
 const hostKey = z
   .string()
@@ -114,6 +117,8 @@ const clusterShape = z.strictObject({
       'write the volume of a snippet, e.g. local:snippets/hatchery.yaml',
     )
     .optional(),
+  /** Which storage takes the cloud-init files of machines (content `snippets`). Shared by the nodes, or of the same name on each. */
+  snippetStorage: storageName.optional(),
   ssh: sshShape.optional(),
   containers: clusterContainersSchema.prefault({}),
 });
@@ -176,8 +181,6 @@ export const sizeSchema = z.strictObject({
 });
 export type Size = z.infer<typeof sizeSchema>;
 
-const storageName = z.string().regex(/^[A-Za-z][A-Za-z0-9._-]{0,99}$/, 'write the name of a storage');
-
 /** Read apart like a key of a roster: options before its type, or a second line, would let more in than one person. */
 const publicKey = z.string().transform((text, ctx) => {
   const key = readSshKey(text.trim());
@@ -239,6 +242,8 @@ export const blueprintSchema = z
       .strictObject({
         user: z.string().regex(/^(\{login\}|[a-z_][a-z0-9_-]{0,31})$/, 'write a user name or {login}'),
         sshKeys: keySources,
+        /** Put on the nodes over SSH, in the place of what the cluster would make of user and network, and besides it. */
+        snippets: snippetsSchema.optional(),
       })
       .optional(),
     container: containerSchema.optional(),
@@ -291,7 +296,7 @@ function kindProblems({
 }: {
   readonly kind: 'qemu' | 'lxc';
   readonly source: object;
-  readonly cloudInit?: object | undefined;
+  readonly cloudInit?: { readonly snippets?: { readonly user?: object | undefined } | undefined } | undefined;
   readonly container?: object | undefined;
   readonly access?: { readonly signIn: string } | undefined;
 }): [path: string[], message: string][] {
@@ -308,6 +313,11 @@ function kindProblems({
     problems.push([['cloudInit'], 'write the first user and its keys']);
   if (!isContainer && 'archive' in source)
     problems.push([['source'], 'write templates and clone: only containers are made from an archive']);
+  if (cloudInit?.snippets?.user && access?.signIn === 'generated')
+    problems.push([
+      ['cloudInit', 'snippets', 'user'],
+      'write vendor instead: user data of your own takes the place of what sets the generated password',
+    ]);
   if (isContainer && 'templates' in source && access?.signIn === 'generated')
     problems.push([
       ['access', 'signIn'],

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { snippetsInput } from './cloud-init/snippets.js';
 import { onNodeInput } from './lxc/on-node.js';
 
 /**
@@ -63,6 +64,8 @@ export const machineInput = z.object({
     .optional(),
   /** Of containers: what is done on their node, beyond the cluster's API. */
   onNode: onNodeInput.optional(),
+  /** Of virtual machines: cloud-init files that are put on nodes. */
+  snippets: snippetsInput.optional(),
   description: z.string(),
 });
 export type MachineInput = z.infer<typeof machineInput>;

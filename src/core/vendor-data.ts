@@ -8,23 +8,28 @@ export function vendorData(publicUrl: string): string {
     '#cloud-config',
     '# Hatchery: a new machine tells its addresses, once, to whoever made it. No secret stands in this file.',
     'bootcmd:',
-    `- - cloud-init-per`,
-    `  - instance`,
-    `  - hatchery-phone-home`,
-    `  - sh`,
-    `  - -c`,
+    `- - ${RUN.join('\n  - ')}`,
     `  - |`,
-    ...script(`${publicUrl.replace(/\/+$/, '')}/api/v1/phone-home`).map((line) => `    ${line}`),
+    ...script(publicUrl).map((line) => `    ${line}`),
     '',
   ].join('\n');
 }
+
+/** The same as one command of `bootcmd`, for cloud-init data that takes the place of that file. */
+export const phoneHomeCommand = (publicUrl: string): readonly string[] => [
+  ...RUN,
+  `${script(publicUrl).join('\n')}\n`,
+];
+
+/** Once for each instance. */
+const RUN = ['cloud-init-per', 'instance', 'hatchery-phone-home', 'sh', '-c'] as const;
 
 /** The serial number of a machine that may phone home: letters and digits only, so that it stands as it is wherever it is written. */
 export const PHONE_HOME_TOKEN = /^hatchery[0-9a-f]{64}$/;
 
 /** POSIX sh. curl, or the python3 that cloud-init itself needs; the token is never an argument that others could see. */
-const script = (url: string): string[] => [
-  `url='${url.replaceAll("'", '%27')}'`,
+const script = (publicUrl: string): string[] => [
+  `url='${publicUrl.replace(/\/+$/, '').replaceAll("'", '%27')}/api/v1/phone-home'`,
   'post() {',
   '  if command -v curl; then curl -fsS -m 10 -H "Content-Type: application/json" --data-binary @- "$url"',
   `  else python3 -c 'import sys, urllib.request as web`,

@@ -95,6 +95,21 @@ describe('loadSite', () => {
     );
   });
 
+  it('offers cloud-init files only where a cluster has SSH and a storage for them', () => {
+    const asking = blueprint.replace('" }', '", snippets: { vendor: { timezone: UTC } } }');
+    const files = (more: string) => ({
+      ...good,
+      'secrets/ssh': 'KEY\n',
+      'clusters/main.yaml': cluster + more,
+      'blueprints/desk.yaml': asking,
+    });
+    const ssh = `ssh:\n  privateKey: { file: ../secrets/ssh }\n  hostKeys: { pve1: ssh-ed25519 ${'A'.repeat(68)} }\n`;
+    expect(load(files(`${ssh}snippetStorage: local\n`)).blueprints).toHaveLength(1);
+    expect(refusal(files('snippetStorage: local\n'))).toMatch(/desk\.yaml:8:.*cluster main has no ssh/);
+    expect(refusal(files(ssh))).toMatch(/cloudInit.snippets: cluster main has no snippetStorage/);
+    expect(refusal(files(`${ssh}snippetStorage: ../x\n`))).toMatch(/write the name of a storage/);
+  });
+
   it('reads the password of an account that stands instead of a token', () => {
     const account = 'account: { username: "lab@pve", password: { file: ../secrets/pve } }';
     const text = cluster.replace(/token: .*/, account);

@@ -14,6 +14,7 @@ import {
   type Trust,
 } from '../../core/definitions.js';
 import { HatcheryError, type Problem } from '../../core/errors.js';
+import { snippetSiteProblem } from '../../core/cloud-init/snippets.js';
 import { clusterProblems } from '../../core/lxc/container-definition.js';
 import { argumentsProblem, hookSchema, type HookDefinition } from '../../core/lxc/hook-definition.js';
 import { FIRST_BOOT } from '../../core/lxc/on-node.js';
@@ -267,6 +268,7 @@ function unknownReferences(
   const { network, access } = blueprint;
   return [
     ...containerProblems(blueprint, known.containers),
+    ...snippetProblems(blueprint, known.containers.clusters),
     ...blueprint.clusters.flatMap((name, index) =>
       known.clusters.has(name)
         ? []
@@ -294,6 +296,17 @@ function unknownReferences(
           },
         ]),
   ];
+}
+
+function snippetProblems(
+  { cloudInit, clusters }: Blueprint,
+  known: readonly SiteCluster[],
+): { path: string[]; sentence: string }[] {
+  if (cloudInit?.snippets === undefined) return [];
+  return known
+    .filter(({ definition }) => clusters.includes(definition.name))
+    .flatMap(({ definition }) => snippetSiteProblem(definition) ?? [])
+    .map((sentence) => ({ path: ['cloudInit', 'snippets'], sentence }));
 }
 
 /** What a blueprint of containers asks for and its clusters, hooks and domains do not give. */

@@ -1,12 +1,9 @@
 import { z } from 'zod';
+import { accountName } from '../account-name.js';
 import { HatcheryError } from '../errors.js';
 
 /** Names in Debian's archive. */
 const packageName = z.string().regex(/^[a-z0-9][a-z0-9+.-]{1,127}$/, 'write the name of a Debian package');
-/** A user or group of the directory, as the container knows it. Blanks would end a name in its list of who may sign in. */
-export const accountName = z
-  .string()
-  .regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/, 'write a user or group name without blanks');
 
 /** What our own start hook does in a new container, as a blueprint says it. */
 export const firstBootSchema = z.strictObject({

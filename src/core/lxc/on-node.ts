@@ -1,7 +1,8 @@
 import { z } from 'zod';
+import { accountName } from '../account-name.js';
 import { HatcheryError } from '../errors.js';
 import { needsNode, type ClusterContainers, type ContainerOnNode } from './container-definition.js';
-import { accountName, firstBootSchema } from './first-boot.js';
+import { firstBootSchema } from './first-boot.js';
 import { hookArgument } from './hook-definition.js';
 import { idMappings } from './identities.js';
 import { parseRawLines, type HookCall, type HostMount, type RawConfig, type RawLine } from './raw-lines.js';
