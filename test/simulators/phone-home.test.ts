@@ -1,7 +1,8 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { vendorData } from '../../src/core/vendor-data.js';
+import { snippetFiles } from '../../src/core/cloud-init/snippets.js';
+import { phoneHomeCommand, vendorData } from '../../src/core/vendor-data.js';
 import { createContext } from '../../src/simulators/create-context.js';
 import {
   startProxmoxSimulator,
@@ -37,6 +38,11 @@ describe('a simulated guest with vendor data', () => {
         templates: [],
         files: [
           { volid: VOLUME, text: vendorData(`http://127.0.0.1:${port}`) },
+          ...snippetFiles(
+            { user: { bootcmd: ['ls'] }, vendor: { timezone: 'UTC' } },
+            { id: '1', name: 'vm', mac: MAC, login: 'ada', user: { name: 'ada', sshKeys: [] } },
+            phoneHomeCommand(`http://127.0.0.1:${port}`),
+          ).map(({ part, text }) => ({ volid: `nas:snippets/own-${part}.yaml`, text })),
           { volid: 'nas:snippets/nonsense.yaml', text: 'bootcmd: [ {' },
           { volid: 'nas:snippets/other.yaml', text: 'bootcmd: [ls, [rm, -rf, /]]\n' },
         ],
@@ -85,6 +91,23 @@ describe('a simulated guest with vendor data', () => {
   });
 
   it.each([
+    [
+      'user data that hides those of vendor data',
+      'user=nas:snippets/own-user.yaml,vendor=nas:snippets/other.yaml',
+    ],
+    ['vendor data of its own', 'vendor=nas:snippets/own-vendor.yaml'],
+  ])(
+    'phones home by the commands of %s',
+    async (_, cicustom) => {
+      Object.assign(guest().config, { cicustom });
+      await boot();
+      expect(bodies).toEqual([call()]);
+    },
+    20_000,
+  );
+
+  it.each([
+    ['with user data that hides the command', { cicustom: `user=nas:snippets/other.yaml,vendor=${VOLUME}` }],
     ['without a token of ours', { smbios1: 'serial=Q35' }],
     ['with vendor data that is no YAML', { cicustom: 'vendor=nas:snippets/nonsense.yaml' }],
     ['with other commands', { cicustom: 'vendor=nas:snippets/other.yaml' }],

@@ -9,7 +9,7 @@ import { drawMs } from './durations.js';
 import { macOf } from './guest-config.js';
 import type { Pve } from './pve.js';
 
-/** What cloud-init does in a guest with its vendor data. It runs one command only: the one that phones home. */
+/** What cloud-init does in a guest with its user and vendor data. It runs one command only: the one that phones home. */
 
 const COMMAND = ['cloud-init-per', 'instance', 'hatchery-phone-home', 'sh', '-c'];
 const FIRST_WAIT_MS = 1_000;
@@ -18,7 +18,7 @@ const PATIENCE_MS = 10_000;
 
 /** Once for each instance, when its network is up; in the background, with the tries of the command. */
 export function phoneHome(pve: Pve, guest: WorldGuest): void {
-  const url = urlOf(vendorDataOf(pve, guest));
+  const url = urlOf(bootCommands(pve, guest));
   const token = serialOf(guest);
   if (url === undefined || !token.startsWith('hatchery')) return;
   call(pve, guest, url, token).catch((error: unknown) => {
@@ -67,20 +67,23 @@ function record({ world, context }: Pve, guest: WorldGuest, status: number | und
 }
 
 /** Where the command posts to; `undefined` = it is not in there. */
-function urlOf(vendorData: string | undefined): string | undefined {
-  const commands = commandsOf(vendorData ?? '');
+function urlOf(commands: readonly string[][]): string | undefined {
   const found = commands.find((words) => COMMAND.every((word, index) => word === words[index]));
   return /^url='([^']+)'$/m.exec(found?.[COMMAND.length] ?? '')?.[1];
 }
 
 const commandLists = z.object({ bootcmd: z.array(z.array(z.string()).catch([])) });
 
+/** Those of user data take the place of those of vendor data. */
+const bootCommands = (pve: Pve, guest: WorldGuest): readonly string[][] =>
+  commandsOf(dump(pve, guest, 'user')) ?? commandsOf(vendorDataOf(pve, guest) ?? '') ?? [];
+
 /** As cloud-init does, it passes over what is no YAML and what is no list of words. */
-function commandsOf(vendorData: string): readonly string[][] {
+function commandsOf(data: string): readonly string[][] | undefined {
   try {
-    return commandLists.parse(parse(vendorData)).bootcmd;
+    return commandLists.parse(parse(data)).bootcmd;
   } catch {
-    return [];
+    return undefined;
   }
 }
 
