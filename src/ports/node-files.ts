@@ -90,6 +90,8 @@ export interface NodeFiles {
   ): Promise<NodeFile>;
   /** `undefined` = not there. A link or anything else that is no plain file is `remote-refused`. */
   readFile(file: NodeFileRef, call: Call): Promise<(NodeFile & { readonly bytes: Buffer }) | undefined>;
+  /** Names of ours among the snippets of a storage there. */
+  listSnippets(node: string, storage: string, call: Call): Promise<ReadonlySet<string>>;
   /** The last 16 KiB of each report that is there, by name; text of containers, in whatever state. At most 1,000. */
   readReports(node: string, names: readonly string[], call: Call): Promise<ReadonlyMap<string, string>>;
   removeFile(file: NodeFileRef, call: Call): Promise<{ existed: boolean }>;

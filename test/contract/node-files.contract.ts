@@ -187,6 +187,13 @@ export function nodeFilesContract(name: string, start: () => Promise<NodeFilesSe
       const content = { bytes: Buffer.from('#cloud-config\n'), mode: 'readable' } as const;
       const put = await at.files.putFile(ref('hatchery-105-user.yaml', place), content, call);
       expect(put.path).toMatch(/\/snippets\/hatchery-105-user\.yaml$/);
+      expect([...(await at.files.listSnippets(at.node, at.storage, call))]).toEqual([
+        'hatchery-105-user.yaml',
+      ]);
+      expect(await failure(at.files.listSnippets(at.node, 'nowhere', call))).toEqual([
+        'remote-refused',
+        'no-storage',
+      ]);
       expect(await at.files.removeFile(ref('hatchery-105-user.yaml', place), call)).toEqual({
         existed: true,
       });
@@ -199,6 +206,20 @@ export function nodeFilesContract(name: string, start: () => Promise<NodeFilesSe
         'remote-refused',
         'no-storage',
       ]);
+    });
+
+    it('replaces a snippet as a whole: who reads it meanwhile sees one or the other', async () => {
+      const file = ref('hatchery-105-vendor.yaml', { in: 'snippets', storage: at.storage });
+      const [before, after] = ['a', 'b'].map((letter) => Buffer.from(letter.repeat(500_000)));
+      const put = (bytes: Buffer) => at.files.putFile(file, { bytes, mode: 'private' }, call);
+      await put(before!);
+      const [, ...seen] = await Promise.all([
+        put(after!),
+        ...Array.from({ length: 3 }, () => at.files.readFile(file, call)),
+      ]);
+      for (const read of seen) expect([before, after]).toContainEqual(read!.bytes);
+      expect((await at.files.readFile(file, call))!).toMatchObject({ mode: 'private', bytes: after });
+      await at.files.removeFile(file, call);
     });
 
     it.each(['../105.conf', '.hidden', 'a\nb', '-rf'])('refuses %j as a name', async (name) => {

@@ -58,6 +58,7 @@ const SHAPES = {
   rawLines: z.object({ config }),
   put: z.object({ file }),
   read: maybe({ file, content: z.base64() }),
+  snippets: z.object({ names: z.array(z.string()) }),
   reports: z.object({ tails: z.record(z.string(), z.base64()) }),
   remove: z.object({ existed: z.boolean() }),
   ids: z.object({ uid: ranges, gid: ranges }),
@@ -160,6 +161,15 @@ export class SshNodeFiles implements NodeFiles {
       call,
     );
     return answer.found ? { ...answer.file, bytes: Buffer.from(answer.content, 'base64') } : undefined;
+  }
+
+  async listSnippets(node: string, storage: string, call: Call): Promise<ReadonlySet<string>> {
+    const { names } = await this.#helper.ask(
+      SHAPES.snippets,
+      { node, what: 'list the snippets', isWrite: false, request: { op: 'snippets.list', storage } },
+      call,
+    );
+    return new Set(names);
   }
 
   async readReports(

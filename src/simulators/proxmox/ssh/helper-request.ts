@@ -2,12 +2,10 @@ import { z } from 'zod';
 
 const VERSION = 2;
 const MOST = 200;
+const storageName = z.string().regex(/^[A-Za-z][A-Za-z0-9._-]{0,99}$/);
 const file = {
   place: z.enum(['snippets', 'hooks', 'arguments', 'reports']),
-  storage: z
-    .string()
-    .regex(/^[A-Za-z][A-Za-z0-9._-]{0,99}$/)
-    .optional(),
+  storage: storageName.optional(),
   name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/),
 };
 const container = { node: z.string(), vmid: z.number().int().min(100).max(999_999_999) };
@@ -41,6 +39,7 @@ export const helperRequest = z.discriminatedUnion('op', [
   }),
   z.object({ op: z.literal('file.read'), ...file }),
   z.object({ op: z.literal('file.remove'), ...file }),
+  z.object({ op: z.literal('snippets.list'), storage: storageName }),
   z.object({ op: z.literal('reports.read'), names: z.array(file.name).max(1000) }),
   z.object({ op: z.literal('id-ranges') }),
   z.object({ op: z.literal('path.resolve'), path: z.string().max(4096).regex(/^\//) }),

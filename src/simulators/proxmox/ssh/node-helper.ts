@@ -43,6 +43,8 @@ export async function runHelper(place: Place, request: HelperRequest): Promise<H
       return replaceRawLines(place, request);
     case 'id-ranges':
       return { answer: { ...place.pve.world.subIds.get(place.node) } };
+    case 'snippets.list':
+      return { answer: { names: snippetsOf(place, request.storage) } };
     case 'reports.read':
       return { answer: { tails: tailsOf(place, request.names) } };
     case 'path.resolve':
@@ -174,6 +176,19 @@ function workOnFile(place: Place, request: FileRequest): HelperOutcome {
       };
     }
   }
+}
+
+/** Names of ours. */
+function snippetsOf(place: Place, storage: string): string[] {
+  const { isLocal } = shelfOf(place, { op: 'file.read', place: 'snippets', storage, name: 'hatchery' });
+  const node = isLocal ? place.node : undefined;
+  const volumes = [...place.pve.world.files.values()].filter(
+    (file) => file.storage === storage && file.content === 'snippets' && file.node === node,
+  );
+  return volumes
+    .map(({ volid }) => volid.slice(volid.indexOf('/') + 1))
+    .filter((name) => name.startsWith('hatchery'))
+    .sort();
 }
 
 /** The ends of reports that are there. */
