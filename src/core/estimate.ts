@@ -9,6 +9,9 @@ const ASSUMED_S: Readonly<Record<string, number>> = {
   'clone-template': 0.5,
   'configure-vm': 0.4,
   'resize-disk': 0.8,
+  /** A conversation with each of a few nodes. */
+  'put-snippets': 0.5,
+  'use-snippets': 0.3,
   'start-vm': 2.8,
   'clone-container': 2.5,
   'configure-container': 0.3,

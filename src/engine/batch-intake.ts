@@ -2,6 +2,12 @@ import { createHash } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { planBatch, requireAccepted, type BatchPlan } from '../core/batch-plan.js';
 import { defaultSize, type Blueprint, type ClusterDefinition } from '../core/definitions.js';
+import {
+  snippetLoginProblem,
+  snippetNotes,
+  snippetPlace,
+  type SnippetPlace,
+} from '../core/cloud-init/snippets.js';
 import { HatcheryError } from '../core/errors.js';
 import { loginProblem } from '../core/lxc/on-node.js';
 import { batchNameProblem } from '../core/names.js';
@@ -46,6 +52,8 @@ interface Ground {
   /** Copies that can be used, at least one unless they are made from an archive. */
   readonly templates: readonly TemplateInfo[];
   readonly notes: readonly string[];
+  /** Where its machines get cloud-init files, if they get any. */
+  readonly snippetPlace: SnippetPlace | undefined;
 }
 
 export class BatchIntake implements Intake {
@@ -71,6 +79,8 @@ export class BatchIntake implements Intake {
       /** Looks for guests of other deployments in our range of this cluster. */
       readonly watchCluster: (cluster: string, inventory: Inventory, signal: AbortSignal) => Promise<void>;
       readonly remaining: Pick<RemainingTimes, 'ofNew'>;
+      /** The command of `bootcmd` with which machines of a cluster tell their address; `undefined` = they do not. */
+      readonly phoneHomeCommand: (cluster: string) => readonly string[] | undefined;
     },
   ) {}
 
@@ -86,7 +96,7 @@ export class BatchIntake implements Intake {
   /** The machines of the plan behind and beside the work that is there already. */
   private estimate(
     { rows, name }: BatchRequest,
-    { blueprint, cluster, templates }: Ground,
+    { blueprint, cluster, templates, snippetPlace: place }: Ground,
     plan: BatchPlan,
     actor: Actor,
   ): Promise<number | undefined> {
@@ -101,6 +111,8 @@ export class BatchIntake implements Intake {
       workflow,
       registry: this.parts.engine,
       hooks: this.parts.catalog.hooks,
+      snippetPlace: place,
+      phoneHomeCommand: this.parts.phoneHomeCommand(cluster.name),
     });
     return this.parts.remaining.ofNew({
       cluster: cluster.name,
@@ -306,6 +318,8 @@ export class BatchIntake implements Intake {
           workflow,
           registry: this.parts.engine,
           hooks: this.parts.catalog.hooks,
+          snippetPlace: ground.snippetPlace,
+          phoneHomeCommand: this.parts.phoneHomeCommand(ground.cluster.name),
         });
       },
     );
@@ -323,7 +337,8 @@ export class BatchIntake implements Intake {
     refuseUnknownNodes(cluster.name, inventory);
     refuseUnknownPins(blueprint, inventory);
     await this.refuseStopped(cluster.name, inventory, call.signal);
-    const ground = { blueprint, cluster, inventory };
+    const place = blueprint.cloudInit?.snippets && snippetPlace(cluster, inventory, blueprint.nodes);
+    const ground = { blueprint, cluster, inventory, snippetPlace: place };
     const { kind, source } = blueprint;
     if ('archive' in source) {
       const archives = await hypervisor.archives(source.archive, call);
@@ -343,7 +358,7 @@ export class BatchIntake implements Intake {
       ...ground,
       source: { ...source, templates, oneCloneAtATime: kind === 'lxc' },
       templates,
-      notes: notesOn(source.templates, found),
+      notes: [...notesOn(source.templates, found), ...(place ? snippetNotes(place) : [])],
     };
   }
 
@@ -510,17 +525,18 @@ function idempotent(
   };
 }
 
-/** Logins that become names of folders and accounts in containers. */
-function requireLogins(rows: readonly RosterRow[], { container }: Blueprint): void {
-  if (container === undefined) return;
+/** Logins that become names of folders and accounts in machines. */
+function requireLogins(rows: readonly RosterRow[], { container, cloudInit }: Blueprint): void {
   const problems = rows.flatMap(({ row, login }) => {
-    const detail = loginProblem(container, login);
+    const detail =
+      (container && loginProblem(container, login)) ??
+      (cloudInit?.snippets && snippetLoginProblem(cloudInit.snippets, login));
     return detail === undefined ? [] : [{ row, column: 'login', code: 'login-invalid', detail }];
   });
   if (problems.length > 0)
     throw new HatcheryError(
       'roster-invalid',
-      'Unable to read the roster: logins cannot be used in containers',
+      `Unable to read the roster: logins cannot be used in ${container ? 'containers' : 'cloud-init data'}`,
       {
         problems,
       },

@@ -3,6 +3,12 @@ import { v7 as uuidv7 } from 'uuid';
 import { localMac } from '../core/address.js';
 import type { BatchPlan } from '../core/batch-plan.js';
 import { containerSchema, defaultSize, type Blueprint, type ClusterDefinition } from '../core/definitions.js';
+import {
+  snippetFiles,
+  snippetNodes,
+  type SnippetMachine,
+  type SnippetPlace,
+} from '../core/cloud-init/snippets.js';
 import { composeOnNode, type RegisteredHook } from '../core/lxc/on-node.js';
 import { foldAccents } from '../core/fold-accents.js';
 import type { MachineInput } from '../core/machine.js';
@@ -14,8 +20,7 @@ import type { LoadedRun, StepRow } from '../ports/run-store.js';
 import type { Registry } from '../plan/step.js';
 import { RunModel } from './run-model.js';
 
-/** Turns the accepted items of a plan into machines with runs whose first steps are due. */
-export function composeMachines(at: {
+interface Composition {
   readonly plan: BatchPlan;
   readonly rows: readonly RosterRow[];
   readonly blueprint: Blueprint;
@@ -25,7 +30,14 @@ export function composeMachines(at: {
   readonly batch: { readonly id: string; readonly name: string };
   readonly workflow: CompiledPlan;
   readonly registry: Registry;
-}): NewMachine[] {
+  /** Where cloud-init files go, for a blueprint that has some. */
+  readonly snippetPlace: SnippetPlace | undefined;
+  /** With which machines of the cluster tell their address by themselves. */
+  readonly phoneHomeCommand: readonly string[] | undefined;
+}
+
+/** Turns the accepted items of a plan into machines with runs whose first steps are due. */
+export function composeMachines(at: Composition): NewMachine[] {
   const rows = new Map(at.rows.map((row) => [row.row, row]));
   const templates = new Map(at.templates.map((template) => [template.vmid, template]));
   const { blueprint } = at;
@@ -42,15 +54,26 @@ export function composeMachines(at: {
     )
       return [];
     const id = uuidv7();
+    const mac = localMac(randomBytes(5));
+    const user = {
+      name: blueprint.cloudInit ? userName(blueprint.cloudInit.user, row.login) : 'root',
+      sshKeys: sshKeys(blueprint, row),
+    };
     const onNode =
       blueprint.container && composeOnNode(blueprint.container, at.cluster.containers, at.hooks, row.login);
+    const isDiskShared = item.storageShared ?? template?.storageShared ?? false;
+    const snippets = snippetsOf(
+      at,
+      { id, name: item.machine, mac, login: row.login, user },
+      { node: item.node, isDiskShared },
+    );
     const input: MachineInput = {
       id,
       kind: blueprint.kind,
       name: item.machine,
       cluster: at.cluster.name,
       node: item.node,
-      mac: localMac(randomBytes(5)),
+      mac,
       pool: at.cluster.pool,
       blueprint: blueprint.name,
       ...(template && { template: pinned(template) }),
@@ -64,12 +87,10 @@ export function composeMachines(at: {
         ...(at.blueprint.network.vlan === undefined ? {} : { vlan: at.blueprint.network.vlan }),
         ...(at.blueprint.network.dhcp === undefined ? {} : { dhcp: at.blueprint.network.dhcp }),
       },
-      user: {
-        name: blueprint.cloudInit ? userName(blueprint.cloudInit.user, row.login) : 'root',
-        sshKeys: sshKeys(blueprint, row),
-      },
+      user,
       ...(blueprint.kind === 'lxc' && { container: containerOf(blueprint) }),
       ...(onNode && { onNode }),
+      ...(snippets && { snippets }),
       owner: {
         login: row.login,
         lastName: row.lastName,
@@ -84,6 +105,21 @@ export function composeMachines(at: {
     };
     return [newMachine(at.workflow, at.registry, row, item.vmid, input, at.batch.id)];
   });
+}
+
+function snippetsOf(
+  { blueprint, snippetPlace, phoneHomeCommand }: Composition,
+  machine: SnippetMachine,
+  { node, isDiskShared }: { readonly node: string; readonly isDiskShared: boolean },
+): MachineInput['snippets'] {
+  const wanted = blueprint.cloudInit?.snippets;
+  if (wanted === undefined || snippetPlace === undefined) return undefined;
+  return {
+    storage: snippetPlace.storage,
+    shared: snippetPlace.shared,
+    ...snippetNodes(snippetPlace, node, isDiskShared),
+    files: snippetFiles(wanted, machine, phoneHomeCommand),
+  };
 }
 
 const pinned = (template: TemplateInfo): NonNullable<MachineInput['template']> => ({

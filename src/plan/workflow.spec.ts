@@ -23,7 +23,7 @@ describe('the shipped student workflow', () => {
     const keys = plan.steps.map((step) => step.key);
     for (const step of plan.steps)
       for (const need of step.needs) expect(keys.indexOf(need)).toBeLessThan(keys.indexOf(step.key));
-    expect(plan.steps.find((step) => step.key === 'start')?.needs).toEqual(['resize', 'allow-mac']);
+    expect(plan.steps.find((step) => step.key === 'start')?.needs).toEqual(['use-snippets', 'allow-mac']);
   });
 
   it('ranks a step by the longest way that is left', () => {
@@ -32,11 +32,13 @@ describe('the shipped student workflow', () => {
       desktop: 1,
       address: 2,
       start: 3,
-      resize: 4,
-      configure: 5,
-      clone: 6,
+      'use-snippets': 4,
+      resize: 5,
+      configure: 6,
+      clone: 7,
+      snippets: 8,
       'allow-mac': 4,
-      reserve: 7,
+      reserve: 9,
     });
   });
 

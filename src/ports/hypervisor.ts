@@ -1,4 +1,5 @@
 import type { ClusterRecording } from '../core/cluster-recording.js';
+import type { SnippetVolumes } from '../core/cloud-init/snippets.js';
 import type { ErrorCode, HatcheryError, Retry } from '../core/errors.js';
 import type { Mark, MarkIdentity } from '../core/mark.js';
 import type { Call } from './call.js';
@@ -270,6 +271,11 @@ export interface Hypervisor {
     settings: ContainerSettings,
     call: Call,
   ): Promise<Pick<OwnGuest, 'node' | 'incarnation'>>;
+  /**
+   * Names the snippets that a virtual machine gets cloud-init data from, by part; other parts stay as they are. Writes as `configure` does.
+   * A start on a node that lacks one of them fails, retry later.
+   */
+  useSnippets(guest: GuestRef, volumes: SnippetVolumes, call: Call): Promise<Pick<OwnGuest, 'node'>>;
   /** Grows to an absolute size; `undefined` when the disk already has it. Never shrinks: `remote-refused`. */
   startResize(guest: GuestRef, disk: string, sizeGiB: number, call: Call): Promise<TaskRef | undefined>;
   /**

@@ -14,6 +14,7 @@ import type { TaskRef } from '../ports/hypervisor.js';
 import { containerConfig, hookFilesOfMachine } from './container-effects.js';
 import { leftNote } from './guest-effect.js';
 import { connectionMark, userMark } from './register-desktop.step.js';
+import { snippetFilesOfMachine } from './snippet-effects.js';
 
 /** How everything that steps make is removed again. A kind and its version stay here for ever: old runs need them. */
 
@@ -256,5 +257,6 @@ export const EFFECTS: ReadonlyMap<string, AnyEffect> = new Map(
     desktopPermission(2, isMarked),
     containerConfig,
     hookFilesOfMachine,
+    snippetFilesOfMachine,
   ].map((effect: AnyEffect) => [`${effect.kind}@${effect.version}`, effect]),
 );

@@ -6,11 +6,13 @@ import { configureContainer } from './configure-container.step.js';
 import { configureVm } from './configure-vm.step.js';
 import { createContainer } from './create-container.step.js';
 import { endFirstBoot } from './end-first-boot.step.js';
+import { putSnippetFiles } from './put-snippets.step.js';
 import { registerDesktop } from './register-desktop.step.js';
 import { reserveVmid } from './reserve-vmid.step.js';
 import { resizeDisk } from './resize-disk.step.js';
 import { startContainer } from './start-container.step.js';
 import { startVm } from './start-vm.step.js';
+import { useSnippets } from './use-snippets.step.js';
 import { waitAddress } from './wait-address.step.js';
 import { waitFirstBoot } from './wait-first-boot.step.js';
 import { writeContainerConfig } from './write-container-config.step.js';
@@ -21,6 +23,8 @@ export const STEPS: ReadonlyMap<string, AnyStep> = new Map(
     reserveVmid,
     cloneTemplate,
     configureVm,
+    putSnippetFiles,
+    useSnippets,
     cloneContainer,
     createContainer,
     configureContainer,

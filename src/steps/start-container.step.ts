@@ -13,6 +13,8 @@ export const startContainer = defineStep<OnMachine, object>({
   summary: 'Start the container',
   input: onMachine,
   output: noOutput,
+  effects: () => [],
+  lateWrites: 'A late start meets a running container, which the cluster refuses, or a deleted one.',
   locks: ({ machine }, at) => [guestLock(machine, at)],
   async act({ machine }, ports, run) {
     const hypervisor = ports.hypervisor(machine.cluster);

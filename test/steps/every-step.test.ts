@@ -3,6 +3,7 @@ import { checkJournal } from '../../src/simulators/journal/check.js';
 import { durationMs, type MachineSnapshot } from '../../src/plan/step.js';
 import { EFFECTS } from '../../src/steps/effects.js';
 import { STEPS } from '../../src/steps/index.js';
+import { addBlueprint, CLOUD_INIT, withSnippets } from '../support/blueprint-variants.js';
 import { StepContract, type StepRecord } from '../support/step-contract.js';
 import { StepWorld } from '../support/step-world.js';
 import { thingsOutside } from '../support/things-outside.js';
@@ -12,7 +13,13 @@ let foreign: Record<string, string>;
 let records: ReadonlyMap<string, StepRecord>;
 
 beforeAll(async () => {
-  world = await StepWorld.start();
+  // Cloud-init files are nothing that a shipped blueprint asks for.
+  world = await StepWorld.start({
+    prepare: (site) =>
+      addBlueprint(site, 'desktop-of-b12', {
+        blueprint: [CLOUD_INIT, withSnippets({ vendor: { timezone: 'UTC' } })],
+      }),
+  });
   foreign = thingsOutside(world.site);
   records = await new StepContract(world).run();
 });

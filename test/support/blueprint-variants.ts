@@ -3,6 +3,13 @@ import { join } from 'node:path';
 import { PACKAGE_ROOT } from '../../src/app/config/package-root.js';
 import type { SimulatedSite } from './simulated-site.js';
 
+/** What the shipped blueprint says of cloud-init. */
+export const CLOUD_INIT = 'cloudInit: { user: student, sshKeys: [roster, site] }';
+
+/** The same with files of its own. */
+export const withSnippets = (snippets: object): string =>
+  CLOUD_INIT.replace(' }', `, snippets: ${JSON.stringify(snippets)} }`);
+
 /** Adds to a site's folder the shipped blueprint under another name, with these texts of it and of its workflow replaced. */
 export async function addBlueprint(
   site: SimulatedSite,

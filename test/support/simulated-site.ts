@@ -107,6 +107,7 @@ export async function writeSite(
     pool: 'hatchery-demo',
     vmids: { from: 10_000, to: 19_999 },
     ssh: { ...proxmox.ssh, privateKey: await secret('ssh-key', proxmox.ssh.privateKey) },
+    snippetStorage: 'local',
     containers: {
       identities: [{ from: 600_000_000, count: 999_999_999 }],
       homes: { students: '/mnt/pve/home' },

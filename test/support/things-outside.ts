@@ -6,11 +6,12 @@ import type { TestMachine } from './step-world.js';
 
 /** Everything that stands in the simulated world, as text by name: two of these differ in exactly what came, went or changed. */
 export function thingsOutside({ simulators: { world } }: SimulatedSite): Record<string, string> {
-  const { guests, volumes, dhcp, guacamole } = world;
+  const { guests, volumes, files, nodeFiles, dhcp, guacamole } = world;
   const things = new Map<string, unknown>();
   for (const [vmid, { node, status, config, pending }] of guests)
     things.set(`guest ${vmid}`, { node, status, config, pending, pool: poolOf(world, vmid) });
   for (const [key, volume] of volumes) things.set(`volume ${key}`, volume);
+  for (const [key, file] of [...files, ...nodeFiles]) things.set(`file ${key}`, file);
   for (const list of ['allow', 'deny'] as const)
     for (const [mac, filter] of dhcp[list]) things.set(`${list} ${mac}`, filter);
   for (const [id, group] of guacamole.groups) things.set(`group ${id}`, group);
@@ -25,7 +26,7 @@ export function thingsOutside({ simulators: { world } }: SimulatedSite): Record<
 
 /** Names of what stands there for one machine, whoever made it. */
 export function thingsOf(site: SimulatedSite, machine: TestMachine, vmid: number): string[] {
-  const words = [...wordsOf(machine), `"vm-${vmid}-`, machine.id];
+  const words = [...wordsOf(machine), `"vm-${vmid}-`];
   return Object.entries(thingsOutside(site))
     .filter(
       ([name, thing]) => name === `guest ${vmid}` || words.some((word) => `${name} ${thing}`.includes(word)),
@@ -37,6 +38,8 @@ export function thingsOf(site: SimulatedSite, machine: TestMachine, vmid: number
 export function removeByForeignHand(site: SimulatedSite, machine: TestMachine, vmid: number): void {
   const { proxmox, world } = site.simulators;
   if (world.guests.has(vmid)) proxmox.foreign.remove(vmid);
+  for (const files of [world.files, world.nodeFiles])
+    for (const key of files.keys()) if (isOf(machine, key)) files.delete(key);
   world.dhcp.allow.delete(machine.mac);
   const guacamole = new GuacamoleModel(world.guacamole);
   for (const [id, group] of world.guacamole.groups) if (isOf(machine, group.name)) guacamole.removeGroup(id);
@@ -69,6 +72,6 @@ export function holdOf(line: JournalLine, journal: readonly JournalLine[]): stri
   return `winrm.script.${String(script?.params?.['script']).split(' ')[0]}`;
 }
 
-const wordsOf = (machine: TestMachine): string[] => [machine.login, machine.mac, machine.batch];
+const wordsOf = ({ id, login, mac, batch }: TestMachine): string[] => [id, login, mac, batch];
 const isOf = (machine: TestMachine, text: string): boolean =>
   wordsOf(machine).some((word) => text.includes(word));

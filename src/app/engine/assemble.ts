@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import type { ClusterDefinition, ServiceDefinition } from '../../core/definitions.js';
+import { phoneHomeCommand } from '../../core/vendor-data.js';
 import { HatcheryError } from '../../core/errors.js';
 import { BullDispatch, BullStepWorker } from '../../drivers/bullmq/bull-dispatch.js';
 import { WatchedStepWorker } from '../../drivers/bullmq/watched-step-worker.js';
@@ -134,8 +135,9 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     vmids: (name) => clusterNamed(clusters, name).vmids,
   });
   const secrets = new PostgresSecrets(database, options.secretKey);
+  const { publicUrl } = options;
   const phonesHome = (name: string): boolean =>
-    options.publicUrl !== undefined && clusterNamed(clusters, name).vendorData !== undefined;
+    publicUrl !== undefined && clusterNamed(clusters, name).vendorData !== undefined;
   const phoneHomes = new PostgresPhoneHomes(database, phonesHome);
   const drivers = makeDrivers(options, news);
   const vmidRests = new PostgresVmidRests(database);
@@ -222,6 +224,8 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     engine: parts,
     watchCluster: async (name, inventory, signal) => watches.get(name)?.look(inventory, signal),
     remaining,
+    phoneHomeCommand: (name) =>
+      publicUrl !== undefined && phonesHome(name) ? phoneHomeCommand(publicUrl) : undefined,
   });
   const strays = new Map(
     clusters.map(({ name, pool, vmids }) => [

@@ -18,7 +18,7 @@ it('lets the shipped blueprints through, and refuses a workflow for other machin
   const refused = (name: string, workflow: string) => () =>
     refuseMisfits([{ ...blueprint(name), workflow }], workflows, STEPS);
   expect(refused('debian-desktop-lxc', 'student-vm')).toThrow(
-    'step clone of its workflow student-vm (clone-template) is for blueprints with kind: qemu',
+    'step snippets of its workflow student-vm (put-snippets) is for blueprints with kind: qemu',
   );
   expect(refused('debian-12-lxc', 'student-lxc-desktop')).toThrow(
     'is for blueprints with source: { templates }',

@@ -75,6 +75,7 @@ export async function writeSite(
     pool: `hatchery-${DEPLOYMENT}`,
     vmids: { from: 10_000, to: 19_999, quarantine: '7d' },
     ssh: { ...proxmox.ssh, privateKey: await secret('ssh-key', proxmox.ssh!.privateKey) },
+    snippetStorage: 'local',
     containers: {
       identities: [{ from: 600_000_000, count: 999_999_999 }],
       homes: { students: '/mnt/pve/home' },

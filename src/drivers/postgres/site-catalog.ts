@@ -42,7 +42,9 @@ export async function storeCatalog(
         throw new HatcheryError(
           'settings-invalid',
           `Unable to offer blueprint ${definition.name}: what it asks for needs a step that uses ${step}, and workflow ${plan.workflow} has none`,
-          { hint: 'Write a workflow that has it, for example student-lxc-debian.' },
+          {
+            hint: `Write a workflow that has it, for example ${definition.kind === 'qemu' ? 'student-vm' : 'student-lxc-debian'}.`,
+          },
         );
     blueprints.set(definition.name, { versionId: await storeBlueprint(database, definition), definition });
   }
@@ -64,9 +66,10 @@ export async function storeCatalog(
 
 /** Without them a machine would come up without what was asked for, and nobody would be told. */
 function neededSteps(
-  { container }: Blueprint,
+  { container, cloudInit }: Blueprint,
   hooks: ReadonlyMap<string, RegisteredHook>,
 ): readonly string[] {
+  if (cloudInit?.snippets) return ['put-snippets', 'use-snippets'];
   if (container === undefined || !needsNode(container)) return [];
   const used = [...container.hooks.map(({ hook }) => hook), ...(container.firstBoot ? [FIRST_BOOT] : [])];
   const reports = used.some((name) => hooks.get(name)?.reports === true);

@@ -100,6 +100,12 @@ const KNOWN: readonly (readonly [string, string, string, string | undefined])[] 
   ],
   ['rbd: create error: (28) No space left on device', 'no-capacity', 'after-fix', undefined],
   ["volume 'nas:1021/vm-1021-disk-0.qcow2' does not exist", 'remote-refused', 'later', undefined],
+  [
+    "can't open '/var/lib/vz/snippets/hatchery.yaml' - No such file or directory",
+    'remote-refused',
+    'later',
+    undefined,
+  ],
   ["pool 'hatchery-lab' does not exist", 'remote-refused', 'after-fix', 'pool-missing'],
   ['no such task', 'remote-refused', 'never', 'task-missing'],
   ['QEMU guest agent is not running', 'remote-refused', 'later', 'agent-silent'],

@@ -97,6 +97,13 @@ export const TEXT_RULES: readonly TextRule[] = [
     retry: 'later',
   },
   {
+    text: /^can't open '[^']+\/snippets\/[^']+' - No such file or directory$/,
+    emitter:
+      'PVE::QemuServer::Cloudinit read_cloudinit_snippets_file: it is not on the node that starts the guest',
+    code: 'remote-refused',
+    retry: 'later',
+  },
+  {
     text: /cluster not ready - no quorum\?|cfs-lock '[^']+' error: no quorum!/,
     emitter: 'PVE::Cluster check_cfs_quorum, and cfs_lock',
     code: 'cluster-no-quorum',

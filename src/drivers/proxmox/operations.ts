@@ -1,3 +1,4 @@
+import type { SnippetVolumes } from '../../core/cloud-init/snippets.js';
 import { HatcheryError } from '../../core/errors.js';
 import type { Call } from '../../ports/call.js';
 import type {
@@ -15,6 +16,7 @@ import { drivesOf, incarnationOf, settingsChange } from './guest-config.js';
 import { guestPath } from './guest-kind.js';
 import type { GuestPlace, GuestReads, Owned } from './guests.js';
 import { phoneHomeKeys } from './phone-home.js';
+import { withSnippets } from './snippets.js';
 import {
   agentInterfaces,
   containerInterfaces,
@@ -59,6 +61,16 @@ export class Operations {
     const { phoneHomeToken } = settings;
     if (phoneHomeToken === undefined || vendorData === undefined) return { set, remove };
     return { set: { ...set, ...phoneHomeKeys(config, phoneHomeToken, vendorData) }, remove };
+  }
+
+  async useSnippets(guest: GuestRef, volumes: SnippetVolumes, call: Call): Promise<Pick<OwnGuest, 'node'>> {
+    const changeOf = (seen: Owned): Change => {
+      const before = seen.kind === 'qemu' ? (seen.config.cicustom ?? '') : '';
+      const cicustom = withSnippets(before, volumes);
+      return seen.kind === 'qemu' && cicustom !== before ? { set: { cicustom }, remove: [] } : NOTHING;
+    };
+    const { node } = await this.#change({ ...guest, kind: 'qemu' }, changeOf, call);
+    return { node };
   }
 
   /** From then on its MAC is the one that we gave it, which is what tells it from others. */

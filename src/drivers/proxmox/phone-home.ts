@@ -1,5 +1,6 @@
 import type { Secret } from '../../ports/secrets.js';
 import { parseProperties } from './properties.js';
+import { withSnippets } from './snippets.js';
 import type { VmConfig } from './wire.js';
 
 /**
@@ -17,5 +18,5 @@ export function phoneHomeKeys(
   const smbios1 = [...smbios].map(([key, value]) => `${key}=${value}`).join(',');
   const custom = config.cicustom ?? '';
   if (parseProperties(custom).has('vendor')) return { smbios1 };
-  return { smbios1, cicustom: `${custom === '' ? '' : `${custom},`}vendor=${vendorData}` };
+  return { smbios1, cicustom: withSnippets(custom, { vendor: vendorData }) };
 }

@@ -1,3 +1,4 @@
+import type { SnippetVolumes } from '../../core/cloud-init/snippets.js';
 import type { ClusterDefinition } from '../../core/definitions.js';
 import type { ClusterRecording } from '../../core/cluster-recording.js';
 import type { Mark } from '../../core/mark.js';
@@ -166,6 +167,10 @@ export class ProxmoxDriver implements Hypervisor {
     call: Call,
   ): Promise<Pick<OwnGuest, 'node' | 'incarnation'>> {
     return this.#operations.configureContainer(guest, settings, call);
+  }
+
+  useSnippets(guest: GuestRef, volumes: SnippetVolumes, call: Call): Promise<Pick<OwnGuest, 'node'>> {
+    return this.#operations.useSnippets(guest, volumes, call);
   }
 
   startResize(guest: GuestRef, disk: string, sizeGiB: number, call: Call): Promise<TaskRef | undefined> {
