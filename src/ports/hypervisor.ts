@@ -322,7 +322,17 @@ export interface IntendedBlueprint {
   readonly diskGiB: number;
   readonly bridge: string;
   readonly vlan: number | undefined;
+  /** Its machines get cloud-init files of their own. */
+  readonly hasSnippets: boolean;
   readonly workflow: string;
+}
+
+/** Cloud-init files that have to be on each of `nodes`, or on a storage that all of them share. */
+export interface PlacedSnippets {
+  readonly storage: string;
+  readonly shared: boolean;
+  readonly nodes: readonly string[];
+  readonly names: readonly string[];
 }
 
 /** What a site means to do on a cluster. */
@@ -336,6 +346,8 @@ export interface IntendedUse {
   /** VMIDs that our machines hold, whether their guests are there yet or not. */
   readonly vmids: ReadonlySet<number>;
   readonly restingVmids: ReadonlySet<number>;
+  /** What machines that exist are started with. */
+  readonly snippets: readonly PlacedSnippets[];
   /** Guests of this cluster are told to phone home, with the vendor data that its definition names. */
   readonly phonesHome: boolean;
 }

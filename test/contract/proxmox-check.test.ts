@@ -327,6 +327,37 @@ describe('the check of a cluster', () => {
       expect(await told(asRoot({}))).toEqual([]);
     });
 
+    it('finds which nodes have no place for cloud-init files, and why', async () => {
+      const asking = aUse({ blueprint: { hasSnippets: true } });
+      const found = async (over: object, storage = 'nas'): Promise<CheckFinding[]> => {
+        const nas = context.world.storages.find(({ id }) => id === storage);
+        if (nas) Object.assign(nas, { content: ['snippets'], nodes: undefined, isDisabled: false }, over);
+        const findings = await checked(aDriver({ snippetStorage: storage }), asking);
+        return findings.filter(({ subject }) => subject.startsWith('snippets'));
+      };
+      expect(await found({})).toEqual([
+        { ok: true, subject: 'snippets on storage nas', detail: 'pve1, pve2, pve3: each its own' },
+      ]);
+      expect(await found({ shared: true })).toMatchObject([{ ok: true, detail: 'one for all nodes' }]);
+      expect(await found({ shared: false, content: ['iso'] })).toMatchObject([
+        { ok: false, remedy: 'pvesm set nas --content iso,snippets' },
+      ]);
+      expect(await found({ nodes: ['pve1', 'pve3'] })).toMatchObject([
+        { ok: false, detail: 'pve2 cannot use it', remedy: 'pvesm set nas --nodes pve1,pve2,pve3' },
+      ]);
+      expect(await found({}, 'nowhere')).toMatchObject([
+        { ok: false, remedy: expect.stringContaining(`pveum acl modify /storage/nowhere`) },
+      ]);
+      const driver = aDriver({ snippetStorage: 'nas' });
+      expect((await checked(driver, aUse())).filter(({ subject }) => subject.startsWith('snippets'))).toEqual(
+        [],
+      );
+      await simulator.conditions.powerOff('pve3');
+      expect(await found({})).toMatchObject([
+        { ok: true, warning: true, detail: expect.stringMatching(/^pve3 is off/) },
+      ]);
+    });
+
     it('asks for the right to write a serial number only where it is needed', async () => {
       const entry = context.world.acl.find(({ path }) => path === `/pool/${POOL}`)!;
       const all = context.world.roles.get(entry.role)!;

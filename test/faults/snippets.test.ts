@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
+import { checkSnippetFiles } from '../../src/app/clusters/check-snippet-files.js';
+import { plainCall } from '../../src/ports/call.js';
 import { addBlueprint, CLOUD_INIT, withSnippets } from '../support/blueprint-variants.js';
 import { FaultWorld } from '../support/fault-world.js';
 import { undoOf, type TestMachine } from '../support/step-world.js';
@@ -14,6 +16,8 @@ const FILES = {
 
 /** Until it is started. */
 const FORWARD = ['reserve', 'allow-mac', 'snippets', 'clone', 'configure', 'resize', 'use-snippets', 'start'];
+
+const NODES = ['pve1', 'pve2', 'pve3'];
 
 describe('cloud-init files of virtual machines', { timeout: 90_000 }, () => {
   let at: FaultWorld;
@@ -161,6 +165,14 @@ describe('cloud-init files of virtual machines', { timeout: 90_000 }, () => {
     await started(machine);
     expect(nodesOf(machine)).toHaveLength(2);
     await at.proxmox.conditions.powerOn(away);
+    const { assembly } = at.world;
+    const { snippets } = await assembly.useOf('main');
+    const found = await checkSnippetFiles(assembly.nodeFiles.get('main')!, snippets, NODES, plainCall());
+    expect(found).toEqual(
+      NODES.map((name) =>
+        expect.objectContaining({ ok: name !== away, subject: `cloud-init files on ${name}` }),
+      ),
+    );
     await goneWithoutTrace(machine);
   });
 

@@ -24,6 +24,7 @@ export function aUse(
         diskGiB: 40,
         bridge: 'vmbr0',
         vlan: undefined,
+        hasSnippets: false,
         workflow,
         ...over.blueprint,
       },
@@ -31,6 +32,7 @@ export function aUse(
     workflows: [{ id: workflow, steps }],
     vmids: new Set(over.vmids),
     phonesHome: over.phonesHome ?? false,
+    snippets: [],
     restingVmids: new Set(over.restingVmids),
   };
 }

@@ -25,6 +25,7 @@ import {
   VendorDataView,
 } from '../dto/site.dto.js';
 import { CLUSTER_PAUSES, CLUSTER_STOPS, CONTEXT, HYPERVISORS, NODE_FILES, USE_OF } from '../tokens.js';
+import { checkSnippetFiles } from './check-snippet-files.js';
 import { GuestReads } from './guest-reads.js';
 
 const CHECK_MS = 60_000;
@@ -118,15 +119,20 @@ export class ClustersController {
   async check(@Param('name', { schema: slug }) name: string): Promise<z.infer<typeof ClusterCheck>> {
     const hypervisor = this.hypervisors.get(name);
     const call = plainCall(AbortSignal.timeout(CHECK_MS));
+    const use = await this.useOf(name);
     const findings = [
-      ...(await hypervisor.check(await this.useOf(name), call)),
-      ...(await this.checkNodeFiles(hypervisor, call)),
+      ...(await hypervisor.check(use, call)),
+      ...(await this.checkNodeFiles(hypervisor, use, call)),
     ];
     return { cluster: name, ok: findings.every(({ ok }) => ok), findings: findings.map(findingView) };
   }
 
-  /** Whether the nodes can be worked on over SSH, for a cluster that has it, and have what its containers may want of them. */
-  private async checkNodeFiles(hypervisor: Hypervisor, call: Call): Promise<readonly CheckFinding[]> {
+  /** Whether the nodes can be worked on over SSH, for a cluster that has it, and have what its machines may want of them. */
+  private async checkNodeFiles(
+    hypervisor: Hypervisor,
+    { snippets }: IntendedUse,
+    call: Call,
+  ): Promise<readonly CheckFinding[]> {
     const files = this.nodeFiles.get(hypervisor.cluster);
     if (files === undefined) return [];
     const { name, nodes: configured, containers } = this.definitionOf(hypervisor.cluster);
@@ -142,7 +148,11 @@ export class ClustersController {
     );
     const { nodes } = await hypervisor.inventory({ signal: call.signal });
     const used = nodes.map((node) => node.name).filter((node) => !exclude.includes(node));
-    return files.check(used, { ...containers, reports }, call);
+    const online = nodes.flatMap((node) => (node.online ? [node.name] : []));
+    return [
+      ...(await files.check(used, { ...containers, reports }, call)),
+      ...(await checkSnippetFiles(files, snippets, online, call)),
+    ];
   }
 
   @Get('clusters/:name/guests')

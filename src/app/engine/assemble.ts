@@ -15,6 +15,7 @@ import { PostgresStepGroups } from '../../drivers/postgres/step-groups.js';
 import { PostgresSlotLimits } from '../../drivers/postgres/slot-limits.js';
 import { PostgresSlots } from '../../drivers/postgres/slots.js';
 import { PostgresSecrets } from '../../drivers/postgres/postgres-secrets.js';
+import { placedSnippets } from '../../drivers/postgres/placed-snippets.js';
 import { PostgresPhoneHomes } from '../../drivers/postgres/phone-homes.js';
 import { PostgresWorkers } from '../../drivers/postgres/workers.js';
 import { PostgresVmidRests } from '../../drivers/postgres/vmid-rests.js';
@@ -266,13 +267,14 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     vmidRests,
     clusterLimits: new ClusterLimits(parts.slotLimits, limitOf),
     clusterPauses: stops,
-    useOf: (cluster) =>
+    useOf: async (cluster) =>
       intendedUse(cluster, {
         blueprints: options.site.blueprints,
         workflows,
         store,
         vmidRests,
         phonesHome: phonesHome(cluster),
+        snippets: await placedSnippets(database, cluster),
       }),
     durations,
     remaining,

@@ -17,6 +17,7 @@ export async function intendedUse(
     readonly store: Pick<RunStore, 'countedVmids'>;
     readonly vmidRests: Pick<VmidRests, 'list'>;
     readonly phonesHome: boolean;
+    readonly snippets: IntendedUse['snippets'];
   },
 ): Promise<IntendedUse> {
   const blueprints = parts.blueprints.filter(({ clusters }) => clusters.includes(cluster));
@@ -29,6 +30,7 @@ export async function intendedUse(
       diskGiB: defaultSize(blueprint).diskGiB,
       bridge: blueprint.network.bridge,
       vlan: blueprint.network.vlan,
+      hasSnippets: blueprint.cloudInit?.snippets !== undefined,
       workflow: blueprint.workflow,
     })),
     workflows: parts.workflows
@@ -36,6 +38,7 @@ export async function intendedUse(
       .map(({ workflow, steps }) => ({ id: workflow, steps })),
     vmids: await parts.store.countedVmids(cluster),
     phonesHome: parts.phonesHome,
+    snippets: parts.snippets,
     restingVmids: new Set(resting.map(({ vmid }) => vmid)),
   };
 }

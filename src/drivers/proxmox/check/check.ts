@@ -7,6 +7,7 @@ import { lookAtArchives } from './check-archives.js';
 import { checkEndpoints, checkNodes } from './check-nodes.js';
 import { checkPool, checkRange, checkVolumes } from './check-range.js';
 import { checkRights } from './check-rights.js';
+import { checkSnippets } from './check-snippets.js';
 import { checkStorages, usedStorages } from './check-storages.js';
 import { lookAtTemplates } from './check-templates.js';
 import { checkVendorData } from './check-vendor-data.js';
@@ -51,14 +52,16 @@ export async function checkCluster(
           : [],
       ),
   };
-  const [rights, pool, range, room, left, told] = await Promise.all([
+  const [rights, pool, range, room, left, told, snippets] = await Promise.all([
     guarded('rights', signal, () => checkRights(cluster, reads, use, places, signal)),
     guarded('pool', signal, () => checkPool(cluster, reads, signal)),
     guarded('VMIDs', signal, () => checkRange(cluster, reads, use, signal)),
     guarded('storages', signal, () => checkStorages(cluster, reads, storages, signal)),
     guarded('leftovers', signal, () => checkVolumes(cluster, reads, storages, use, signal)),
     guarded('vendor data', signal, () => checkVendorData(cluster, reads, use, signal)),
+    guarded('snippets', signal, () => checkSnippets(cluster, reads, use, signal)),
   ]);
   const models = [...looks, ...unpacked].flatMap(({ findings }) => findings);
-  return [...endpoints, ...nodes, ...rights, ...pool, ...range, ...models, ...told, ...room, ...left];
+  const made = [...models, ...told, ...snippets, ...room];
+  return [...endpoints, ...nodes, ...rights, ...pool, ...range, ...made, ...left];
 }
