@@ -121,7 +121,7 @@ class Bench {
         error: undefined,
         undoEndsAs: undefined,
         deaths: 0,
-      deathsAmong: 0,
+        deathsAmong: 0,
         deathsAlone: 0,
         version: 0,
       },
