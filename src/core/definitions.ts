@@ -97,8 +97,8 @@ const clusterShape = z.strictObject({
       clonesPerStorage: limit.default(5),
       clonesPerNode: limit.default(8),
       /** Containers that are unpacked from an archive. */
-      createsPerStorage: limit.default(8),
-      createsPerNode: limit.default(4),
+      createsPerStorage: limit.default(15),
+      createsPerNode: limit.default(5),
       startsPerNode: limit.default(6),
       destroysPerCluster: limit.default(8),
       /** Machines that begin at the same time. */

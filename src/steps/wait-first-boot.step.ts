@@ -1,16 +1,22 @@
 import { HatcheryError } from '../core/errors.js';
 import { readHookReport, type HookReport } from '../core/lxc/hook-report.js';
-import { StepWait, aloneAsGroup, defineStep, type Coalesce, type GroupMember } from '../plan/step.js';
+import { nextLookMs } from '../core/look-times.js';
+import {
+  StepWait,
+  aloneAsGroup,
+  defineStep,
+  type Coalesce,
+  type GroupMember,
+  type StepPorts,
+} from '../plan/step.js';
 import { hookFile } from './hook-files.js';
 import { noOutput, onMachine, type OnMachine } from './machine-step.js';
-
-/** From one look at a container to the next at least, and how long a node is not looked at while others come: so all of a node fall into step. */
-const LOOK_MS = 8_000;
 
 /** One conversation with a node tells how far all of its containers are. */
 const coalesce: Coalesce<OnMachine, object> = {
   key: ({ machine }) => `first-boot:${machine.cluster}/${machine.node}`,
-  windowMs: LOOK_MS,
+  // Whoever is due a moment later comes along.
+  windowMs: 5_000,
   max: 100,
   async actMany(members, ports, call) {
     const nodes = new Map<string, GroupMember<OnMachine>[]>();
@@ -21,12 +27,13 @@ const coalesce: Coalesce<OnMachine, object> = {
     const files = ports.nodeFiles(members[0]!.input.machine.cluster);
     const outcomes = new Map<GroupMember<OnMachine>, object | StepWait | HatcheryError>();
     for (const [node, here] of nodes) {
-      const names = here.flatMap(reportNames);
+      // One that has just been started has nothing to tell.
+      const names = here.filter(({ run }) => run.attempt > 1).flatMap(reportNames);
       const texts =
         names.length === 0 ? new Map<string, string>() : await files.readReports(node, names, call);
       for (const member of here) {
         const reports = reportNames(member).map((name) => readHookReport(texts.get(name) ?? ''));
-        outcomes.set(member, outcomeOf(member, reports, ports.remoteTimeScale));
+        outcomes.set(member, await outcomeOf(member, reports, ports));
       }
     }
     return members.map((member) => outcomes.get(member)!);
@@ -65,11 +72,11 @@ function reportNames({ input: { machine }, run }: GroupMember<OnMachine>): strin
   return hooks.map((hook) => hookFile(run.machine.node, 'reports', machine.id, hook).name);
 }
 
-function outcomeOf(
+async function outcomeOf(
   { input: { machine }, run }: GroupMember<OnMachine>,
   reports: readonly HookReport[],
-  scale: number,
-): object | StepWait | HatcheryError {
+  { durations, remoteTimeScale }: StepPorts,
+): Promise<object | StepWait | HatcheryError> {
   const failed = reports.find((report) => report.state === 'failed');
   if (failed)
     return new HatcheryError(
@@ -86,5 +93,7 @@ function outcomeOf(
   if (reports.every((report) => report.state === 'done')) return {};
   run.progress(Math.min(...percents));
   const working = reports.find((report) => report.state === 'working');
-  return new StepWait(LOOK_MS * scale, working ? working.what : 'the container boots');
+  const known = await durations.of(machine.cluster, machine.blueprint ?? '', run.stepKey);
+  const afterMs = nextLookMs(known?.came.came, run.attempt, remoteTimeScale);
+  return new StepWait(afterMs, working ? working.what : 'the container boots');
 }
