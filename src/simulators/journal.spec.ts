@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -38,6 +38,22 @@ describe('the journal', () => {
     journal.record({ sim: 'a', event: 'request', op: 'second' });
     journal.record({ sim: 'a', event: 'request', op: 'first', ns });
     expect(journal.read().map(({ op }) => op)).toEqual([undefined, 'first', 'second']);
+    journal.close();
+  });
+
+  it('is read on from where it was, in the order of all writers, each line when it is whole', () => {
+    const file = join(dir, 'journal');
+    const journal = openJournal(file, {});
+    const ops = (): (string | undefined)[] => journal.read().map(({ op }) => op);
+    const line = { v: 1, ns: '1', writer: 'other', seq: 1, sim: 'b', event: 'request', op: 'earliest' };
+    const text = `${JSON.stringify(line)}\n`;
+    journal.record({ sim: 'a', event: 'request', op: 'é' });
+    appendFileSync(file, text.slice(0, 30));
+    expect(ops()).toEqual([undefined, 'é']);
+    appendFileSync(file, text.slice(30));
+    journal.record({ sim: 'a', event: 'request', op: 'last' });
+    expect(ops()).toEqual(['earliest', undefined, 'é', 'last']);
+    expect(ops()).toEqual(['earliest', undefined, 'é', 'last']);
     journal.close();
   });
 

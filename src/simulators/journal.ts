@@ -4,7 +4,7 @@ import {
   fstatSync,
   linkSync,
   openSync,
-  readFileSync,
+  readSync,
   rmSync,
   writeFileSync,
   writeSync,
@@ -88,7 +88,7 @@ const JOURNAL_EVENTS = ['world', 'request', 'task-start', 'task-end', 'hold', 'f
 
 export const journalLineSchema = z.strictObject({
   v: z.literal(1),
-  ns: z.string().regex(/^[0-9]+$/),
+  ns: z.string().regex(/^(0|[1-9][0-9]*)$/),
   writer: z.string().min(1),
   seq: z.number().int().min(1),
   sim: z.string().min(1),
@@ -147,12 +147,43 @@ export function parseJournal(text: string): JournalLine[] {
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => journalLineSchema.parse(JSON.parse(line)));
-  const order = (a: JournalLine, b: JournalLine): number => {
-    const difference = BigInt(a.ns) - BigInt(b.ns);
-    if (difference !== 0n) return difference < 0n ? -1 : 1;
-    return a.writer === b.writer ? a.seq - b.seq : a.writer < b.writer ? -1 : 1;
-  };
-  return lines.sort(order);
+  return lines.sort(inTime);
+}
+
+/** Decimal numbers without leading zeros: of two the longer one is greater, and of one length the text tells. */
+function inTime(a: JournalLine, b: JournalLine): number {
+  if (a.ns !== b.ns) return a.ns.length - b.ns.length || (a.ns < b.ns ? -1 : 1);
+  return a.writer === b.writer ? a.seq - b.seq : a.writer < b.writer ? -1 : 1;
+}
+
+/** Reads on where it stopped: a journal only grows, and whoever waits for something in it reads it again and again. */
+class Reader {
+  readonly #lines: JournalLine[] = [];
+  #bytes = 0;
+
+  constructor(private readonly file: string) {}
+
+  read(): JournalLine[] {
+    const added = this.#added();
+    if (added.length > 0) {
+      this.#bytes += added.length;
+      for (const line of parseJournal(added.toString())) this.#lines.push(line);
+      this.#lines.sort(inTime);
+    }
+    return [...this.#lines];
+  }
+
+  /** Whole lines since the last time. */
+  #added(): Buffer {
+    const fd = openSync(this.file, 'r');
+    try {
+      const rest = Buffer.alloc(fstatSync(fd).size - this.#bytes);
+      const text = rest.subarray(0, readSync(fd, rest, 0, rest.length, this.#bytes));
+      return text.subarray(0, text.lastIndexOf('\n') + 1);
+    } finally {
+      closeSync(fd);
+    }
+  }
 }
 
 /**
@@ -209,13 +240,14 @@ class Writer {
 
 function journalOn(file: string, fd: number, writer: Writer): Journal {
   let isOpen = true;
+  const reader = new Reader(file);
   return {
     file,
     now: () => Writer.now(),
     record(entry) {
       if (isOpen) writeSync(fd, writer.line(entry));
     },
-    read: () => parseJournal(readFileSync(file, 'utf8')),
+    read: () => reader.read(),
     close() {
       if (isOpen) closeSync(fd);
       isOpen = false;
