@@ -17,6 +17,8 @@ const cellOf = (step: string, point: string): string => `${step} at ${point}`;
 
 beforeAll(async () => {
   world = await StepWorld.start({
+    // So many machines at once keep real processors busy: locks of the simulated cluster must not time out over that.
+    site: { timeScale: 0.02, cluster: { limits: { destroysPerCluster: 2 } } },
     build: {
       parts: (parts) => ({
         ...parts,
