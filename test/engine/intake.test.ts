@@ -50,7 +50,7 @@ describe('create', () => {
       machines: 8,
       reservations: 32,
       runs: 8,
-      steps: 64,
+      steps: 80,
       outbox: 0,
     });
     const vmids = await assembly.database.query<{ vmid: number }>('select vmid from machines order by vmid');

@@ -23,7 +23,7 @@ const onceEach = async (machines: readonly TestMachine[]): Promise<Record<string
 
 /** The shipped workflow with less patience for a clone. */
 const impatient = (timeout: string): { workflow: readonly [string, string] } => {
-  const use = 'uses: clone-template, needs: [reserve]';
+  const use = 'uses: clone-template, needs: [snippets]';
   return { workflow: [use, `${use}, timeout: ${timeout}`] };
 };
 
