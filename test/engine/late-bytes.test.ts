@@ -77,9 +77,13 @@ async function sendLate(late: Late): Promise<Ending> {
   }
 }
 
-/** The same requests of other machines change something, and are answered well; a script is known by its name. */
-function isLate({ event, op, vmid, effect, params }: JournalLine, late: Late, ours: number): boolean {
+/**
+ * The same requests of other machines change something, and are answered well; a script is known by its name, or by the refusal of what would
+ * have started it: its shell was idle for too long.
+ */
+function isLate({ event, op, vmid, effect, params, status }: JournalLine, late: Late, ours: number): boolean {
   if (event !== 'request' || effect === true) return false;
+  if (late.op.startsWith('winrm.') && op?.startsWith('winrm.') === true && status === 500) return true;
   if (vmid !== undefined) return vmid === ours && op === late.op;
   const script = String(params?.['script']).split(' ')[0];
   return op === late.op || (op === 'winrm.script' && late.op === `winrm.script.${script}`);
