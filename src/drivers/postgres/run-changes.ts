@@ -94,8 +94,15 @@ function settledOf(runs: readonly Written[]): readonly { batch: string; machines
 /** Other machines are seen as they were: of two that settle in the same moment neither may find its batch at rest. */
 const AT_REST = (p: string): string => `array(
   select (b.value ->> 'batch')::uuid from jsonb_array_elements(${p}::jsonb) as b
-   where not exists (select from machines m where m.batch_id = (b.value ->> 'batch')::uuid and m.state in ('reserved', 'creating', 'deleting')
-                        and not b.value -> 'machines' ? m.id::text))`;
+   where ${isAtRest(`(b.value ->> 'batch')::uuid`, `not b.value -> 'machines' ? m.id::text`)})`;
+
+/**
+ * SQL: no machine of a batch is at work, of those `m` that count. They are asked from the end: without an order Postgres expects to meet one
+ * at once wherever it begins, and reads all that are at rest.
+ */
+export const isAtRest = (batch: string, counts = 'true'): string =>
+  `(select m.id from machines m where m.batch_id = ${batch} and m.state in ('reserved', 'creating', 'deleting') and ${counts}
+     order by m.row desc limit 1) is null`;
 
 interface Part {
   readonly name: string;
@@ -347,7 +354,7 @@ export const settlesOf = (batchId: string): readonly Statement[] => [
 with at_rest as (
        select b.id, b.name, b.is_open, b.notify_url, exists (select 1 from machines m where m.batch_id = b.id and m.state <> 'deleted') as is_present
          from batches b
-        where b.id = $1 and not exists (select 1 from machines m where m.batch_id = b.id and m.state in ('reserved', 'creating', 'deleting'))),
+        where b.id = $1 and ${isAtRest('b.id')}),
      closed as (
        update batches b set is_open = false, settled_at = coalesce(b.settled_at, clock_timestamp()),
               deleted_at = case when not r.is_present then coalesce(b.deleted_at, clock_timestamp())

@@ -13,7 +13,7 @@ import type {
   Pulse,
 } from '../../ports/run-store.js';
 import type { Database, Queries } from './database.js';
-import { isAnything, settlesOf, writesOf, type QuarantineOf, type Written } from './run-changes.js';
+import { isAnything, isAtRest, settlesOf, writesOf, type QuarantineOf, type Written } from './run-changes.js';
 import { Joined } from './joined.js';
 import { copied, loadedRun, looksAt, readsOf, runOf } from './run-rows.js';
 import { RunWriter } from './run-writer.js';
@@ -317,8 +317,7 @@ export class PostgresRunStore implements RunStore {
 
   async settleLeft(): Promise<void> {
     const left = await this.database.query<{ id: string }>(
-      `select b.id from batches b where b.is_open
-          and not exists (select from machines m where m.batch_id = b.id and m.state in ('reserved', 'creating', 'deleting'))`,
+      `select b.id from batches b where b.is_open and ${isAtRest('b.id')}`,
     );
     for (const { id } of left) await this.database.write(settlesOf(id));
   }
