@@ -5,8 +5,8 @@ import type { Statement } from './database.js';
 /** How long a released VMID rests, in milliseconds; names and MACs are free at once. */
 export type QuarantineOf = (cluster: string) => number;
 
-/** What the steps of a run had when it was read: what did not change since is not written again. */
-export type StepsBefore = ReadonlyMap<string, Pick<StepRow, 'input' | 'output'>>;
+/** The steps of a run as it was read: what did not change since is not written again. */
+export type StepsBefore = ReadonlyMap<string, StepRow>;
 
 /** What the model changed of one run. */
 export interface Written {
@@ -49,35 +49,63 @@ export const writeInHand = (runs: readonly Written[]): Statement =>
   statementOf(runs, 'in-hand', settledOf(runs));
 
 /** One statement of the parts, one for each table, that have something to write. Parts must not touch the same row. */
-function statementOf(runs: readonly Written[], how: keyof typeof RUN, atRest: readonly object[]): Statement {
-  const names: string[] = [];
+function statementOf(runs: readonly Written[], how: Shape['how'], atRest: readonly object[]): Statement {
+  const parts: Part[] = [];
   const values = [JSON.stringify(runs.map(runToWrite))];
-  for (const part of PARTS) {
+  const isPlain = runs.every(goesOnPlainly);
+  for (const part of isPlain ? PLAIN_PARTS : PARTS) {
     const rows = runs.flatMap((written) =>
       part.rows(written).map((row) => ({ ...row, run: written.at.run.id })),
     );
     if (rows.length === 0) continue;
-    names.push(part.name);
+    parts.push(part);
     values.push(JSON.stringify(rows));
   }
   if (atRest.length > 0) values.push(JSON.stringify(atRest));
-  const key = [how, ...names, atRest.length > 0].join(' ');
+  const shape = { how, isPlain, isOne: runs.length === 1, parts, asksForRest: atRest.length > 0 };
+  const key = [how, isPlain, shape.isOne, ...parts.map(({ name }) => name), shape.asksForRest].join(' ');
   let text = texts.get(key);
-  if (text === undefined) texts.set(key, (text = textOf(how, names, atRest.length > 0)));
+  if (text === undefined) texts.set(key, (text = textOf(shape)));
   return { text, values };
 }
 
-/** Texts by their parts: few, and each a few thousand characters. */
+/** Texts by their shapes: few, and each a few thousand characters. */
 const texts = new Map<string, string>();
 
-function textOf(how: keyof typeof RUN, names: readonly string[], asksForRest: boolean): string {
-  const parts = names.map((name, index) => {
-    const { text } = PARTS.find((part) => part.name === name)!;
-    return `,\n${name} as (${text(`$${index + 2}`)})`;
-  });
-  const atRest = asksForRest ? `, ${AT_REST(`$${names.length + 2}`)} as "atRest"` : '';
-  return `with run as (${RUN[how]('$1')})${parts.join('')}\nselect array(select id from run) as written${atRest}`;
+interface Shape {
+  /** The runs are locked by the transaction, or in the hands of this process and maybe no more as they were. */
+  readonly how: 'locked' | 'in-hand';
+  readonly isPlain: boolean;
+  readonly isOne: boolean;
+  readonly parts: readonly Part[];
+  readonly asksForRest: boolean;
 }
+
+function textOf({ how, isPlain, isOne, parts, asksForRest }: Shape): string {
+  const ifRun: IfRun = isOne
+    ? () => 'exists (select from run)'
+    : (run) => `exists (select from run where run.id = ${run})`;
+  const others = parts.map(({ name, text }, index) => `,\n${name} as (${text(`$${index + 2}`, ifRun)})`);
+  const atRest = asksForRest ? `, ${AT_REST(`$${parts.length + 2}`)} as "atRest"` : '';
+  const set = isPlain ? PLAIN_RUN_SET : RUN_SET;
+  const columns = isPlain ? PLAIN_RUN_COLUMNS : RUN_COLUMNS;
+  return `with run as (${set}\n from jsonb_to_recordset($1::jsonb) as c ${columns}\n where ${RUN[how]('$1')}\nreturning r.id)${others.join('')}\nselect array(select id from run) as written${atRest}`;
+}
+
+/**
+ * Whether nothing but a worker's own business changed: a step ended, or is claimed by who ended the one before it. Most writes are such ones, and each
+ * column that a statement does not set is an expression that Postgres need not prepare.
+ */
+function goesOnPlainly({ at, before, changes }: Written): boolean {
+  return (
+    !changes.run &&
+    changes.dispatches.length === 0 &&
+    at.steps.every((step) => !changes.steps.has(step.id) || (isInNoLine(step) && isInNoLine(before.get(step.id)!)))
+  );
+}
+
+const isInNoLine = (step: StepRow): boolean =>
+  step.dueAtMs === undefined && step.slots === undefined && step.groupKey === undefined && !step.isGathering;
 
 /** Batches of which machines come to rest, with these machines. */
 function settledOf(runs: readonly Written[]): readonly { batch: string; machines: readonly string[] }[] {
@@ -104,10 +132,13 @@ export const isAtRest = (batch: string, counts = 'true'): string =>
   `(select m.id from machines m where m.batch_id = ${batch} and m.state in ('reserved', 'creating', 'deleting') and ${counts}
      order by m.row desc limit 1) is null`;
 
+/** SQL: the run was written. Every part but the first writes for those only. */
+type IfRun = (run: string) => string;
+
 interface Part {
   readonly name: string;
   /** `p` is the place of its rows, as jsonb. */
-  readonly text: (p: string) => string;
+  readonly text: (p: string, ifRun: IfRun) => string;
   readonly rows: (written: Written) => readonly object[];
 }
 
@@ -119,24 +150,21 @@ const keysOf = (p: string, name = 'id'): string =>
   `array(select (listed.value ->> '${name}')::uuid from jsonb_array_elements(${p}::jsonb) as listed)`;
 
 const RUN_COLUMNS =
-  'id uuid, state text, wanted text, error jsonb, undo_ends_as text, deaths int, deaths_among int, deaths_alone int, version int, cluster text, uses text[]';
+  '(id uuid, state text, wanted text, error jsonb, undo_ends_as text, deaths int, deaths_among int, deaths_alone int, version int, cluster text, uses text[])';
 const RUN_SET = `
 update runs r set version = r.version + 1, state = c.state, wanted = c.wanted, error = c.error, undo_ends_as = c.undo_ends_as, deaths = c.deaths, deaths_among = c.deaths_among, deaths_alone = c.deaths_alone,
        started_at = coalesce(r.started_at, case when c.state <> 'queued' then clock_timestamp() end),
        finished_at = case when c.state in ('done', 'failed', 'cancelled') then coalesce(r.finished_at, clock_timestamp()) end`;
+const PLAIN_RUN_COLUMNS = '(id uuid, version int, cluster text, uses text[])';
+const PLAIN_RUN_SET = 'update runs r set version = r.version + 1';
 
-/** The part that comes first. A run in hand whose row somebody has locked is about to change: nobody waits for it. */
+/** Which runs the first part writes; `p` is the place of their rows. One in hand whose row somebody has locked is about to change: nobody waits for it. */
 const RUN = {
-  locked: (p: string): string => `${RUN_SET}
-  from jsonb_to_recordset(${p}::jsonb) as c (${RUN_COLUMNS})
- where r.id = c.id returning r.id`,
-  'in-hand': (p: string): string => `${RUN_SET}
-  from jsonb_to_recordset(${p}::jsonb) as c (${RUN_COLUMNS})
- where r.id = c.id and r.version = c.version and r.wanted = 'done'
+  locked: (): string => 'r.id = c.id',
+  'in-hand': (p: string): string => `r.id = c.id and r.version = c.version and r.wanted = 'done'
    and r.id in (select k.id from runs k where k.id = any (${keysOf(p)}) for update skip locked)
    and not exists (select from cluster_stops t where t.cluster = c.cluster)
-   and not exists (select from steps p where p.state = 'parked' and p.uses = any (c.uses))
-returning r.id`,
+   and not exists (select from steps p where p.state = 'parked' and p.uses = any (c.uses))`,
 } as const;
 
 function runToWrite({ at: { run, machine, steps, parkedUses } }: Written): object {
@@ -155,27 +183,38 @@ function runToWrite({ at: { run, machine, steps, parkedUses } }: Written): objec
   };
 }
 
-/** Every other part writes for the runs of the first only. */
-const ifRun = (run: string): string => `exists (select from run where run.id = ${run})`;
-
-const PARTS: readonly Part[] = [
-  {
-    name: 'steps',
-    text: (p) => `
-update steps s set state = c.state, due_at = from_ms(c.due), slots = c.slots, group_key = c.group_key, is_gathering = c.is_gathering, dispatch = greatest(s.dispatch, c.dispatch),
-       dispatched_at = case when c.is_dispatched then greatest(clock_timestamp(), from_ms(c.due)) else s.dispatched_at end,
+/** What a claim and an outcome write. */
+const STEP_SET = `
        epoch = c.epoch, worker_id = c.worker, claimed_at = from_ms(c.claimed),
        tries = c.tries, first_claimed_at = from_ms(c.first), input = coalesce(c.input, s.input), output = coalesce(c.output, s.output),
        error = c.error, percent = c.percent,
-       finished_at = case when c.state in ('done', 'failed', 'skipped', 'undone') then coalesce(s.finished_at, clock_timestamp()) end
-  from jsonb_to_recordset(${p}::jsonb) as c (id uuid, run uuid, state text, due double precision, slots text[], group_key text, is_gathering boolean, dispatch int, is_dispatched boolean, epoch int,
-       worker uuid, claimed double precision, tries int, first double precision, input jsonb, output jsonb, error jsonb, percent int)
+       finished_at = case when c.state in ('done', 'failed', 'skipped', 'undone') then coalesce(s.finished_at, clock_timestamp()) end`;
+const STEP_COLUMNS =
+  'epoch int, worker uuid, claimed double precision, tries int, first double precision, input jsonb, output jsonb, error jsonb, percent int';
+
+const STEPS: Part = {
+  name: 'steps',
+  text: (p, ifRun) => `
+update steps s set state = c.state, due_at = from_ms(c.due), slots = c.slots, group_key = c.group_key, is_gathering = c.is_gathering, dispatch = greatest(s.dispatch, c.dispatch),
+       dispatched_at = case when c.is_dispatched then greatest(clock_timestamp(), from_ms(c.due)) else s.dispatched_at end, ${STEP_SET}
+  from jsonb_to_recordset(${p}::jsonb) as c (id uuid, run uuid, state text, due double precision, slots text[], group_key text, is_gathering boolean, dispatch int, is_dispatched boolean, ${STEP_COLUMNS})
  where s.id = c.id and s.id = any (${keysOf(p)}) and ${ifRun('c.run')}`,
-    rows: stepsToWrite,
-  },
+  rows: stepsToWrite,
+};
+
+const PLAIN_STEPS: Part = {
+  ...STEPS,
+  text: (p, ifRun) => `
+update steps s set state = c.state, ${STEP_SET}
+  from jsonb_to_recordset(${p}::jsonb) as c (id uuid, run uuid, state text, ${STEP_COLUMNS})
+ where s.id = c.id and s.id = any (${keysOf(p)}) and ${ifRun('c.run')}`,
+};
+
+const PARTS: readonly Part[] = [
+  STEPS,
   {
     name: 'machine',
-    text: (p) => `
+    text: (p, ifRun) => `
 update machines m set state = c.state, node = c.node, smbios_uuid = c.smbios_uuid, address = coalesce(c.address, m.address), link = c.link, secret_ref = c.secret_ref, error = c.error,
        phone_home_address = coalesce(c.told, m.phone_home_address), phone_home_hash = case when c.state not in ('failed', 'deleted') then m.phone_home_hash end,
        ready_at = coalesce(m.ready_at, case when c.state = 'ready' then clock_timestamp() end),
@@ -201,7 +240,7 @@ update machines m set state = c.state, node = c.node, smbios_uuid = c.smbios_uui
   },
   {
     name: 'ended',
-    text: (p) => `
+    text: (p, ifRun) => `
 insert into attempts (step_id, epoch, kind, worker_id, started_at, ended_at, outcome, error, warnings)
 select step_id, epoch, kind, worker_id, from_ms(started), clock_timestamp(), outcome, error, warnings
   from jsonb_to_recordset(${p}::jsonb) as e (run uuid, step_id uuid, epoch int, kind text, worker_id uuid, started double precision, outcome text, error jsonb, warnings jsonb)
@@ -221,7 +260,7 @@ on conflict (step_id, epoch) do update set ended_at = excluded.ended_at, outcome
   },
   {
     name: 'confirmed',
-    text: (p) => `
+    text: (p, ifRun) => `
 update effects set state = 'confirmed', confirmed_at = now()
   from jsonb_to_recordset(${p}::jsonb) as c (id uuid, run uuid)
  where effects.id = c.id and effects.id = any (${keysOf(p)}) and effects.state = 'intended' and ${ifRun('c.run')}`,
@@ -232,7 +271,7 @@ update effects set state = 'confirmed', confirmed_at = now()
   },
   {
     name: 'there',
-    text: (p) => `
+    text: (p, ifRun) => `
 update effects set state = 'confirmed', confirmed_at = coalesce(confirmed_at, now())
   from jsonb_to_recordset(${p}::jsonb) as c (id uuid, run uuid)
  where effects.id = c.id and effects.id = any (${keysOf(p)}) and ${ifRun('c.run')}`,
@@ -240,7 +279,7 @@ update effects set state = 'confirmed', confirmed_at = coalesce(confirmed_at, no
   },
   {
     name: 'let_go',
-    text: (p) => `
+    text: (p, ifRun) => `
 update effects e set state = 'undone', released_at = now(), released_by = c.by, released_why = c.why
   from jsonb_to_recordset(${p}::jsonb) as c (id uuid, run uuid, machine uuid, by text, why text)
  where e.id = c.id and e.id = any (${keysOf(p)}) and ${ifRun('c.run')}
@@ -249,14 +288,14 @@ update effects e set state = 'undone', released_at = now(), released_by = c.by, 
   },
   {
     name: 'no_holder',
-    text: (p) => `
+    text: (p, ifRun) => `
 update effect_holders h set released_at = now() from jsonb_to_recordset(${p}::jsonb) as c (id uuid, run uuid, machine uuid)
  where h.effect_id = c.id and h.machine_id = c.machine and h.effect_id = any (${keysOf(p)}) and ${ifRun('c.run')}`,
     rows: letGoToWrite,
   },
   {
     name: 'audited',
-    text: (p) => `
+    text: (p, ifRun) => `
 insert into audit (actor, action, subject, detail)
 select actor, action, subject, detail from jsonb_to_recordset(${p}::jsonb) as a (run uuid, actor text, action text, subject text, detail jsonb)
  where ${ifRun('a.run')}`,
@@ -264,14 +303,14 @@ select actor, action, subject, detail from jsonb_to_recordset(${p}::jsonb) as a 
   },
   {
     name: 'freed',
-    text: (p) => `
+    text: (p, ifRun) => `
 delete from slots using jsonb_to_recordset(${p}::jsonb) as f (step uuid, run uuid)
  where step_id = f.step and step_id = any (${keysOf(p, 'step')}) and ${ifRun('f.run')}`,
     rows: ({ changes }) => [...new Set(changes.freed)].map((step) => ({ step })),
   },
   {
     name: 'dispatched',
-    text: (p) => `
+    text: (p, ifRun) => `
 insert into outbox (kind, payload, due_at)
 select 'dispatch', jsonb_build_object('stepId', d.step, 'number', d.number), from_ms(d.due)
   from jsonb_to_recordset(${p}::jsonb) as d (run uuid, step uuid, number int, due double precision)
@@ -281,7 +320,7 @@ select 'dispatch', jsonb_build_object('stepId', d.step, 'number', d.number), fro
   },
   {
     name: 'told',
-    text: (p) => `
+    text: (p, ifRun) => `
 insert into events (type, batch, machine, run, step, state, percent, code)
 select e.type, e.batch, e.machine, e.run, e.step, e.state, e.percent, e.code
   from jsonb_to_recordset(${p}::jsonb) as e (type text, batch uuid, machine uuid, run uuid, step text, state text, percent int, code text)
@@ -290,6 +329,8 @@ select e.type, e.batch, e.machine, e.run, e.step, e.state, e.percent, e.code
       changes.events.map((event) => ({ ...event, batch: at.run.batchId, machine: at.machine.id })),
   },
 ];
+
+const PLAIN_PARTS = PARTS.map((part) => (part === STEPS ? PLAIN_STEPS : part));
 
 function judgedAs(changes: RunChanges, as: RunChanges['judged'][number]['as']): RunChanges['judged'] {
   return changes.judged.filter((one) => one.as === as);

@@ -11,6 +11,7 @@ import type {
   RunChanges,
   RunStore,
   Pulse,
+  StepRow,
 } from '../../ports/run-store.js';
 import type { Database, Queries } from './database.js';
 import { isAnything, isAtRest, settlesOf, writesOf, type QuarantineOf, type Written } from './run-changes.js';
@@ -36,8 +37,12 @@ const MOST_LOOKS = 20;
 
 type Work<T> = (loaded: LoadedRun) => { changes: RunChanges; result: T };
 
-function changed<T>(at: LoadedRun, work: Work<T>): { written: Written; result: T } {
-  const before = new Map(at.steps.map(({ id, input, output }) => [id, { input, output }]));
+function changed<T>(
+  at: LoadedRun,
+  work: Work<T>,
+  asRead: readonly StepRow[] = at.steps.map((step) => ({ ...step })),
+): { written: Written; result: T } {
+  const before = new Map(asRead.map((step) => [step.id, step]));
   const { changes, result } = work(at);
   return { written: { at, before, changes }, result };
 }
@@ -82,7 +87,7 @@ export class PostgresRunStore implements RunStore {
   }
 
   async changeInHand<T>(inHand: LoadedRun, work: Work<T>): Promise<{ result: T } | undefined> {
-    const { written, result } = changed(copied(inHand), work);
+    const { written, result } = changed(copied(inHand), work, inHand.steps);
     if (isAnything(written) && !(await this.writer.write(written))) return undefined;
     written.at.run.version += 1;
     return { result };
