@@ -4,11 +4,12 @@ import type { KillPoint } from '../../src/ports/checkpoints.js';
 import { inTime } from '../support/lose-worker.js';
 import { StepWorld } from '../support/step-world.js';
 import { thingsOf } from '../support/things-outside.js';
-import { needsOf, STEPS } from './kill-points/cells.js';
+import { Matrix, VM } from './kill-points/cells.js';
 
 /** With a step in hand: about to send what it means to make, done outside and not written down, and in front of its commit. */
 const POINTS: readonly KillPoint[] = ['K2', 'K6', 'K9'];
-const CELLS = STEPS.flatMap((step) => POINTS.map((point) => ({ step, point })));
+const STUDENT_VM = new Matrix(VM);
+const CELLS = STUDENT_VM.steps.flatMap((step) => POINTS.map((point) => ({ step, point })));
 
 let world: StepWorld;
 const standing = new Map<string, { arrive: () => void; goOn: Promise<void> }>();
@@ -40,7 +41,7 @@ beforeAll(async () => {
       const arrived = new Promise<void>((arrive) =>
         standing.set(`${machine.runId} ${step} ${point}`, { arrive, goOn: cancelled }),
       );
-      await world.open(machine, [...needsOf(step), step]);
+      await world.open(machine, [...STUDENT_VM.needsOf(step), step]);
       return { machine, cell: cellOf(step, point), arrived };
     }),
   );

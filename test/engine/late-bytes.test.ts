@@ -5,9 +5,10 @@ import { inTime } from '../support/lose-worker.js';
 import { SteeredWorker, type StandingStill } from '../support/steered-worker.js';
 import { StepWorld, type TestMachine } from '../support/step-world.js';
 import { kindsOf, writesFor } from '../support/things-outside.js';
-import { needsOf, STEPS, WRITES } from './kill-points/cells.js';
+import { Matrix, VM } from './kill-points/cells.js';
 
-const BLUEPRINT = 'student-desktop';
+const STUDENT_VM = new Matrix(VM);
+const { blueprint: BLUEPRINT, writes: WRITES } = VM;
 const AT_ONCE = 3;
 
 interface Late {
@@ -16,9 +17,9 @@ interface Late {
   readonly op: string;
   readonly how: StandingStill;
 }
-const WRITES_OF_ALL: readonly Late[] = STEPS.flatMap((step) =>
-  WRITES[step]!.map((op, index) => ({ step, op, nth: index + 1 })),
-).map((late, index) => ({ ...late, how: index % 2 === 0 ? 'suspended' : 'blocked' }));
+const WRITES_OF_ALL: readonly Late[] = STUDENT_VM.steps
+  .flatMap((step) => WRITES[step]!.map((op, index) => ({ step, op, nth: index + 1 })))
+  .map((late, index) => ({ ...late, how: index % 2 === 0 ? 'suspended' : 'blocked' }));
 
 interface Ending {
   /** What was written for the machine when it was ready, and after the late bytes came. */
@@ -54,7 +55,7 @@ const writes = async (machine: TestMachine): Promise<readonly string[]> =>
 async function sendLate(late: Late): Promise<Ending> {
   const { step, nth, how } = late;
   const machine = await world.create(BLUEPRINT);
-  await world.open(machine, needsOf(step));
+  await world.open(machine, STUDENT_VM.needsOf(step));
   const worker = await SteeredWorker.start(world);
   try {
     const stands = worker.freezes('K3', machine.runId, step, { nth, how });

@@ -8,8 +8,8 @@ import type { TestMachine } from './step-world.js';
 export function thingsOutside({ simulators: { world } }: SimulatedSite): Record<string, string> {
   const { guests, volumes, files, nodeFiles, dhcp, guacamole } = world;
   const things = new Map<string, unknown>();
-  for (const [vmid, { node, status, config, pending }] of guests)
-    things.set(`guest ${vmid}`, { node, status, config, pending, pool: poolOf(world, vmid) });
+  for (const [vmid, { node, status, config, rawLines, pending }] of guests)
+    things.set(`guest ${vmid}`, { node, status, config, rawLines, pending, pool: poolOf(world, vmid) });
   for (const [key, volume] of volumes) things.set(`volume ${key}`, volume);
   for (const [key, file] of [...files, ...nodeFiles]) things.set(`file ${key}`, file);
   for (const list of ['allow', 'deny'] as const)

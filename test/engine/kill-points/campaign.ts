@@ -7,11 +7,10 @@ import { inTime } from '../../support/lose-worker.js';
 import { SteeredWorker } from '../../support/steered-worker.js';
 import { StepWorld, undoOf, type TestMachine } from '../../support/step-world.js';
 import { holdOf, kindsOf, thingsOf, writesFor } from '../../support/things-outside.js';
-import { forwardCells, needsOf, STEPS, undoCells, type Cell } from './cells.js';
+import type { Cell, Matrix } from './cells.js';
 
-const BLUEPRINT = 'student-desktop';
 /** A worker has three writes to a node under way at most, and each cell stops one: they are dealt out. */
-const WORKERS = 3;
+const WRITES_OF_A_WORKER = 3;
 /** So many machines at once keep real processors busy: locks of the simulated cluster must not time out over that. */
 const TIME_SCALE = 0.02;
 const LIMITS = { clonesPerStorage: 3, destroysPerCluster: 2 };
@@ -36,13 +35,18 @@ export interface CellRecord {
   readonly left: readonly string[];
 }
 
-export interface Outcome {
+/** Of the machines of one workflow. */
+export interface MatrixOutcome {
   /** All that making a machine, and making and removing it, writes when nothing goes wrong. */
   readonly usual: readonly string[];
   readonly usualWhole: readonly string[];
   /** Under which names the simulators know these writes. */
   readonly heldOps: { readonly made: readonly string[]; readonly undone: readonly string[] };
-  readonly cells: ReadonlyMap<string, CellRecord>;
+  readonly cells: ReadonlyMap<Cell, CellRecord>;
+}
+
+export interface Outcome {
+  readonly of: ReadonlyMap<Matrix, MatrixOutcome>;
   /** When every machine was ready again, and when everything was deleted. */
   readonly ready: JournalVerdict;
   readonly deleted: JournalVerdict;
@@ -55,6 +59,7 @@ interface Gate {
 }
 
 interface Placed {
+  readonly matrix: Matrix;
   readonly cell: Cell;
   readonly machine: TestMachine;
 }
@@ -64,93 +69,122 @@ interface InHand extends Placed {
 }
 
 /**
- * The matrix of one way to lose a worker. Every cell is a machine; a few workers take the steps of all of them, each stands still at its
+ * The matrices of one way to lose a worker. Every cell is a machine; a few workers take the steps of all of them, each stands still at its
  * point, and then the workers are killed, or suspended for longer than their lease, with all of that in hand. The same again with the undo.
+ * A round is of workflows that share no request: what is stopped on the other side stops whoever comes by.
  */
-export async function loseAtEveryPoint(way: 'crash' | 'pause'): Promise<Outcome> {
+export async function loseAtEveryPoint(
+  way: 'crash' | 'pause',
+  rounds: readonly (readonly Matrix[])[],
+): Promise<Outcome> {
   const world = await StepWorld.start({
     site: { timeScale: TIME_SCALE, cluster: { limits: LIMITS } },
   });
   try {
-    return await new Campaign(world, way).run();
+    return await new Campaign(world, way).run(rounds);
   } finally {
     await world.close();
   }
 }
 
+/** The machines of one workflow. */
+interface Fleet {
+  readonly matrix: Matrix;
+  /** Nothing happens to it. */
+  readonly control: TestMachine;
+  readonly forward: readonly Placed[];
+}
+
+interface Made {
+  readonly usual: readonly string[];
+  readonly ops: readonly string[];
+}
+
 class Campaign {
-  readonly #records = new Map<string, CellRecord>();
+  readonly #records = new Map<Cell, CellRecord>();
 
   constructor(
     private readonly world: StepWorld,
     private readonly way: 'crash' | 'pause',
   ) {}
 
-  async run(): Promise<Outcome> {
+  async run(rounds: readonly (readonly Matrix[])[]): Promise<Outcome> {
     const { world } = this;
-    const control = await this.#create();
-    await world.open(control);
-    const forward = await this.#place(STEPS.flatMap(forwardCells));
-    for (const { cell, machine } of forward) await world.open(machine, needsOf(cell.step));
-    await world.runsAre('done', [control]);
-    const usual = await this.#writes(control);
-    const made = await this.#ops(control);
-
-    await this.#lose(forward, async () => {
-      for (const { machine } of forward) await world.open(machine);
-      await world.runsAre(
-        'done',
-        forward.map(({ machine }) => machine),
-      );
-    });
-    const ready = await judged(world, [control, ...forward.map(({ machine }) => machine)], {
+    const fleets: Fleet[] = [];
+    const made = new Map<Matrix, Made>();
+    for (const round of rounds) {
+      const here = await Promise.all(round.map((matrix) => this.#prepare(matrix)));
+      for (const { matrix, control } of here) {
+        await world.runsAre('done', [control]);
+        made.set(matrix, { usual: await this.#writes(control), ops: await this.#ops(control) });
+      }
+      const placed = here.flatMap(({ forward }) => forward);
+      await this.#lose(placed, async () => {
+        for (const { machine } of placed) await world.open(machine);
+        await world.runsAre('done', machinesOf(placed));
+      });
+      fleets.push(...here);
+    }
+    const forward = fleets.flatMap((fleet) => fleet.forward);
+    const controls = fleets.map(({ control }) => control);
+    const ready = await judged(world, [...controls, ...machinesOf(forward)], {
       minimumGuests: forward.length,
     });
 
-    const spare = forward.map(({ machine }) => machine);
-    const undos = STEPS.flatMap(undoCells).map((cell): Placed => ({ cell, machine: spare.pop()! }));
-    for (const { cell, machine } of undos) {
+    const undos = fleets.flatMap((fleet) => {
+      const spare = machinesOf(fleet.forward);
+      return fleet.matrix.back.map((cell): Placed => ({ ...fleet, cell, machine: spare.pop()! }));
+    });
+    for (const { cell, machine, matrix } of undos) {
       await world.deleteKept(machine);
-      await world.open(machine, STEPS.filter((step) => step !== cell.step).map(undoOf));
+      await world.open(machine, matrix.steps.filter((step) => step !== cell.step).map(undoOf));
     }
     await this.#lose(undos, async () => {
       for (const { machine } of undos) await world.open(machine);
-      await world.runsAre(
-        'cancelled',
-        undos.map(({ machine }) => machine),
-      );
+      await world.runsAre('cancelled', machinesOf(undos));
     });
-    await world.remove([control, ...spare]);
+    const given = new Set(machinesOf(undos));
+    await world.remove([...controls, ...machinesOf(forward).filter((machine) => !given.has(machine))]);
     const deleted = await checkJournal(this.#journalFile, { expectNothingLeft: true });
-    const undone = (await this.#ops(control)).slice(made.length);
-    return {
-      usual,
-      usualWhole: await this.#writes(control),
-      heldOps: { made: made.toSorted(), undone: undone.toSorted() },
-      cells: this.#records,
-      ready,
-      deleted,
-    };
+    const of = new Map<Matrix, MatrixOutcome>();
+    for (const { matrix, control } of fleets) {
+      const { usual, ops } = made.get(matrix)!;
+      const undone = (await this.#ops(control)).slice(ops.length);
+      of.set(matrix, {
+        usual,
+        usualWhole: await this.#writes(control),
+        heldOps: { made: ops.toSorted(), undone: undone.toSorted() },
+        cells: this.#records,
+      });
+    }
+    return { of, ready, deleted };
+  }
+
+  /** A machine for each cell, every step before the cell's on its way. */
+  async #prepare(matrix: Matrix): Promise<Fleet> {
+    const { world } = this;
+    const control = await this.#create(matrix);
+    await world.open(control);
+    const forward = await this.#place(matrix);
+    for (const { cell, machine } of forward) await world.open(machine, matrix.needsOf(cell.step));
+    return { matrix, control, forward };
   }
 
   /** Workers stand at all these cells at once, and are lost together. `others` = the rest of the deployment goes on. */
   async #lose(placed: readonly Placed[], others: () => Promise<void>): Promise<void> {
     const { world } = this;
-    const workers = await Promise.all(Array.from({ length: WORKERS }, () => SteeredWorker.start(world)));
-    let next = 0;
-    const inHand = placed.map((one): InHand => {
-      if (one.cell.hold) next += 1;
-      return { ...one, worker: workers[next % WORKERS]! };
-    });
+    const inHand = await dealt(placed, () => SteeredWorker.start(world));
+    const workers = [...new Set(inHand.map(({ worker }) => worker))];
     const gates = new Map<string, Gate>();
     const landed = new Set<Cell>();
     try {
-      await Promise.all(inHand.map((one) => this.#stand(one)));
+      const needsSource = inHand.filter(({ cell, matrix }) => matrix.isContainerClone(cell));
+      await Promise.all(inHand.filter((one) => !needsSource.includes(one)).map((one) => this.#stand(one)));
+      // A copy of a template makes one clone at a time: when all others are made, and one after the other.
+      for (const one of needsSource) await this.#stand(one);
       await Promise.all(
-        STEPS.map(async (step) => {
-          // What is held stops whoever comes by, so the last request of a step is stopped first.
-          for (const one of inHand.toReversed())
-            if (one.cell.step === step && one.cell.hold) await this.#send(one, one.cell.hold, gates);
+        chainsOf(inHand).map(async (chain) => {
+          for (const one of chain) await this.#send(one, one.cell.hold!, gates);
         }),
       );
       await world.until('every cell is in hand', async () => {
@@ -169,7 +203,7 @@ class Campaign {
     }
     const lines = world.journal();
     for (const one of inHand)
-      this.#records.set(one.cell.title, await this.#record(one, landed.has(one.cell), lines));
+      this.#records.set(one.cell, await this.#record(one, landed.has(one.cell), lines));
   }
 
   /** At its point, or where an attempt last stands before its requests. */
@@ -253,19 +287,37 @@ class Campaign {
     return this.world.site.simulators.context.journal.file;
   }
 
-  async #place(cells: readonly Cell[]): Promise<Placed[]> {
-    const waiting = [...cells];
-    const placed: Placed[] = [];
+  async #place(matrix: Matrix): Promise<Placed[]> {
+    const cells = matrix.forward;
+    const machines: TestMachine[] = [];
+    const waiting = [...cells.keys()];
     const placeNext = async (): Promise<void> => {
-      for (let cell = waiting.shift(); cell; cell = waiting.shift())
-        placed.push({ cell, machine: await this.#create() });
+      for (let at = waiting.shift(); at !== undefined; at = waiting.shift())
+        machines[at] = await this.#create(matrix);
     };
     await Promise.all(Array.from({ length: CREATES_AT_ONCE }, placeNext));
-    return cells.map((cell) => placed.find((one) => one.cell === cell)!);
+    await this.#partSources(matrix, machines);
+    return cells.map((cell, at) => ({ matrix, cell, machine: machines[at]! }));
   }
 
-  #create(): Promise<TestMachine> {
-    return this.world.create(BLUEPRINT);
+  /** Deals the machines anew, so that no two clones of containers that are stopped have the same copy of the template. */
+  async #partSources(matrix: Matrix, machines: TestMachine[]): Promise<void> {
+    const rows = await this.world.query<{ id: string; source: string }>(
+      `select id, inputs #>> '{machine,template,vmid}' as source from runs where id = any ($1::uuid[])`,
+      [machines.map(({ runId }) => runId)],
+    );
+    const sources = new Map(rows.map(({ id, source }) => [id, source]));
+    const taken = new Set<string>();
+    for (const [at, cell] of matrix.forward.entries()) {
+      if (!matrix.isContainerClone(cell) || cell.hold === undefined) continue;
+      const other = machines.findIndex((one, from) => from >= at && !taken.has(sources.get(one.runId)!));
+      [machines[at], machines[other]] = [machines[other]!, machines[at]!];
+      taken.add(sources.get(machines[at].runId)!);
+    }
+  }
+
+  #create({ deeds }: Matrix): Promise<TestMachine> {
+    return this.world.create(deeds.blueprint);
   }
 }
 
@@ -273,3 +325,40 @@ class Campaign {
 const beforeAct = ({ isUndo }: Cell): NonNullable<Cell['point']> => ({ name: isUndo ? 'K8' : 'K2' });
 
 const stepOf = (cell: Cell): string => (cell.isUndo ? undoOf(cell.step) : cell.step);
+
+const machinesOf = (placed: readonly Placed[]): TestMachine[] => placed.map(({ machine }) => machine);
+
+/** Among as many workers as it takes that none is stopped in more writes than it may have under way. */
+async function dealt(
+  placed: readonly Placed[],
+  start: () => Promise<SteeredWorker>,
+): Promise<readonly InHand[]> {
+  const isWrite = ({ matrix, cell: { hold } }: Placed): boolean =>
+    hold !== undefined &&
+    /^(qemu|lxc)\./.test(hold.op) &&
+    ['before', 'after'].includes(hold.where) &&
+    !Object.values(matrix.deeds.reads).includes(hold.op);
+  const count = Math.ceil(placed.filter(isWrite).length / WRITES_OF_A_WORKER);
+  const workers = await Promise.all(Array.from({ length: count }, start));
+  const turns = { writes: 0, others: 0 };
+  return placed.map((one) => {
+    const turn = isWrite(one) ? (turns.writes += 1) : (turns.others += 1);
+    return { ...one, worker: workers[turn % count]! };
+  });
+}
+
+const FURTHEST_FIRST: readonly HoldPoint[] = ['task-end', 'task', 'task-start', 'after', 'before'];
+
+/** Whose requests are stopped, in lines that have no request in common. What is held stops whoever comes by: the last request of a machine comes first. */
+function chainsOf(inHand: readonly InHand[]): readonly (readonly InHand[])[] {
+  const chains = new Map<string, InHand[]>();
+  for (const one of inHand) {
+    const { hold, step } = one.cell;
+    if (hold === undefined) continue;
+    const key = hold.op.startsWith('ssh.') ? 'ssh' : `${one.matrix.name} ${step}`;
+    chains.set(key, [...(chains.get(key) ?? []), one]);
+  }
+  const place = ({ matrix, cell: { hold } }: InHand): number =>
+    -10 * matrix.orderOf(hold!.op) + FURTHEST_FIRST.indexOf(hold!.where);
+  return [...chains.values()].map((chain) => chain.toSorted((a, b) => place(a) - place(b)));
+}

@@ -1,13 +1,11 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { CellRecord, Outcome } from './campaign.js';
-import { absence, forwardCells, POINTS, STEPS, undoCells, UNDOES, WRITES, type Cell } from './cells.js';
-
-const FORWARD = STEPS.flatMap(forwardCells);
-const BACK = STEPS.flatMap(undoCells);
+import type { CellRecord, MatrixOutcome, Outcome } from './campaign.js';
+import { POINTS, type Cell, type Matrix } from './cells.js';
 
 /** Every point of every step, by one way to lose a worker, each cell judged by the journal. */
-export function describeMatrix(
+export function describeMatrices(
   how: string,
+  matrices: readonly Matrix[],
   lose: () => Promise<Outcome>,
   alsoOf: (record: CellRecord, cell: Cell) => void = () => undefined,
 ): void {
@@ -16,31 +14,9 @@ export function describeMatrix(
     beforeAll(async () => {
       outcome = await lose();
     });
-    const recordOf = (cell: Cell): CellRecord => outcome.cells.get(cell.title)!;
 
-    describe('at each point', () => {
-      it.each(FORWARD.map((cell) => [cell.title, cell] as const))(
-        '%s: another one makes each thing exactly once, and the machine gets ready',
-        (_title, cell) => {
-          const record = recordOf(cell);
-          expect(record.run).toBe('done');
-          expectTakenOver(record, cell);
-          expect(record.writes).toEqual(outcome.usual);
-          alsoOf(record, cell);
-        },
-      );
-
-      it.each(BACK.map((cell) => [cell.title, cell] as const))(
-        'in the undo of %s: another one removes each thing exactly once, and nothing is left',
-        (_title, cell) => {
-          const record = recordOf(cell);
-          expect(record.run).toBe('cancelled');
-          expectTakenOver(record, cell);
-          expect(record.writes).toEqual(outcome.usualWhole);
-          expect(record.left).toEqual([]);
-          alsoOf(record, cell);
-        },
-      );
+    describe.each(matrices.map((matrix) => [matrix.name, matrix] as const))('in %s', (_name, matrix) => {
+      describeMatrix(matrix, () => outcome.of.get(matrix)!, alsoOf);
     });
 
     describe('by the journal', () => {
@@ -52,23 +28,62 @@ export function describeMatrix(
         expect(outcome.deleted).toMatchObject({ findings: [], leftItems: [] });
       });
     });
+  });
+}
 
-    it('has a cell for each point of each step, or says why there is none', () => {
-      for (const step of STEPS)
-        for (const point of POINTS) {
-          const cells = [...FORWARD, ...BACK].filter((cell) => cell.step === step && cell.of === point);
-          expect([step, point, cells.length > 0]).toEqual([step, point, absence(step, point) === undefined]);
-        }
-    });
+function describeMatrix(
+  matrix: Matrix,
+  outcome: () => MatrixOutcome,
+  alsoOf: (record: CellRecord, cell: Cell) => void,
+): void {
+  const { forward, back, steps, deeds } = matrix;
+  const recordOf = (cell: Cell): CellRecord => outcome().cells.get(cell)!;
 
-    it('knows every write of a machine that nothing happened to', () => {
-      expect(outcome.heldOps.made).toEqual(STEPS.flatMap((step) => WRITES[step]!).sort());
-      expect(outcome.heldOps.undone).toEqual(
-        Object.values(UNDOES)
-          .flatMap((effects) => effects.flatMap(({ writes }) => writes))
-          .sort(),
-      );
-    });
+  describe('at each point', () => {
+    it.each(forward.map((cell) => [cell.title, cell] as const))(
+      '%s: another one makes each thing exactly once, and the machine gets ready',
+      (_title, cell) => {
+        const record = recordOf(cell);
+        expect(record.run).toBe('done');
+        expectTakenOver(record, cell);
+        expect(record.writes).toEqual(outcome().usual);
+        alsoOf(record, cell);
+      },
+    );
+
+    it.each(back.map((cell) => [cell.title, cell] as const))(
+      'in the undo of %s: another one removes each thing exactly once, and nothing is left',
+      (_title, cell) => {
+        const record = recordOf(cell);
+        expect(record.run).toBe('cancelled');
+        expectTakenOver(record, cell);
+        expect(record.writes).toEqual(outcome().usualWhole);
+        expect(record.left).toEqual([]);
+        alsoOf(record, cell);
+      },
+    );
+  });
+
+  it('has a cell for each point of each step, or says why there is none', () => {
+    for (const step of steps)
+      for (const point of POINTS) {
+        const cells = [...forward, ...back].filter((cell) => cell.step === step && cell.of === point);
+        expect([step, point, cells.length > 0]).toEqual([
+          step,
+          point,
+          matrix.absence(step, point) === undefined,
+        ]);
+      }
+  });
+
+  it('knows every write of a machine that nothing happened to', () => {
+    const { made, undone } = outcome().heldOps;
+    expect(made).toEqual(steps.flatMap((step) => deeds.writes[step]!).sort());
+    expect(undone).toEqual(
+      Object.values(deeds.undoes)
+        .flatMap((effects) => effects.flatMap(({ writes }) => writes))
+        .sort(),
+    );
   });
 }
 
