@@ -100,7 +100,9 @@ function goesOnPlainly({ at, before, changes }: Written): boolean {
   return (
     !changes.run &&
     changes.dispatches.length === 0 &&
-    at.steps.every((step) => !changes.steps.has(step.id) || (isInNoLine(step) && isInNoLine(before.get(step.id)!)))
+    at.steps.every(
+      (step) => !changes.steps.has(step.id) || (isInNoLine(step) && isInNoLine(before.get(step.id)!)),
+    )
   );
 }
 
