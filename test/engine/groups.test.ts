@@ -323,6 +323,27 @@ describe('steps that a server can do many of at once', () => {
     expect(server.acts).toHaveLength(1);
     expect(sorted(server.finds)).toEqual(idsOf(runs));
   });
+
+  it('go before those whose turn has not come when their worker is gone', async () => {
+    const server = new Server();
+    await start(server, { coalesce: { max: 3 } });
+    const gate = new Gate();
+    server.during = async () => gate.pass();
+    const runs = await bench.accept(9);
+    bench.caretaker();
+    const first = await bench.worker();
+    await gate.reached;
+    const stopped = first.stop();
+    await bench.until(`select count(*) = 3 as ok from attempts where outcome = 'handed-over'`);
+    const foundBefore: number[] = [];
+    server.during = () => void foundBefore.push(server.finds.flat().length);
+    gate.release();
+    await stopped;
+    await bench.worker();
+    await bench.untilAll(runs, 'done');
+    expect(sorted(server.finds)).toEqual(sorted([server.acts[0]!]));
+    expect(foundBefore).toEqual([3, 3]);
+  });
 });
 
 describe('undo that a server can do many of at once', () => {

@@ -12,6 +12,9 @@ interface WaitingGroup {
 const GATHERS = `s.is_gathering and s.state in ('ready', 'undoing') and s.worker_id is null and s.due_at <= clock_timestamp()
   and not exists (select 1 from cluster_stops c where c.cluster = s.cluster)`;
 
+/** Who had their turn and lost it with their worker do not stand in line anew: behind a whole class that is minutes. */
+const IN_TURN = 's.first_claimed_at, s.due_at, s.id';
+
 export class PostgresStepGroups implements StepGroups {
   constructor(private readonly database: Database) {}
 
@@ -30,10 +33,10 @@ export class PostgresStepGroups implements StepGroups {
   async gathered(leader: { id: string; groupKey: string }, limit: number): Promise<readonly string[]> {
     const rows = await this.database.query<{ id: string }>(
       `select id from (
-         select s.id, s.due_at, row_number() over (partition by s.owner_id order by s.is_gathering, s.due_at, s.id) as turn
+         select s.id, row_number() over (order by ${IN_TURN}) as place, row_number() over (partition by s.owner_id order by s.is_gathering, ${IN_TURN}) as turn
            from steps s
           where s.group_key = $1 and (s.id = $2 or ${GATHERS})) as q
-        where id <> $2 order by turn, due_at, id limit $3`,
+        where id <> $2 order by turn, place limit $3`,
       [leader.groupKey, leader.id, limit],
     );
     return rows.map((row) => row.id);
@@ -43,7 +46,7 @@ export class PostgresStepGroups implements StepGroups {
   private async waiting(cluster: string, rules: readonly GroupRule[]): Promise<WaitingGroup[]> {
     return this.database.query<WaitingGroup>(
       `with g as (
-         select s.group_key, count(*) as count, min(s.due_at) as since, (array_agg(s.id order by s.due_at, s.id))[1] as leader
+         select s.group_key, count(*) as count, min(s.due_at) as since, (array_agg(s.id order by ${IN_TURN}))[1] as leader
            from steps s where s.cluster = $1 and ${GATHERS} group by s.group_key)
        select g.group_key as key, g.leader, g.count >= coalesce(r.max, 1) or w.left_ms <= 0 as is_due, w.left_ms as again_ms
          from g left join jsonb_to_recordset($2) as r (kind text, "windowMs" double precision, max int) on r.kind = split_part(g.group_key, ' ', 1)
