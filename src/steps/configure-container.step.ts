@@ -1,5 +1,12 @@
 import { defineStep } from '../plan/step.js';
-import { containerSettings, guestLock, noOutput, onMachine, type OnMachine } from './machine-step.js';
+import {
+  containerSettings,
+  guestLock,
+  learnGuest,
+  noOutput,
+  onMachine,
+  type OnMachine,
+} from './machine-step.js';
 
 /** Cores, memory, swap and network card with our MAC of the stopped clone. */
 export const configureContainer = defineStep<OnMachine, object>({
@@ -17,10 +24,10 @@ export const configureContainer = defineStep<OnMachine, object>({
   lateWrites: 'The write carries the digest of the config that was read: a late one is refused.',
   async act({ machine }, ports, run) {
     const settings = containerSettings(machine, run.machine);
-    const { node, incarnation } = await ports
+    const guest = await ports
       .hypervisor(machine.cluster)
       .configureContainer(run.machine.identity, settings, run.call);
-    run.learn({ node, ...(incarnation === undefined ? {} : { incarnation }) });
+    learnGuest(run, guest);
     return {};
   },
 });

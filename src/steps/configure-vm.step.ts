@@ -1,5 +1,5 @@
 import { defineStep } from '../plan/step.js';
-import { guestLock, noOutput, onMachine, type OnMachine } from './machine-step.js';
+import { firstPassword, guestLock, learnGuest, noOutput, onMachine, type OnMachine } from './machine-step.js';
 
 /** Cores, memory, network card with our MAC, cloud-init user, key and password of the stopped guest. */
 export const configureVm = defineStep<OnMachine, object>({
@@ -16,9 +16,7 @@ export const configureVm = defineStep<OnMachine, object>({
   unskippable: 'without it the guest keeps the network card and the first user of its template',
   lateWrites: 'The write carries the digest of the config that was read: a late one is refused.',
   async act({ machine }, ports, run) {
-    const secretRef =
-      machine.access?.signIn === 'generated' ? await ports.secrets.ensurePassword(machine.id) : undefined;
-    if (secretRef !== undefined) run.learn({ secretRef });
+    const password = await firstPassword(machine, ports, run);
     const phoneHomeToken = await ports.phoneHomes.issue(machine.id, machine.cluster);
     const guest = await ports.hypervisor(machine.cluster).configure(
       run.machine.identity,
@@ -29,16 +27,13 @@ export const configureVm = defineStep<OnMachine, object>({
         vlan: machine.network.vlan,
         mac: run.machine.mac,
         ciUser: machine.user.name,
-        ciPassword: secretRef === undefined ? undefined : (await ports.secrets.reveal(secretRef)).reveal(),
+        ciPassword: password?.reveal(),
         sshKeys: machine.user.sshKeys,
         phoneHomeToken,
       },
       run.call,
     );
-    run.learn({
-      node: guest.node,
-      ...(guest.incarnation === undefined ? {} : { incarnation: guest.incarnation }),
-    });
+    learnGuest(run, guest);
     return {};
   },
 });

@@ -5,7 +5,7 @@ import type { MachineInput } from '../core/machine.js';
 import type { OwnGuest } from '../ports/hypervisor.js';
 import { defineStep } from '../plan/step.js';
 import { containerEffect } from './guest-effect.js';
-import { containerSettings, guestLock, onMachine, type OnMachine } from './machine-step.js';
+import { containerSettings, firstPassword, guestLock, onMachine, type OnMachine } from './machine-step.js';
 import { makeGuest } from './make-guest.js';
 
 /** Unpacks the archive into a new, stopped, unprivileged container that has all of its settings. */
@@ -27,9 +27,6 @@ export const createContainer = defineStep<OnMachine, { node: string; vmid: numbe
   async act({ machine }, ports, run) {
     const hypervisor = ports.hypervisor(machine.cluster);
     const { identity, vmid, mac } = run.machine;
-    const secretRef =
-      machine.access?.signIn === 'generated' ? await ports.secrets.ensurePassword(machine.id) : undefined;
-    if (secretRef !== undefined) run.learn({ secretRef });
     const request = {
       archive: archiveOf(machine),
       vmid,
@@ -39,7 +36,7 @@ export const createContainer = defineStep<OnMachine, { node: string; vmid: numbe
       diskGiB: machine.size.diskGiB,
       description: describeWithMark(machine.description, run.mark()),
       settings: containerSettings(machine, run.machine),
-      password: secretRef === undefined ? undefined : await ports.secrets.reveal(secretRef),
+      password: await firstPassword(machine, ports, run),
       sshKeys: machine.user.sshKeys,
     };
     return makeGuest(hypervisor, run, {

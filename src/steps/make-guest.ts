@@ -5,6 +5,7 @@ import type { Hypervisor, LockWaited, OwnGuest, TaskRef, TaskVerdict, Trace } fr
 import type { StepRun, StepWait } from '../plan/step.js';
 import { burnVmid, replaceVmid } from './burn-vmid.js';
 import { leftNote } from './guest-effect.js';
+import { learnGuest } from './machine-step.js';
 
 type FailedTask = Extract<TaskVerdict, { verdict: 'error' }>;
 
@@ -127,10 +128,7 @@ function accept(guest: OwnGuest, run: StepRun, { tool }: GuestMaking): Made {
         hint: `Wait for the job that holds it; if nothing runs any more: ${tool} unlock ${guest.vmid}`,
       },
     );
-  run.learn({
-    node: guest.node,
-    ...(guest.incarnation === undefined ? {} : { incarnation: guest.incarnation }),
-  });
+  learnGuest(run, guest);
   return { node: guest.node, vmid: guest.vmid };
 }
 
