@@ -7,6 +7,8 @@ import { parse, stringify } from 'yaml';
 import { loadSite } from '../../src/app/config/site.js';
 import type { BatchPlan, BatchResults } from '../../src/client/types.gen.js';
 import { HatcheryError } from '../../src/core/errors.js';
+import { cellAddress } from '../../src/core/roster/sheet-scan.js';
+import { storeZip } from '../../src/core/roster/zip.js';
 import { textOf } from '../../src/simulators/proxmox/lxc-config-file.js';
 import type { JournalLine } from '../../src/simulators/journal.js';
 import type { WorldGuest } from '../../src/simulators/world.js';
@@ -97,6 +99,33 @@ const csv = (rows: readonly Readonly<Record<string, string>>[], more: readonly s
     .map((cells) => cells.map(quoted).join(';'))
     .join('\n');
 
+/** As a spreadsheet writes it: what XML has no character for is `_xHHHH_`. */
+function workbook(rows: readonly Readonly<Record<string, string>>[]): Blob {
+  const text = (cell: string): string =>
+    [...cell]
+      .map((sign) => {
+        const code = sign.codePointAt(0)!;
+        if (code < 0x20 && sign !== '\n') return `_x${code.toString(16).toUpperCase().padStart(4, '0')}_`;
+        return '<>&'.includes(sign) ? `&#${code};` : sign;
+      })
+      .join('');
+  const table = [HEADER, ...rows.map((row) => HEADER.map((column) => row[column] ?? ''))];
+  const inner = table.map((cells, row) => {
+    const all = cells.map(
+      (cell, column) =>
+        `<c r="${cellAddress(row + 1, column + 1)}" t="inlineStr"><is><t xml:space="preserve">${text(cell)}</t></is></c>`,
+    );
+    return `<row r="${row + 1}">${all.join('')}</row>`;
+  });
+  const relations = 'http://schemas.openxmlformats.org/officeDocument/2006/relationships';
+  const parts = {
+    'xl/workbook.xml': `<workbook xmlns:r="${relations}"><sheets><sheet name="S" sheetId="1" r:id="rId1"/></sheets></workbook>`,
+    'xl/_rels/workbook.xml.rels': `<Relationships><Relationship Id="rId1" Type="${relations}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>`,
+    'xl/worksheets/sheet1.xml': `<worksheet><sheetData>${inner.join('')}</sheetData></worksheet>`,
+  };
+  return new Blob([storeZip(new Map(Object.entries(parts).map(([path, xml]) => [path, Buffer.from(xml)])))]);
+}
+
 // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
 const CONTROL = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e]/;
 
@@ -127,10 +156,10 @@ async function roster(name: string, text: string): Promise<string> {
   await writeFile(join(folder, name), text);
   return join(folder, name);
 }
-async function send(path: string, fields: Record<string, string>, text: string) {
+async function send(path: string, fields: Record<string, string>, file: string | Blob) {
   const form = new FormData();
   for (const [name, value] of Object.entries(fields)) form.set(name, value);
-  form.set('roster', new Blob([text]), 'class.csv');
+  form.set('roster', new Blob([file]), typeof file === 'string' ? 'class.csv' : 'class.xlsx');
   const { api } = product;
   const response = await api.call('POST', `/api/v1/${path}`, { token: api.adminToken, form });
   return { status: response.status, body: (await response.json()) as Record<string, unknown> };
@@ -157,6 +186,15 @@ describe('what is refused', () => {
     expect(out).toBe('');
     expect(err).not.toMatch(CONTROL);
     for (const at of REFUSED.keys()) expect(err).toMatch(new RegExp(`\\b${at + 2}\\b`));
+  });
+
+  it('is refused in every cell of a workbook, too', async () => {
+    const { status, body } = await send('batches', { blueprint: 'closed', name: 'bad' }, workbook(rows));
+    expect(status).toBe(422);
+    const errors = body['errors'] as { row: number; column: string; code: string }[];
+    expect(errors.map(({ row, column, code }) => [row, column, code])).toEqual(
+      REFUSED.map(([, column, , code], at) => [at + 2, column, code]),
+    );
   });
 
   it('is refused as a login whose home would have another name (S36)', async () => {
