@@ -10,7 +10,7 @@ import type { JournalVerdict } from '../../src/simulators/journal/verdict.js';
 import { actionsOf, batchesOf, type Action, type Schedule } from '../../src/simulators/schedule.js';
 import { RandomStream } from '../../src/simulators/seed.js';
 import type { FleetProcess } from './fleet.js';
-import { bereavements, DatabaseWatch, forgottenRuns, movingRuns } from './watch.js';
+import { bereavements, DatabaseWatch, forgottenRuns, movingRuns, type GoneOn } from './watch.js';
 import { accountOf, startChaosWorld, type ChaosWorld } from './world.js';
 
 export interface CampaignOptions {
@@ -66,7 +66,7 @@ export interface Figures {
   readonly kills: number;
   readonly killsLanded: number;
   /** From a worker's death until somebody else has its step. */
-  readonly goneOnMs: readonly number[];
+  readonly goneOn: readonly GoneOn[];
   /** From a kill until another worker is ready. */
   readonly replacedMs: readonly number[];
   /** From readiness after a restart of everything until every run is held or in a line, with the runs that were under way. */
@@ -152,7 +152,7 @@ export async function runCampaign(options: CampaignOptions): Promise<Campaign> {
         proxmoxCalls: verdict.counts.proxmoxRequests,
         kills: run.kills.length,
         killsLanded: gone.filter(({ held }) => held > 0).length,
-        goneOnMs: gone.flatMap(({ goneOnMs }) => goneOnMs),
+        goneOn: gone.flatMap(({ goneOn }) => goneOn),
         replacedMs: run.replacedMs,
         restarts: run.restarts,
       },

@@ -6,6 +6,7 @@ import { resolveStateFolder } from '../../src/drivers/embedded/state-folder.js';
 import { readSchedule, scheduleOf, type Schedule } from '../../src/simulators/schedule.js';
 import { runCampaign, type Campaign, type CampaignOptions } from './campaign.js';
 import { boundsMissed, percentile, type Reference } from './bounds.js';
+import type { GoneOn } from './watch.js';
 import { smallestWindow } from './window.js';
 
 const FOLDER = join(import.meta.dirname, 'schedules');
@@ -137,7 +138,8 @@ async function reportOf(schedule: string, campaign: Campaign, reference: Referen
     kills: figures.kills,
     killsLanded: figures.killsLanded,
     replacedSeconds: spreadOf(figures.replacedMs),
-    goesOnSeconds: spreadOf(figures.goneOnMs),
+    goesOnSeconds: spreadOf(figures.goneOn.map(({ ms }) => ms)),
+    goesOnSecondsOf: byStep(figures.goneOn),
     restarts: figures.restarts.map(({ runs, ms }) => ({ runs, seconds: round(ms / 1000) })),
     collisions: verdict.collisions,
     foreignWrites: verdict.foreignWrites,
@@ -160,6 +162,12 @@ async function reportOf(schedule: string, campaign: Campaign, reference: Referen
     for (const line of report.window) say(`  ${line}`);
   }
   return report;
+}
+
+function byStep(goneOn: readonly GoneOn[]): Readonly<Record<string, ReturnType<typeof spreadOf>>> {
+  const steps = new Map<string, number[]>();
+  for (const { step, ms } of goneOn) steps.set(step, [...(steps.get(step) ?? []), ms]);
+  return Object.fromEntries([...steps].map(([step, all]) => [step, spreadOf(all)]));
 }
 
 const spreadOf = (ms: readonly number[]) => ({

@@ -66,20 +66,27 @@ export interface Bereavement {
   readonly pid: number;
   /** Steps that it held. */
   readonly held: number;
-  /** From its death until somebody else had each of them, in milliseconds; a step that nobody needed any more is left out. */
-  readonly goneOnMs: readonly number[];
+  /** When somebody else had each of them; a step that nobody needed any more is left out. */
+  readonly goneOn: readonly GoneOn[];
+}
+
+/** A step of a dead worker that goes on elsewhere, so long after its death. */
+export interface GoneOn {
+  readonly step: string;
+  readonly ms: number;
 }
 
 export async function bereavements(
   watch: DatabaseWatch,
   kills: readonly { pid: number; atMs: number }[],
 ): Promise<Bereavement[]> {
-  const rows = await watch.query<{ pid: number; started_ms: number; held: number; gone_on: number[] }>(
+  const rows = await watch.query<{ pid: number; started_ms: number; held: number; gone_on: { step: string; at: number }[] }>(
     `select w.pid, ms(w.started_at) as started_ms, count(a.step_id)::int as held,
-            coalesce(array_agg(ms(n.at)) filter (where n.at is not null), '{}') as gone_on
+            coalesce(json_agg(json_build_object('step', n.key, 'at', ms(n.at))) filter (where n.at is not null), '[]') as gone_on
        from workers w
        left join attempts a on a.worker_id = w.id and a.outcome = 'lost'
-       left join lateral (select min(started_at) as at from attempts n where n.step_id = a.step_id and n.epoch > a.epoch) n on true
+       left join lateral (select s.key, min(n.started_at) as at from attempts n join steps s on s.id = n.step_id
+                           where n.step_id = a.step_id and n.epoch > a.epoch group by s.key) n on true
       where w.pid = any ($1::int[])
       group by w.id`,
     [kills.map(({ pid }) => pid)],
@@ -92,7 +99,7 @@ export async function bereavements(
     return {
       pid,
       held: row?.held ?? 0,
-      goneOnMs: (row?.gone_on ?? []).map((at) => Math.max(0, at - atMs)),
+      goneOn: (row?.gone_on ?? []).map(({ step, at }) => ({ step, ms: Math.max(0, at - atMs) })),
     };
   });
 }
