@@ -40,9 +40,18 @@ describe('a limit that follows the lock wait', () => {
 
   it('falls at most once for clones that give up together', () => {
     const once = adjust(start, timeOuts(4), frame);
-    expect(once).toMatchObject({ limit: 3, why: 'a clone gave up waiting for the lock' });
+    expect(once).toMatchObject({ limit: 3, why: 'clones gave up waiting for the lock' });
     expect(adjust(once, timeOuts(3), { ...frame, nowMs: 2_000 }).limit).toBe(3);
     expect(adjust(once, timeOuts(1, 1_500), { ...frame, nowMs: 2_000 }).limit).toBe(2);
+  });
+
+  it('bears one time-out among fifty clones, of which one in six tells its wait, and no second one', () => {
+    const calm = adjust(start, waits(8, 3_500), frame);
+    const once = adjust(calm, timeOuts(1), frame);
+    expect(once).toMatchObject({ limit: 4, changedAtMs: start.changedAtMs });
+    expect(adjust(once, [], { ...frame, nowMs: 2 * TRY_AGAIN_MS })).toBe(once);
+    expect(adjust(once, timeOuts(1), frame).limit).toBe(3);
+    expect(adjust(calm, timeOuts(2), frame).limit).toBe(3);
   });
 
   it('never leaves its bounds, and enters them when the file changes', () => {

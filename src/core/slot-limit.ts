@@ -35,6 +35,8 @@ export const TRY_AGAIN_MS = 600_000;
 /** Fewer waits than this decide nothing, and older ones than this many fade. */
 const MIN_WAITS = 4;
 const FADING = 32;
+/** One time-out is borne after so many waits since the last one; one clone of six tells its wait, so it is one of some fifty clones. */
+const WAITS_FOR_A_TIME_OUT = 8;
 
 export const startOf = (configured: number, nowMs: number): MeasuredLimit =>
   changed(configured, nowMs, 'as configured', undefined);
@@ -46,15 +48,19 @@ export const boundsOf = (configured: number): { readonly min: number; readonly m
 });
 
 /**
- * The limit after what was seen: one less for a lock time-out, or when the mean wait is surely above 4 s; one more when it is surely below
- * 3 s (surely = by one standard error). What was too much is tried again after ten minutes at the earliest, so that it does not swing.
+ * The limit after what was seen: one less for lock time-outs that are no exception, or when the mean wait is surely above 4 s; one more when it is
+ * surely below 3 s (surely = by one standard error). What was too much is tried again after ten minutes at the earliest, so that it does not swing.
  */
 export function adjust(at: MeasuredLimit, seen: readonly LockWait[], frame: LimitFrame): MeasuredLimit {
   const { min, max } = boundsOf(frame.configured);
   const within = Math.min(max, Math.max(min, at.limit));
   if (within !== at.limit) return changed(within, frame.nowMs, 'the configured bounds changed', undefined);
   const fresh = seen.filter((one) => one.admittedAtMs >= at.changedAtMs);
-  if (fresh.some((one) => one.timedOut)) return lower(at, frame, 'a clone gave up waiting for the lock');
+  const timeOuts = fresh.filter((one) => one.timedOut).length;
+  if (timeOuts > Math.floor(at.waits.count / WAITS_FOR_A_TIME_OUT))
+    return lower(at, frame, 'clones gave up waiting for the lock');
+  // Counted anew, but not as if nobody had waited.
+  if (timeOuts > 0) return { ...at, waits: { ...at.waits, count: 1, variance: 0 } };
   const waits = fresh.reduce(add, at.waits);
   const now = waits === at.waits ? at : { ...at, waits };
   const spread = Math.sqrt(waits.variance / Math.max(1, waits.count));
