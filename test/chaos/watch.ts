@@ -80,7 +80,12 @@ export async function bereavements(
   watch: DatabaseWatch,
   kills: readonly { pid: number; atMs: number }[],
 ): Promise<Bereavement[]> {
-  const rows = await watch.query<{ pid: number; started_ms: number; held: number; gone_on: { step: string; at: number }[] }>(
+  const rows = await watch.query<{
+    pid: number;
+    started_ms: number;
+    held: number;
+    gone_on: { step: string; at: number }[];
+  }>(
     `select w.pid, ms(w.started_at) as started_ms, count(a.step_id)::int as held,
             coalesce(json_agg(json_build_object('step', n.key, 'at', ms(n.at))) filter (where n.at is not null), '[]') as gone_on
        from workers w
