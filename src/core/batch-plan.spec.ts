@@ -31,7 +31,7 @@ const aRequest = (logins: readonly string[], more: Partial<BatchPlanRequest> = {
       { name: 'pve1', online: true, cores: 16, memoryTotalMiB: 21_504, memoryUsedMiB: 0, guestCores: 0 },
     ],
     storages: [{ id: 'ceph', node: undefined, shared: true, totalGiB: 1000, usedGiB: 0 }],
-    reserved: { perNode: new Map(), perStorageGiB: new Map() },
+    reserved: { perNode: new Map(), perStorageGiB: new Map(), perTemplate: new Map() },
     exclude: { byCluster: [], byBlueprint: [] },
     pinned: undefined,
   },

@@ -39,7 +39,7 @@ const aRequest = ({
   source: { templates, clone, storage, oneCloneAtATime },
   nodes: [aNode('pve1'), aNode('pve2'), aNode('pve3')],
   storages: [ceph()],
-  reserved: { perNode: new Map(), perStorageGiB: new Map() },
+  reserved: { perNode: new Map(), perStorageGiB: new Map(), perTemplate: new Map() },
   exclude: { byCluster: [], byBlueprint: [] },
   pinned: undefined,
   ...more,
@@ -78,6 +78,7 @@ describe('placement', () => {
     const reserved = {
       perNode: new Map([['pve1', { memoryMiB: 62_000, cores: 30 }]]),
       perStorageGiB: new Map([['ceph', 970]]),
+      perTemplate: new Map(),
     };
     const placement = place(aRequest({ reserved, nodes: [aNode('pve1')] }));
     expect(line(placement, 'pve1')).toMatchObject({ freeMemoryMiB: 2000, fits: 0 });
@@ -212,6 +213,14 @@ describe('placement', () => {
     const { machines } = place(aRequest({ machines: 6, templates, oneCloneAtATime: true }));
     const of = (vmid: number) => machines.filter((one) => 'node' in one && one.template === vmid);
     expect([of(9100).length, of(9101).length]).toEqual([3, 3]);
+  });
+
+  it('takes the copy of which fewest machines of other batches are being made', () => {
+    const copy = (vmid: number) => ({ vmid, node: 'pve1', storage: 'ceph', storageShared: true, diskGiB: 8 });
+    const templates = [copy(9100), copy(9101)];
+    const reserved = { ...aRequest({}).reserved, perTemplate: new Map([[9100, 1]]) };
+    const { machines } = place(aRequest({ machines: 1, templates, oneCloneAtATime: true, reserved }));
+    expect(machines[0]).toMatchObject({ template: 9101 });
   });
 
   it('unpacks an archive only where it is, onto the storage that the blueprint names', () => {

@@ -51,6 +51,8 @@ export type PlacementSource =
 export interface Promised {
   readonly perNode: ReadonlyMap<string, { readonly memoryMiB: number; readonly cores: number }>;
   readonly perStorageGiB: ReadonlyMap<string, number>;
+  /** Machines that are made of each copy of a template, by its VMID. */
+  readonly perTemplate: ReadonlyMap<number, number>;
 }
 
 export interface PlacementRequest {
@@ -138,7 +140,7 @@ interface Spot {
 /**
  * Gives each machine a node, a copy of the template and a storage. Greedy: the node that is least full with it, counted by its fullest part of memory,
  * virtual cores and local disk, guests and promises included (then by name), so the same input gives the same plan; on the node the copy
- * that made fewest machines of this plan, its own node's first.
+ * of which fewest machines are made, those of other batches included, its own node's first.
  * An archive can only be unpacked on a node that has it. A template on local storage can only be cloned on its own node; so can a full clone to a local storage, because Proxmox VE accepts another
  * target node only between shared storages.
  * Disks count with their whole virtual size, linked clones too: each one may grow to it, and a full thin pool stops every guest on it.
@@ -149,7 +151,7 @@ export function place(request: PlacementRequest): Placement {
   const spots = [...request.nodes]
     .sort((a, b) => compareText(a.name, b.name))
     .map((node) => findSpot(node, request, pools));
-  const clonesOf = new Map<string, number>();
+  const clonesOf = new Map([...request.reserved.perTemplate].map(([vmid, count]) => [String(vmid), count]));
   const machines = Array.from({ length: request.machines }, (): Placed => {
     const open = spots.flatMap((spot) => {
       const way = bestWay(spot, request, clonesOf);

@@ -461,7 +461,10 @@ function notesOn(names: readonly string[], found: readonly TemplateInfo[]): stri
 function promised(promises: Promises): Promised {
   const perNode = new Map<string, { memoryMiB: number; cores: number }>();
   const perStorageGiB = new Map<string, number>();
+  const perTemplate = new Map<number, number>();
   for (const machine of promises.unseen) {
+    const { template } = machine;
+    if (template !== undefined) perTemplate.set(template, (perTemplate.get(template) ?? 0) + 1);
     const node = perNode.get(machine.node) ?? { memoryMiB: 0, cores: 0 };
     perNode.set(machine.node, {
       memoryMiB: node.memoryMiB + machine.memoryMiB,
@@ -469,7 +472,7 @@ function promised(promises: Promises): Promised {
     });
     perStorageGiB.set(machine.storageKey, (perStorageGiB.get(machine.storageKey) ?? 0) + machine.diskGiB);
   }
-  return { perNode, perStorageGiB };
+  return { perNode, perStorageGiB, perTemplate };
 }
 
 /** The batches by name, but a teacher is not told those of others. */

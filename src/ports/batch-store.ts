@@ -17,6 +17,8 @@ export interface Promises {
     readonly memoryMiB: number;
     readonly cores: number;
     readonly diskGiB: number;
+    /** VMID of the copy of its template; `undefined` = made from an archive. */
+    readonly template: number | undefined;
   }[];
 }
 

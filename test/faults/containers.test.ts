@@ -63,6 +63,18 @@ describe('containers', () => {
     expect(rows.map(({ count }) => count)).toEqual([3, 3, 3]);
   });
 
+  it('F12: use the copies in turn also when each is asked for by itself', async () => {
+    const machines = [];
+    for (let nth = 0; nth < 3; nth += 1) machines.push(await at.world.create(CLONED));
+    const rows = await at.world.query<{ copy: string }>(
+      `select distinct inputs #>> '{machine,template,vmid}' as copy from runs where id = any ($1::uuid[])`,
+      [machines.map(({ runId }) => runId)],
+    );
+    for (const machine of machines) await at.world.open(machine);
+    await at.world.runsAre('done', machines);
+    expect(rows).toHaveLength(3);
+  });
+
   it('F13: park at a copy with a lock that a crash left on it, with the command that unlocks it', async () => {
     const [machine] = await at.world.createBatch(CLONED, ['crashed']);
     const { copy } = await at.world.one<{ copy: number }>(

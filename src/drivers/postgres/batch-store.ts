@@ -334,10 +334,11 @@ async function readPromises(queries: Queries, cluster: string, blueprint: string
     memory: number;
     cores: number;
     disk: number;
+    template: number | null;
   }>(
     `select m.node, r.inputs -> 'machine' ->> 'storage' as storage, coalesce(r.inputs #>> '{machine,storageShared}', r.inputs #>> '{machine,template,storageShared}')::boolean as storage_shared,
             (r.inputs -> 'machine' -> 'size' ->> 'memoryMiB')::int as memory, (r.inputs -> 'machine' -> 'size' ->> 'cores')::int as cores,
-            (r.inputs -> 'machine' -> 'size' ->> 'diskGiB')::int as disk
+            (r.inputs -> 'machine' -> 'size' ->> 'diskGiB')::int as disk, (r.inputs #>> '{machine,template,vmid}')::int as template
        from machines m join runs r on r.machine_id = m.id and r.finished_at is null
       where m.cluster = $1 and m.state in ('reserved', 'creating')`,
     [cluster],
@@ -356,6 +357,7 @@ async function readPromises(queries: Queries, cluster: string, blueprint: string
       memoryMiB: row.memory,
       cores: row.cores,
       diskGiB: row.disk,
+      template: row.template ?? undefined,
     })),
   };
 }
