@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { adjust, boundsOf, startOf, TRY_AGAIN_MS, type LockWait, type MeasuredLimit } from './slot-limit.js';
 
-const frame = { nowMs: 1_000, configured: 4, isShort: true };
+const frame = { nowMs: 1_000, configured: 4, isShort: true, timeScale: 1 };
 const waits = (count: number, waitMs: number, admittedAtMs = 500): LockWait[] =>
   Array.from({ length: count }, () => ({ waitMs, timedOut: false, admittedAtMs }));
 const timeOuts = (count: number, admittedAtMs = 500): LockWait[] =>
@@ -66,6 +66,8 @@ describe('a limit that follows the lock wait', () => {
     const calm = waits(8, 100, 1_500);
     expect(adjust(lower, calm, { ...frame, nowMs: 2_000 }).limit).toBe(3);
     expect(adjust(lower, calm, { ...frame, nowMs: 1_000 + TRY_AGAIN_MS }).limit).toBe(4);
+    const hasten = { ...frame, timeScale: 0.1 };
+    expect(adjust(lower, calm, { ...hasten, nowMs: 1_000 + TRY_AGAIN_MS / 10 }).limit).toBe(4);
   });
 
   it('comes back to what is configured, and no further, where only time-outs tell', () => {
@@ -103,7 +105,7 @@ function play(holdMs: () => number, minutes: number, configured: number): number
       }
     }
     if (now % 1_000 === 0) {
-      at = adjust(at, seen, { nowMs: now, configured, isShort: true });
+      at = adjust(at, seen, { nowMs: now, configured, isShort: true, timeScale: 1 });
       seen = [];
     }
     if (now % 60_000 === 0) limits.push(at.limit);

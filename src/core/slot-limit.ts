@@ -25,12 +25,14 @@ export interface LimitFrame {
   readonly configured: number;
   /** Steps waited for a slot: a limit that nobody reaches is not raised. */
   readonly isShort: boolean;
+  /** How fast time passes on the cluster, as against the clock: 1 but for simulated ones. */
+  readonly timeScale: number;
 }
 
 /** Chosen by measurement: docs/decisions/0010-slots-and-limits.md. */
 export const GROW_BELOW_MS = 3_000;
 export const SHRINK_ABOVE_MS = 4_000;
-/** How long a limit that was too much is not tried again, and how long without a time-out counts as quiet. */
+/** How long a limit that was too much is not tried again, and how long without a time-out counts as quiet; of the cluster's time. */
 export const TRY_AGAIN_MS = 600_000;
 /** Fewer waits than this decide nothing, and older ones than this many fade. */
 const MIN_WAITS = 4;
@@ -71,14 +73,18 @@ export function adjust(at: MeasuredLimit, seen: readonly LockWait[], frame: Limi
   if (isSure && waits.meanMs + spread < GROW_BELOW_MS)
     return raise(now, frame, `clones waited ${seconds(waits.meanMs)} for a lock, below 3 s`);
   // Where nothing tells the waits, quiet brings back what time-outs took, and no more.
-  if (waits.count === 0 && at.limit < frame.configured && frame.nowMs - at.changedAtMs >= TRY_AGAIN_MS)
+  if (
+    waits.count === 0 &&
+    at.limit < frame.configured &&
+    frame.nowMs - at.changedAtMs >= TRY_AGAIN_MS * frame.timeScale
+  )
     return raise(now, frame, 'no lock time-out for 10 minutes');
   return now;
 }
 
-function isBarred(at: MeasuredLimit, { nowMs }: LimitFrame): boolean {
+function isBarred({ tooMuch, limit }: MeasuredLimit, { nowMs, timeScale }: LimitFrame): boolean {
   return (
-    at.tooMuch !== undefined && at.limit + 1 >= at.tooMuch.limit && nowMs - at.tooMuch.atMs < TRY_AGAIN_MS
+    tooMuch !== undefined && limit + 1 >= tooMuch.limit && nowMs - tooMuch.atMs < TRY_AGAIN_MS * timeScale
   );
 }
 

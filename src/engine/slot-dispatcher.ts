@@ -84,7 +84,8 @@ export class SlotDispatcher {
       }
       const before = known?.measured ?? startOf(configured, nowMs);
       const isShort = this.short.has(resource) && known?.fixed === undefined;
-      const measured = adjust(before, waits.get(resource) ?? [], { nowMs, configured, isShort });
+      const { remoteTimeScale: timeScale } = this.parts.ports;
+      const measured = adjust(before, waits.get(resource) ?? [], { nowMs, configured, isShort, timeScale });
       if (measured === known?.measured) continue;
       await this.parts.slotLimits.save(this.cluster, resource, measured);
       now.set(resource, { resource, fixed: known?.fixed, measured });
